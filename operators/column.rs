@@ -1,0 +1,153 @@
+//! Columns by name: what every row carries, how units are written down, and how a number is read from any numeric column.
+//!
+//! Four columns say where a row came from and travel with it wherever it goes; `select` keeps them:
+//! `sample` (dictionary of the class names), `file` (number of the file in `units.jsonl`), `row` (row in that file) and
+//! `event` (identity: hash of the file's content fingerprint and the row, from which every random key starts).
+
+use crate::{Placed, Problem};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema};
+use std::collections::HashMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// The class a row belongs to: a dictionary whose values are the schema's [`samples`].
+pub const SAMPLE: &str = "sample";
+/// The number of the file in `units.jsonl`.
+pub const FILE: &str = "file";
+/// The row in that file.
+pub const ROW: &str = "row";
+/// The identity of the event.
+pub const EVENT: &str = "event";
+/// The columns that say where a row came from.
+pub const PROVENANCE: [&str; 4] = [SAMPLE, FILE, ROW, EVENT];
+
+const SAMPLES_KEY: &str = "calostream.samples";
+const UNIT_KEY: &str = "unit";
+
+/// The provenance fields; `sample` only where there are samples.
+#[must_use]
+pub fn provenance_fields(with_sample: bool) -> Vec<Field> {
+    let mut fields = Vec::new();
+    if with_sample {
+        fields.push(Field::new(SAMPLE, DataType::Dictionary(DataType::Int8.into(), DataType::Utf8.into()), false));
+    }
+    fields.push(Field::new(FILE, DataType::UInt32, false));
+    fields.push(Field::new(ROW, DataType::UInt64, false));
+    fields.push(Field::new(EVENT, DataType::UInt64, false));
+    fields
+}
+
+/// The provenance columns of `rows` rows from `first` on, in the order of [`provenance_fields`].
+#[must_use]
+pub fn provenance(samples: &[String], unit: &crate::Unit, first: u64, rows: usize) -> Vec<ArrayRef> {
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    if let Some(sample) = &unit.sample {
+        let index = samples.iter().position(|s| s == sample).unwrap_or_default();
+        let keys = Int8Array::from(vec![i8::try_from(index).unwrap_or_default(); rows]);
+        let values = Arc::new(StringArray::from_iter_values(samples));
+        columns.push(Arc::new(DictionaryArray::<Int8Type>::new(keys, values)));
+    }
+    let range = first..first + rows as u64;
+    columns.push(Arc::new(UInt32Array::from(vec![unit.file; rows])));
+    columns.push(Arc::new(UInt64Array::from_iter_values(range.clone())));
+    columns.push(Arc::new(UInt64Array::from_iter_values(range.map(|row| event_identity(&unit.fingerprint, row)))));
+    columns
+}
+
+/// The identity of an event: hash(content fingerprint of its file, row).
+#[must_use]
+pub fn event_identity(fingerprint: &str, row: u64) -> u64 {
+    xxh3_64_with_seed(fingerprint.as_bytes(), mix(row))
+}
+
+/// A key for an event: a hash of its identity under a seed and a purpose, uniform over `u64`.
+#[must_use]
+pub fn event_key(event: u64, seed: u64, purpose: &str) -> u64 {
+    mix(event ^ xxh3_64_with_seed(purpose.as_bytes(), seed))
+}
+
+/// The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection of `u64` whose every output bit depends on every input bit.
+fn mix(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// The same schema, knowing its samples (the class map: a sample's number is its place in the list).
+#[must_use]
+pub fn with_samples(schema: Schema, samples: &[String]) -> Schema {
+    let mut metadata = schema.metadata.clone();
+    metadata.insert(SAMPLES_KEY.into(), serde_json::Value::from(samples.to_vec()).to_string());
+    schema.with_metadata(metadata)
+}
+
+/// The sample names that a schema knows, in the order of their numbers.
+#[must_use]
+pub fn samples(schema: &Schema) -> Vec<String> {
+    schema.metadata.get(SAMPLES_KEY).and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default()
+}
+
+/// The field with its unit (`GeV`, `mm`) written down.
+#[must_use]
+pub fn with_unit(field: Field, unit: Option<&str>) -> Field {
+    let Some(unit) = unit else { return field };
+    let mut metadata: HashMap<String, String> = field.metadata().clone();
+    metadata.insert(UNIT_KEY.into(), unit.into());
+    field.with_metadata(metadata)
+}
+
+/// The unit of a field.
+#[must_use]
+pub fn unit(field: &Field) -> Option<&str> {
+    field.metadata().get(UNIT_KEY).map(String::as_str)
+}
+
+/// `name [unit]`, as axes are labelled.
+#[must_use]
+pub fn label(schema: &Schema, name: &str) -> String {
+    match schema.field_with_name(name).ok().and_then(unit) {
+        Some(unit) => format!("{name} [{unit}]"),
+        None => name.to_owned(),
+    }
+}
+
+/// The field of this name; a problem with a suggestion where there is none.
+pub fn field<'a>(schema: &'a Schema, name: &Placed<String>) -> Result<&'a Field, Problem> {
+    schema.field_with_name(name).map_err(|_| {
+        Problem::at(name, format!("no column `{}`", name.value)).suggest(name, schema.fields().iter().map(|f| f.name().as_str()))
+    })
+}
+
+/// The field of this name, which must hold numbers or truth values.
+pub fn number<'a>(schema: &'a Schema, name: &Placed<String>) -> Result<&'a Field, Problem> {
+    let field = field(schema, name)?;
+    match field.data_type() {
+        t if t.is_numeric() => Ok(field),
+        DataType::Boolean => Ok(field),
+        other => Err(Problem::at(name, format!("column `{}` is {other}, not a number", name.value))),
+    }
+}
+
+/// A column by name. Panics if it is not there: the planner has looked.
+#[must_use]
+pub fn get<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
+    batch.column_by_name(name).unwrap_or_else(|| panic!("planned column `{name}` is not in {:?}", batch.schema()))
+}
+
+/// The values of a numeric column as f64 (a null is NaN).
+pub fn numbers(batch: &RecordBatch, name: &str) -> anyhow::Result<Vec<f64>> {
+    let cast = arrow::compute::cast(get(batch, name), &DataType::Float64)?;
+    let values = cast.as_primitive::<Float64Type>();
+    if values.null_count() == 0 {
+        return Ok(values.values().to_vec());
+    }
+    Ok(values.iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+}
+
+/// The number of each row's sample.
+#[must_use]
+pub fn sample_numbers(batch: &RecordBatch) -> Option<&[i8]> {
+    batch.column_by_name(SAMPLE).map(|c| &c.as_dictionary::<Int8Type>().keys().values()[..])
+}

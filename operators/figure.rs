@@ -1,0 +1,91 @@
+//! What a fold says in the end: a table, histograms, plots and the few numbers that people quote; all of it data.
+//!
+//! Drawing is the engine's: operators say what is to be seen, not how.
+
+use arrow::array::RecordBatch;
+
+/// The result of a fold.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The table that later steps and people read.
+    pub table: RecordBatch,
+    /// Histograms in the UHI serialization, by name: what `hist` and `boost-histogram` load.
+    pub histograms: Vec<(String, serde_json::Value)>,
+    /// Plots.
+    pub figures: Vec<Figure>,
+    /// The numbers that are shown first: a small table of texts, the first row the header.
+    pub highlights: Vec<Vec<String>>,
+    /// Remarks that belong beside the numbers (an overflow, a fit at its bound, the error of a quantile).
+    pub remarks: Vec<String>,
+}
+
+/// A plot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// The file's name, without an ending.
+    pub name: String,
+    /// What it shows.
+    pub title: String,
+    /// The horizontal axis, with its unit.
+    pub x: String,
+    /// The vertical axis, with its unit.
+    pub y: String,
+    /// What is drawn.
+    pub content: Content,
+}
+
+/// What a plot draws.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Points with errors, each with an optional line (a fit), on linear or logarithmic axes.
+    Curves {
+        /// The curves, in the order of the legend.
+        curves: Vec<Curve>,
+        /// Whether the vertical axis is logarithmic.
+        log_y: bool,
+    },
+    /// Contents of bins along one axis, drawn as steps.
+    Steps {
+        /// `n + 1` edges.
+        edges: Vec<f64>,
+        /// A label and `n` contents each.
+        series: Vec<(String, Vec<f64>)>,
+        /// Whether the vertical axis is logarithmic.
+        log_y: bool,
+    },
+    /// Contents of bins along two axes, drawn as colours.
+    Heat {
+        /// `nx + 1` edges.
+        x_edges: Vec<f64>,
+        /// `ny + 1` edges.
+        y_edges: Vec<f64>,
+        /// `nx * ny` contents, y fastest.
+        values: Vec<f64>,
+        /// Whether the colours are logarithmic.
+        log: bool,
+    },
+}
+
+/// Points with errors, and a line.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Curve {
+    /// The label in the legend.
+    pub label: String,
+    /// Points with their errors; none where only the line is meant.
+    pub points: Vec<Point>,
+    /// A line through (x, y); empty for none.
+    pub line: Vec<(f64, f64)>,
+}
+
+/// A point with symmetric errors.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Point {
+    /// Horizontal position.
+    pub x: f64,
+    /// Half the width of the bin.
+    pub x_error: f64,
+    /// Vertical position.
+    pub y: f64,
+    /// One standard error.
+    pub y_error: f64,
+}

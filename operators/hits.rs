@@ -1,0 +1,149 @@
+//! Detector images as Arrow columns: jagged hits, or dense tensors where most cells are filled.
+//!
+//! A *hits* column is `List<Struct{cell, <value>...}>`: `cell` is the flat index (C order) into the tensor's shape, `u16` if
+//! the product of the shape fits, else `u32`, ascending within an event and each at most once. A cell is a hit unless its
+//! value is +0: negatives, -0 and NaN are hits, so that dense -> hits -> dense gives back every bit.
+//! A *dense* column is `arrow.fixed_shape_tensor`. Both carry the shape in the field's metadata.
+
+use anyhow::{Context, bail};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, UInt16Type, UInt32Type};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The name of the index in the struct of a hit.
+pub const CELL: &str = "cell";
+const SHAPE_KEY: &str = "calostream.shape";
+const EXTENSION_NAME: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+
+/// The type of `cell` for a shape: the smallest that holds every flat index.
+#[must_use]
+pub fn cell_type(shape: &[usize]) -> DataType {
+    if shape.iter().product::<usize>() <= usize::from(u16::MAX) + 1 { DataType::UInt16 } else { DataType::UInt32 }
+}
+
+/// The field of a hits column of this shape with these values (`energy: f32`, say).
+#[must_use]
+pub fn hits_field(name: &str, shape: &[usize], values: &[Field]) -> Field {
+    let mut fields = vec![Field::new(CELL, cell_type(shape), false)];
+    fields.extend(values.iter().cloned());
+    let item = Field::new("item", DataType::Struct(Fields::from(fields)), false);
+    Field::new(name, DataType::List(Arc::new(item)), false).with_metadata(shape_metadata(shape))
+}
+
+/// The field of a dense column of this shape.
+#[must_use]
+pub fn dense_field(name: &str, shape: &[usize], value: DataType) -> Field {
+    let length = i32::try_from(shape.iter().product::<usize>()).unwrap_or(i32::MAX);
+    let mut metadata = shape_metadata(shape);
+    metadata.insert(EXTENSION_NAME.into(), "arrow.fixed_shape_tensor".into());
+    metadata.insert(EXTENSION_METADATA.into(), serde_json::json!({ "shape": shape }).to_string());
+    Field::new(name, DataType::FixedSizeList(Arc::new(Field::new("item", value, false)), length), false).with_metadata(metadata)
+}
+
+fn shape_metadata(shape: &[usize]) -> HashMap<String, String> {
+    HashMap::from([(SHAPE_KEY.to_owned(), serde_json::json!(shape).to_string())])
+}
+
+/// The tensor shape of a hits or dense column; none for any other column.
+#[must_use]
+pub fn shape(field: &Field) -> Option<Vec<usize>> {
+    if let Some(text) = field.metadata().get(SHAPE_KEY) {
+        return serde_json::from_str(text).ok();
+    }
+    let text = field.metadata().get(EXTENSION_METADATA)?;
+    serde_json::from_value(serde_json::from_str::<serde_json::Value>(text).ok()?.get("shape")?.clone()).ok()
+}
+
+/// True for a hits column.
+#[must_use]
+pub fn is_hits(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::List(item) if matches!(item.data_type(), DataType::Struct(f) if f.first().is_some_and(|f| f.name() == CELL)))
+}
+
+/// The names of the values of a hit (`energy`, `time`).
+#[must_use]
+pub fn value_names(field: &Field) -> Vec<String> {
+    match field.data_type() {
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) => fields.iter().skip(1).map(|f| f.name().clone()).collect(),
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// A hits column under construction: cells and one value, event by event.
+#[derive(Debug)]
+pub struct HitsBuilder<T: ArrowPrimitiveType> {
+    /// Flat indices; narrowed to `u16` at the end where the shape allows.
+    pub cells: Vec<u32>,
+    /// Values.
+    pub values: Vec<T::Native>,
+    offsets: Vec<i32>,
+}
+
+impl<T: ArrowPrimitiveType> Default for HitsBuilder<T> {
+    fn default() -> Self {
+        Self { cells: Vec::new(), values: Vec::new(), offsets: vec![0] }
+    }
+}
+
+impl<T: ArrowPrimitiveType> HitsBuilder<T> {
+    /// Ends an event: what was pushed since the last end is its hits.
+    pub fn end_event(&mut self) {
+        self.offsets.push(i32::try_from(self.cells.len()).expect("at most 2^30 hits a batch"));
+    }
+
+    /// The column of `field` (made by [`hits_field`] with one value of type `T`).
+    pub fn finish(self, field: &Field) -> anyhow::Result<ListArray> {
+        let DataType::List(item) = field.data_type() else { bail!("{} is not a hits column", field.name()) };
+        let DataType::Struct(fields) = item.data_type() else { bail!("{} is not a hits column", field.name()) };
+        let cells: ArrayRef = match fields.first().map(|f| f.data_type()) {
+            Some(DataType::UInt16) => {
+                let narrow = self.cells.iter().map(|c| u16::try_from(*c)).collect::<Result<Vec<_>, _>>()?;
+                Arc::new(PrimitiveArray::<UInt16Type>::from(narrow))
+            }
+            _ => Arc::new(PrimitiveArray::<UInt32Type>::from(self.cells)),
+        };
+        let values: ArrayRef = Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(self.values), None));
+        let hits = StructArray::try_new(fields.clone(), vec![cells, values], None)?;
+        Ok(ListArray::try_new(item.clone(), OffsetBuffer::new(self.offsets.into()), Arc::new(hits), None)?)
+    }
+}
+
+/// Fills `into` (rows x cells, zeroed by this function) with the rows `first..first + rows` of a hits or dense column of
+/// f32 values; `value` is the number of the value within the hit (0 for the first).
+pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, rows: usize, into: &mut [f32]) -> anyhow::Result<()> {
+    anyhow::ensure!(into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
+    if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
+        let values = dense.values().as_primitive_opt::<Float32Type>().context("a dense column of f32 values")?.values();
+        let start = (dense.offset() + first) * cells;
+        into.copy_from_slice(&values[start..start + rows * cells]);
+        return Ok(());
+    }
+    let list = column.as_list_opt::<i32>().context("a hits or dense column")?;
+    let hits = list.values().as_struct();
+    let energies: &Float32Array = hits.column(value + 1).as_primitive_opt().context("hits of f32 values")?;
+    let (offsets, energies) = (list.value_offsets(), energies.values());
+    into.fill(0.0);
+    macro_rules! scatter {
+        ($index:ty) => {{
+            let index = hits.column(0).as_primitive::<$index>().values();
+            for (row, image) in into.chunks_exact_mut(cells).enumerate() {
+                let (from, to) = (offsets[first + row] as usize, offsets[first + row + 1] as usize);
+                for (cell, energy) in index[from..to].iter().zip(&energies[from..to]) {
+                    image[*cell as usize] = *energy;
+                }
+            }
+        }};
+    }
+    match hits.column(0).data_type() {
+        DataType::UInt16 => scatter!(UInt16Type),
+        DataType::UInt32 => scatter!(UInt32Type),
+        other => bail!("cells of type {other}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What an operator is, and the list of all of them.
+//!
+//! An operator is three things kept apart, because they happen at three times: its *parameters*, as read from a pipeline
+//! file; its *plan*, a pure function from facts and input schemas to output schemas or to everything that is wrong; and its
+//! *work*, a value that says which of a few shapes it has, so that the engine (which this crate does not know) can
+//! schedule, count, spill and commit it.
+//!
+//! A new operator is one file and one line in [`registry!`] below.
+//!
+//! Invariants: `plan` touches no file and no clock; `start` is called once a worker and never while planning; what runs on a
+//! dataflow thread never waits.
+
+pub mod axis;
+pub mod column;
+pub mod error;
+pub mod exact;
+pub mod expression;
+pub mod facts;
+pub mod figure;
+pub mod fit;
+pub mod hdf5;
+pub mod hits;
+pub mod ladder;
+pub mod onnx;
+pub mod place;
+pub mod planned;
+pub mod registry;
+pub mod schema;
+pub mod sums;
+pub mod work;
+
+pub use error::Fault;
+pub use facts::{Facts, Need};
+pub use place::{Place, Placed, Problem};
+pub use planned::{Output, Planned, Reads, Shape, Unit};
+pub use work::{Start, Work, Worker};
+
+use std::fmt::Debug;
+
+/// A step's parameters, as read from a pipeline file.
+pub trait Operator: Debug + Send + Sync {
+    /// What has to be looked up in the world (files, models) before [`plan`](Self::plan) can be pure.
+    fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    /// What this step makes of its inputs, or everything that is wrong with it.
+    ///
+    /// Pure. The planner calls it twice: with the full input schemas, and again with the columns that nobody reads taken
+    /// out; so it must look columns up by name and never by number.
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>>;
+
+    /// The work of this step on one worker. Opens files, sessions, buffers; lists nothing.
+    fn start(&self, at: &Start<'_>) -> anyhow::Result<Work>;
+}
+
+registry::registry! {
+    /// Sources.
+    read {
+    }
+    /// Row by row: cuts, derived variables, the choice of columns.
+    row {
+    }
+    /// New orders.
+    mix {
+    }
+    /// Networks.
+    infer {
+    }
+    /// Sums, and what people quote of them.
+    reduce {
+    }
+    /// Files and pages.
+    write {
+    }
+}

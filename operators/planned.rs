@@ -1,0 +1,126 @@
+//! What a step was planned to be: its outputs, what it reads, the shape of its work.
+//!
+//! Everything here is data that the planner combines: phases follow from [`Shape`], the columns that need not be read at
+//! all from [`Reads`], the memory check from `holds`.
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// One output of a step: a stream of batches, or a table that is there when its fold has settled.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The name behind the dot (`train` in `mixed.train`); empty for the only output of a step.
+    pub name: String,
+    /// The columns. Units, tensor shapes and the sample names are in its metadata (see [`crate::hits`], [`crate::column`]).
+    pub schema: SchemaRef,
+    /// True for a table (the result of a fold).
+    pub table: bool,
+    /// An upper bound of the rows, where it is known.
+    pub rows: Option<u64>,
+    /// Expected bytes of a row in memory.
+    pub row_bytes: u64,
+}
+
+/// The shape of a step's work, known before it starts; see [`crate::Work`] for what each may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Reads units.
+    Source,
+    /// Batch to batch, never waits.
+    Map,
+    /// Batch to batch on a thread of its own.
+    Device,
+    /// Gives each row a place in a new order; ends a phase.
+    Shuffle,
+    /// Batches to exact sums, and sums to a table.
+    Fold,
+    /// Stages parts that the engine commits.
+    Sink,
+    /// Makes a page of tables, at the end.
+    Page,
+}
+
+/// Which columns of an input a step reads for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reads {
+    /// Every column there is.
+    All,
+    /// Just these; what else comes in is passed on if somebody downstream reads it (Map, Device, Shuffle) or is not read at
+    /// all (Fold, Sink).
+    Columns(BTreeSet<String>),
+}
+
+impl Reads {
+    /// Just these columns.
+    pub fn columns<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self::Columns(names.into_iter().map(Into::into).collect())
+    }
+}
+
+/// What a step makes of its inputs.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The shape of the work.
+    pub shape: Shape,
+    /// The outputs, in order; none for a sink or a page.
+    pub outputs: Vec<Output>,
+    /// What is read of each input, in the order of `from`.
+    pub reads: Vec<Reads>,
+    /// Bytes that the work may hold on one worker, beside the batch in hand.
+    pub holds: u64,
+    /// What a source has to read, in order of discovery; empty for everything else.
+    pub units: Vec<Unit>,
+    /// Remarks for `plan` and `check` that are no mistakes (a file that will be quarantined, a cut that keeps all).
+    pub remarks: Vec<String>,
+    /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
+    pub quarantined: Vec<(String, String)>,
+}
+
+impl Planned {
+    /// A step of this shape that reads everything and holds nothing.
+    #[must_use]
+    pub fn new(shape: Shape, outputs: Vec<Output>) -> Self {
+        Self { shape, outputs, reads: Vec::new(), holds: 0, units: Vec::new(), remarks: Vec::new(), quarantined: Vec::new() }
+    }
+
+    /// The same, reading only `reads` of its one input.
+    #[must_use]
+    pub fn reading(mut self, reads: Reads) -> Self {
+        self.reads = vec![reads];
+        self
+    }
+
+    /// The same, holding up to this many bytes on a worker.
+    #[must_use]
+    pub fn holding(mut self, bytes: u64) -> Self {
+        self.holds = bytes;
+        self
+    }
+}
+
+/// What one worker reads and one commit covers: a row range of one file.
+///
+/// Written down in `units.jsonl` and never changed, so it holds nothing that depends on the machine or on the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// The step that reads it.
+    pub step: String,
+    /// The class that the rows belong to, where the source says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
+    /// The file, as the pipeline's pattern found it.
+    pub path: String,
+    /// The fingerprint of the file's content: size, chunk index and sampled bytes; no path, no time.
+    pub fingerprint: String,
+    /// The first row.
+    pub first: u64,
+    /// The number of rows.
+    pub rows: u64,
+    /// The number of the file: files in order of first appearance. Given by the ledger.
+    #[serde(default)]
+    pub file: u32,
+    /// Expected bytes of one row in memory, for the budget.
+    pub row_bytes: u64,
+}

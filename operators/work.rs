@@ -1,0 +1,168 @@
+//! The shapes of work that the engine can schedule. What is not here, an operator cannot do.
+//!
+//! Each shape is a small trait; the engine owns threads, order, memory permits, counting and commits. Rows are counted by
+//! the engine on both sides of every call: rows in = rows out + cut, for every step and unit, or the run is not done.
+
+use crate::figure::Summary;
+use crate::sums::Sums;
+use crate::{Facts, Fault, Output, Unit};
+use arrow::array::RecordBatch;
+use std::path::{Path, PathBuf};
+
+/// Which worker this is.
+#[derive(Debug, Clone, Copy)]
+pub struct Worker {
+    /// Its number, over all processes.
+    pub index: usize,
+    /// How many there are, over all processes.
+    pub peers: usize,
+}
+
+/// Where the parts of calostream that are not in this process are to be found.
+#[derive(Debug, Clone, Default)]
+pub struct Runtime {
+    /// The HDF5 reader program.
+    pub reader: PathBuf,
+    /// ONNX Runtime's shared library, where `--onnxruntime` names one.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// What an operator is given to start its work on one worker.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Which worker this is.
+    pub worker: Worker,
+    /// What was found before planning.
+    pub facts: &'a Facts,
+    /// The inputs as they will come: the columns that nobody reads are taken out.
+    pub inputs: &'a [Output],
+    /// The outputs as they must go; a source may leave out what is not in here and should not read it.
+    pub outputs: &'a [Output],
+    /// Paths of helpers.
+    pub runtime: &'a Runtime,
+}
+
+/// The work of one step on one worker.
+pub enum Work {
+    /// Reads one unit at a time, on a thread of its own, under the byte budget.
+    Source(Box<dyn Source>),
+    /// Batch to batch, row order kept, never waits.
+    Map(Box<dyn Map>),
+    /// The same on a thread of its own, with a tail at the end of a unit: inference, anything long or blocking.
+    Device(Box<dyn Device>),
+    /// A place in a new order for each row; the engine routes, spills and sorts.
+    Shuffle(Box<dyn Shuffle>),
+    /// Batch to sums by key, which the engine adds up exactly; and sums to a table.
+    Fold(Box<dyn Fold>),
+    /// Stages a part; the engine commits it.
+    Sink(Box<dyn Sink>),
+    /// A page made of tables.
+    Page(Page),
+}
+
+/// Reads one unit at a time.
+pub trait Source: Send {
+    /// The batches of a unit, in row order. The engine takes a permit for `unit.row_bytes` a row before each `next`, so a
+    /// batch must be made in `next` and not before.
+    fn read<'a>(&'a mut self, unit: &'a Unit) -> Result<Batches<'a>, Fault>;
+}
+
+/// The batches of one unit, in row order.
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, Fault>> + 'a>;
+
+/// What a map made of a batch: rows in = rows out + cut.
+pub struct Mapped {
+    /// The rows that go on, in their order.
+    pub batch: RecordBatch,
+    /// The rows that were cut.
+    pub cut: u64,
+}
+
+/// Batch to batch.
+pub trait Map: Send {
+    /// One batch.
+    fn map(&mut self, batch: RecordBatch) -> Result<Mapped, Fault>;
+}
+
+/// Batch to batch on a thread of its own.
+pub trait Device: Send {
+    /// Takes a batch of a unit, gives the batches that are ready. Every row comes out once, in order.
+    fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>, Fault>;
+    /// The unit is over: gives the rest. What is held belongs to no later unit.
+    fn end(&mut self) -> Result<Vec<RecordBatch>, Fault>;
+    /// The unit is quarantined: what is held is dropped.
+    fn forget(&mut self);
+}
+
+/// Where a row goes in a shuffle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The output, by number; `u8::MAX` for a row that is cut.
+    pub output: u8,
+    /// The stratum (a class) within the output; each stratum is spread evenly over the whole order.
+    pub stratum: u16,
+    /// The order within the stratum; ties are settled by event identity.
+    pub key: u64,
+}
+
+/// A place in a new order for each row.
+pub trait Shuffle: Send {
+    /// A route for each row of the batch.
+    fn route(&mut self, batch: &RecordBatch, routes: &mut Vec<Route>) -> Result<(), Fault>;
+    /// How many rows of each stratum of each output are kept (those of the lowest keys), from how many there are.
+    /// `counts[output][stratum]`; pure.
+    fn keep(&self, counts: &[Vec<u64>]) -> Vec<Vec<u64>>;
+}
+
+/// Batch to sums by key; and, from the sums, a table.
+pub trait Fold: Send {
+    /// Adds the rows of a batch.
+    fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault>;
+    /// What people quote: a pure function of the sums.
+    fn finish(&self, sums: &Sums) -> anyhow::Result<Summary>;
+}
+
+/// The part that a sink is asked to make: a run of units, in order.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Its number among the parts of this step.
+    pub number: u64,
+    /// Its number among the parts of this step and sample, from 1.
+    pub number_in_sample: u64,
+    /// The sample, where all of its rows are of one.
+    pub sample: Option<&'a str>,
+    /// The folder to write into. Names in it are free until the part is committed.
+    pub staging: &'a Path,
+}
+
+/// A file that was written whole and fsynced, waiting for its commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// The name that it gets in the step's folder: a function of the part alone.
+    pub name: String,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// Stages parts, on a thread of its own.
+pub trait Sink: Send {
+    /// Begins a part.
+    fn begin(&mut self, part: &Part<'_>) -> Result<(), Fault>;
+    /// Adds rows to the part.
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), Fault>;
+    /// Ends the part: everything is on disk and fsynced.
+    fn finish(&mut self) -> Result<Vec<Staged>, Fault>;
+    /// Forgets the part that was begun.
+    fn abandon(&mut self);
+}
+
+/// A page made of tables.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Its title.
+    pub title: String,
+    /// A sentence or two under the title.
+    pub about: Option<String>,
+}

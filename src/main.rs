@@ -1,0 +1,7 @@
+//! calostream: detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
+//!
+//! Imports run one way: `main -> cli -> (language, plan, flow, ledger, report) -> operators`.
+
+mod plan;
+
+fn main() {}
