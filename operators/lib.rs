@@ -63,6 +63,7 @@ registry::registry! {
     }
     /// New orders.
     mix {
+        premix => Premix,
     }
     /// Networks.
     infer {
