@@ -2,6 +2,11 @@
 //!
 //! Imports run one way: `main -> cli -> (language, plan, flow, ledger, report) -> operators`.
 
+mod cli;
+mod language;
 mod plan;
+mod words;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
