@@ -4,8 +4,11 @@
 //! with it later can be shown where it was typed.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 
 /// A line and a column, both counted from 1; 0 where the value was not typed by anybody (a default).
@@ -19,8 +22,8 @@ pub struct Place {
 
 /// A value together with where it was typed.
 ///
-/// It is read through a struct of the name [`PLACED`] with the fields `line`, `column`, `value`; the reader of pipeline
-/// files knows that name, and any other deserializer that is self-describing yields the value without a place.
+/// It is read as a newtype of the name [`PLACED`]. The reader of pipeline files knows that name and answers with a map of
+/// `line`, `column` and `value`; any other deserializer (and serde's buffer for untagged enums) yields the value without a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placed<T> {
     /// What was typed.
@@ -29,7 +32,7 @@ pub struct Placed<T> {
     pub place: Place,
 }
 
-/// The struct name by which [`Placed`] asks a deserializer for the place.
+/// The name by which [`Placed`] asks a deserializer for the place.
 pub const PLACED: &str = "$calostream::Placed";
 
 impl<T> Placed<T> {
@@ -48,15 +51,33 @@ impl<T> Deref for Placed<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Placed<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename = "$calostream::Placed")]
-        struct Raw<T> {
-            line: u32,
-            column: u32,
-            value: T,
+        from.deserialize_newtype_struct(PLACED, PlacedVisitor(PhantomData))
+    }
+}
+
+struct PlacedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for PlacedVisitor<T> {
+    type Value = Placed<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Placed<T>, D::Error> {
+        T::deserialize(from).map(Placed::unplaced)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Placed<T>, A::Error> {
+        let (mut place, mut value) = (Place::default(), None);
+        while let Some(field) = from.next_key::<String>()? {
+            match field.as_str() {
+                "line" => place.line = from.next_value()?,
+                "column" => place.column = from.next_value()?,
+                _ => value = Some(from.next_value()?),
+            }
         }
-        let raw = Raw::<T>::deserialize(from)?;
-        Ok(Self { value: raw.value, place: Place { line: raw.line, column: raw.column } })
+        Ok(Placed { value: value.ok_or_else(|| A::Error::missing_field("value"))?, place })
     }
 }
 

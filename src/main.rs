@@ -1,10 +1,15 @@
 //! calostream: detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
 //!
 //! Imports run one way: `main -> cli -> (language, plan, flow, ledger, report) -> operators`.
-#![allow(dead_code)]
 
+mod cli;
 mod flow;
+mod language;
 mod ledger;
+mod machine;
 mod plan;
+mod words;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -27,6 +27,8 @@ pub enum Line {
     Commit(Commit),
     /// A unit's data are wrong. It is left out when its part is done again.
     Quarantine(Quarantine),
+    /// Files that could not be read when the run began: all that are known now, in place of those known before.
+    Unreadable(Vec<Unreadable>),
     /// Units that were quarantined may be tried again.
     Retry {},
     /// All phases are done and the tables are written.
@@ -124,6 +126,17 @@ pub struct Quarantine {
     pub what: String,
     /// Its rows.
     pub rows: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A file that could not be read when the run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// The step that was to read it.
+    pub step: String,
+    /// The file.
+    pub what: String,
     /// Why.
     pub reason: String,
 }

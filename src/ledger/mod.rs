@@ -37,6 +37,8 @@ pub struct State {
     pub commits: BTreeMap<(usize, u64), Commit>,
     /// What is quarantined, by phase and unit.
     pub quarantined: BTreeMap<(usize, u64), Quarantine>,
+    /// Files that could not be read when the run began.
+    pub unreadable: Vec<log::Unreadable>,
     /// True where nothing was committed since the tables were written.
     pub done: bool,
 }
@@ -65,8 +67,14 @@ impl State {
                 // A part that was committed without a unit is done again with it.
                 self.commits.retain(|(phase, _), c| !c.quarantined_among(&again, *phase));
             }
+            Line::Unreadable(files) => self.unreadable.clone_from(files),
             Line::Done {} => {}
         }
+    }
+
+    /// How many units and files could not be used.
+    pub fn lost(&self) -> usize {
+        self.quarantined.len() + self.unreadable.len()
     }
 }
 
@@ -103,11 +111,11 @@ impl Ledger {
             Ok(bytes) => {
                 let before: serde_json::Value = serde_json::from_slice(&bytes).context("plan.json is damaged; run with --fresh")?;
                 if &before != canonical {
-                    let differences = crate::plan::differences(&before, canonical);
+                    let difference = crate::plan::difference(&before, canonical).unwrap_or_else(|| "the order of parameters".into());
                     bail!(
                         "{} belongs to another plan:\n  {}\nRun with --fresh to replace what is there, or into another `out`",
                         folder.display(),
-                        differences.join("\n  ")
+                        difference
                     );
                 }
             }
@@ -148,7 +156,7 @@ impl Ledger {
         }
         self.log.commit(&lines)?;
         lines.iter().for_each(|line| self.state.apply(line));
-        if lines.iter().any(|l| matches!(l, Line::Quarantine(_) | Line::Retry {})) {
+        if lines.iter().any(|l| matches!(l, Line::Quarantine(_) | Line::Unreadable(_) | Line::Retry {})) {
             write_quarantine(&self.folder, &self.state)?;
         }
         Ok(lines)
@@ -158,11 +166,34 @@ impl Ledger {
 /// `quarantine.jsonl`: what could not be used, and why, for people.
 fn write_quarantine(folder: &Path, state: &State) -> Result<()> {
     let mut text = Vec::new();
+    for file in &state.unreadable {
+        serde_json::to_writer(&mut text, file)?;
+        text.push(b'\n');
+    }
     for q in state.quarantined.values() {
         serde_json::to_writer(&mut text, q)?;
         text.push(b'\n');
     }
     files::write_whole(&folder.join("quarantine.jsonl"), &text)
+}
+
+impl Ledger {
+    /// Removes files in the steps' folders that the log does not know: what a kill, or a part done again, left behind.
+    pub fn sweep(&self, steps: &[String]) -> Result<()> {
+        let known: BTreeSet<(&str, &str)> =
+            self.state.commits.values().flat_map(|c| &c.files).map(|f| (f.step.as_str(), f.name.as_str())).collect();
+        for step in steps {
+            let Ok(entries) = std::fs::read_dir(self.folder.join(step)) else { continue };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if entry.file_type()?.is_file() && !known.contains(&(step.as_str(), name.as_str())) {
+                    std::fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Removes what a run made, and nothing else: a run folder may be a folder in which people keep other things.

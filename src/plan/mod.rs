@@ -3,6 +3,14 @@
 //! Invariants: steps stand in an order in which each comes after its inputs; every schema is the narrowed one (columns that
 //! nobody reads are taken out); phases are numbered from 0 and a step's phase is never below that of an input.
 
+mod canonical;
+mod columns;
+mod forward;
+pub mod probe;
+
+pub use canonical::difference;
+pub use forward::plan;
+
 use calostream_operators::{Facts, Operator, Output, Place, Planned};
 use std::path::PathBuf;
 
@@ -66,4 +74,3 @@ pub struct PlannedStep {
     /// The phase in which it works.
     pub phase: usize,
 }
-pub fn differences(_: &serde_json::Value, _: &serde_json::Value) -> Vec<String> { Vec::new() }

@@ -1,0 +1,41 @@
+//! `calostream check`: everything that is wrong with a pipeline, without running it.
+
+use super::load::{Load, load, print_problems, print_remarks};
+use super::{LibraryArgs, PipelineArgs};
+use crate::language::show;
+use clap::Args;
+use std::process::ExitCode;
+
+/// What `check` is given.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    #[command(flatten)]
+    libraries: LibraryArgs,
+    /// Problems as JSON, for editors and scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code 0 where the pipeline is right, 2 where it is wrong.
+pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let file = &args.pipeline.file;
+    match load(&args.pipeline, &args.libraries)? {
+        Load::Wrong { text, problems } => {
+            print_problems(file, &text, &problems, args.json)?;
+            Ok(ExitCode::from(2))
+        }
+        Load::Right { remarks, .. } if args.json => {
+            super::print(&(show::json(&file.display().to_string(), &[], &remarks) + "\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Load::Right { plan, text, remarks } => {
+            print_remarks(file, &text, &remarks);
+            let phases = if plan.phases == 1 { "1 phase".into() } else { format!("{} phases", plan.phases) };
+            let steps = if plan.steps.len() == 1 { "1 step".into() } else { format!("{} steps", plan.steps.len()) };
+            super::print(&format!("{}: right ({steps}, {phases})\n", file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

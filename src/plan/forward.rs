@@ -1,0 +1,203 @@
+//! From steps and facts to a plan: order, schemas, the columns that are read, phases; or everything that is wrong.
+//!
+//! Pure. Steps are planned from top to bottom with full schemas; a step whose input failed is passed over in silence, so
+//! every problem that is shown is a cause. Then the columns that nobody reads are taken out and the steps are planned again.
+
+use super::{Plan, PlannedStep, Port, canonical, columns};
+use crate::language::{Pipeline, Step};
+use calostream_operators::{Facts, Output, Place, Placed, Planned, Problem, Shape};
+use std::path::PathBuf;
+
+/// Plans a pipeline, adding to the problems that were found while it was read.
+pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Result<Plan, Vec<Problem>> {
+    let read_whole = problems.is_empty();
+    let mut drafts: Vec<Option<Draft>> = Vec::with_capacity(pipeline.steps.len());
+    for number in 0..pipeline.steps.len() {
+        let draft = draft(&pipeline.steps, number, &drafts, &facts);
+        drafts.push(draft.map_err(|found| problems.extend(found)).ok());
+    }
+    let drafts = match drafts.into_iter().collect::<Option<Vec<_>>>() {
+        Some(drafts) if problems.is_empty() && read_whole => drafts,
+        _ => return Err(problems),
+    };
+    if !drafts.iter().any(|d| matches!(d.planned.shape, Shape::Fold | Shape::Sink | Shape::Page)) {
+        let problem = Problem::at(&pipeline.name, "the pipeline makes nothing");
+        return Err(vec![problem.help("end it with a step that writes files, sums up or makes a page")]);
+    }
+    let canonical = canonical::form(&pipeline.name, pipeline.seed, pipeline.strict, pipeline.steps.iter(), &facts);
+    let hash = canonical::hash(&canonical);
+    let mut remarks: Vec<(String, String)> = Vec::new();
+    let mut steps: Vec<PlannedStep> = Vec::new();
+    for (step, draft) in pipeline.steps.into_iter().zip(drafts) {
+        let Some(operator) = step.operator else { return Err(problems) };
+        steps.push(PlannedStep {
+            name: step.name.value,
+            place: step.name.place,
+            kind: step.kind.value,
+            operator,
+            from: draft.from,
+            inputs: draft.inputs,
+            planned: draft.planned,
+            phase: 0,
+        });
+    }
+    narrow(&mut steps, &facts, &mut remarks)?;
+    for step in &steps {
+        remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
+    }
+    let phases = number_phases(&mut steps);
+    if let Some(budget) = &pipeline.budget {
+        let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
+        if holds > budget.value {
+            let what = format!("the steps hold up to {} on one worker, more than the budget", crate::words::bytes(holds));
+            let most = steps.iter().max_by_key(|s| s.planned.holds).map(|s| s.name.clone()).unwrap_or_default();
+            return Err(vec![Problem::at(budget, what).help(format!("raise the budget, or see what `{most}` holds"))]);
+        }
+    }
+    Ok(Plan {
+        out: pipeline.out.map_or_else(|| PathBuf::from("runs").join(&pipeline.name.value), |out| PathBuf::from(out.value)),
+        name: pipeline.name.value,
+        about: pipeline.about,
+        seed: pipeline.seed,
+        budget: pipeline.budget.map(|b| b.value),
+        quarantine_at_most: pipeline.quarantine_at_most,
+        strict: pipeline.strict,
+        steps,
+        phases,
+        canonical,
+        hash,
+        facts,
+        remarks,
+    })
+}
+
+/// A step as it was planned with full schemas.
+struct Draft {
+    from: Vec<Port>,
+    inputs: Vec<Output>,
+    planned: Planned,
+}
+
+/// Plans one step; an empty list of problems where what it stands on failed.
+fn draft(steps: &[Step], number: usize, drafts: &[Option<Draft>], facts: &Facts) -> Result<Draft, Vec<Problem>> {
+    let step = &steps[number];
+    let (mut from, mut inputs, mut problems, mut passed_over) = (Vec::new(), Vec::new(), Vec::new(), false);
+    for word in &step.from {
+        match resolve(steps, number, drafts, word) {
+            Ok(Some((port, output))) => {
+                from.push(port);
+                inputs.push(output);
+            }
+            Ok(None) => passed_over = true,
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let Some(operator) = step.operator.as_ref().filter(|_| problems.is_empty() && !passed_over) else { return Err(problems) };
+    let mut planned = operator.plan(facts, &inputs).map_err(|found| placed(found, step.kind.place))?;
+    for unit in &mut planned.units {
+        unit.step.clone_from(&step.name.value);
+    }
+    Ok(Draft { from, inputs, planned })
+}
+
+/// Problems that stand nowhere (a default, a word inside a choice) are shown at the operator.
+fn placed(problems: Vec<Problem>, place: Place) -> Vec<Problem> {
+    problems.into_iter().map(|p| if p.place == Place::default() { Problem { place, ..p } } else { p }).collect()
+}
+
+/// The output that a word of `from` means; none where its step failed.
+fn resolve(
+    steps: &[Step],
+    number: usize,
+    drafts: &[Option<Draft>],
+    word: &Placed<String>,
+) -> Result<Option<(Port, Output)>, Problem> {
+    let (name, output) = word.split_once('.').map_or((word.as_str(), None), |(n, o)| (n, Some(o)));
+    let own = &steps[number].name.value;
+    let Some(index) = steps[..number].iter().position(|s| s.name.value == name) else {
+        let problem = Problem::at(word, format!("no step `{name}` above `{own}`"));
+        return Err(if name == own {
+            problem.help("a step can't read its own output")
+        } else if steps[number..].iter().any(|s| s.name.value == name) {
+            problem.help(format!("`{name}` stands below; a step reads only steps above it"))
+        } else {
+            problem.suggest(name, steps[..number].iter().map(|s| s.name.value.as_str()))
+        });
+    };
+    let Some(draft) = &drafts[index] else { return Ok(None) };
+    let outputs = &draft.planned.outputs;
+    let full = |o: &Output| format!("{name}.{}", o.name);
+    let names: Vec<String> = outputs.iter().filter(|o| !o.name.is_empty()).map(full).collect();
+    let found = match output {
+        Some(output) => outputs.iter().position(|o| o.name == output && !o.name.is_empty()),
+        None if outputs.len() == 1 => Some(0),
+        None => None,
+    };
+    if let Some(output) = found {
+        return Ok(Some((Port { step: index, output }, outputs[output].clone())));
+    }
+    let kind = &steps[index].kind.value;
+    Err(match output {
+        _ if outputs.is_empty() => Problem::at(word, format!("`{name}` has no output: `{kind}` is an end")),
+        None => Problem::at(word, format!("`{name}` has several outputs")).help(format!("say which: {}", names.join(", "))),
+        Some(output) if names.is_empty() => {
+            let problem = Problem::at(word, format!("`{name}` has no output `{output}`"));
+            problem.help(format!("it has one output: write `{name}`"))
+        }
+        Some(output) => {
+            Problem::at(word, format!("`{name}` has no output `{output}`")).suggest(word, names.iter().map(String::as_str))
+        }
+    })
+}
+
+/// Takes out the columns that nobody reads and plans every step again with what is left.
+fn narrow(steps: &mut [PlannedStep], facts: &Facts, remarks: &mut Vec<(String, String)>) -> Result<(), Vec<Problem>> {
+    let needed = columns::needed(steps);
+    for number in 0..steps.len() {
+        let (before, rest) = steps.split_at_mut(number);
+        let step = &mut rest[0];
+        if step.planned.shape != Shape::Source {
+            step.inputs = step.from.iter().map(|port| before[port.step].planned.outputs[port.output].clone()).collect();
+            let quarantined = std::mem::take(&mut step.planned.quarantined);
+            step.planned = step.operator.plan(facts, &step.inputs).map_err(|found| placed(found, step.place))?;
+            step.planned.quarantined = quarantined;
+        }
+        let mut widest = 0.0f64;
+        let several = step.planned.outputs.len() > 1;
+        for (output, made) in step.planned.outputs.iter_mut().enumerate() {
+            let columns = needed.get(&Port { step: number, output });
+            let stream = !made.table;
+            if columns.is_none() && stream {
+                let which = if several { format!("the output `{}`", made.name) } else { "the output".to_owned() };
+                remarks.push((step.name.clone(), format!("nobody reads {which} of `{}`", step.name)));
+            }
+            if stream {
+                let (narrowed, share) = columns::narrowed(made, &columns.cloned().unwrap_or_default());
+                *made = narrowed;
+                widest = widest.max(share);
+            }
+        }
+        for unit in &mut step.planned.units {
+            unit.row_bytes = columns::scaled(unit.row_bytes, widest);
+        }
+    }
+    Ok(())
+}
+
+/// Numbers the phases and says how many there are. What a shuffle gives, and a table, is there only in the next phase;
+/// pages are made in the last.
+fn number_phases(steps: &mut [PlannedStep]) -> usize {
+    for number in 0..steps.len() {
+        let from = steps[number].from.iter().map(|port| {
+            let before = &steps[port.step];
+            let later = before.planned.shape == Shape::Shuffle || before.planned.outputs[port.output].table;
+            before.phase + usize::from(later && steps[number].planned.shape != Shape::Page)
+        });
+        steps[number].phase = from.max().unwrap_or(0);
+    }
+    let last = steps.iter().map(|s| s.phase).max().unwrap_or(0);
+    for step in steps.iter_mut().filter(|s| s.planned.shape == Shape::Page) {
+        step.phase = last;
+    }
+    last + 1
+}
