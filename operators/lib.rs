@@ -26,6 +26,7 @@ pub mod place;
 pub mod planned;
 pub mod registry;
 pub mod schema;
+pub mod shower;
 pub mod sums;
 pub mod work;
 
@@ -57,6 +58,7 @@ pub trait Operator: Debug + Send + Sync {
 registry::registry! {
     /// Sources.
     read {
+        generate_showers => GenerateShowers,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
@@ -73,5 +75,6 @@ registry::registry! {
     }
     /// Files and pages.
     write {
+        write_hdf5 => WriteHdf5,
     }
 }
