@@ -8,6 +8,7 @@ mod language;
 mod ledger;
 mod machine;
 mod plan;
+mod report;
 mod words;
 
 fn main() -> std::process::ExitCode {

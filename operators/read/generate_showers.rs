@@ -136,6 +136,7 @@ impl GenerateShowers {
                 rows,
                 file: 0,
                 row_bytes: ROW_BYTES,
+                alone: true,
             })
         };
         (0..most).flat_map(|number| self.classes.iter().filter_map(move |class| unit(class.value, number))).collect()

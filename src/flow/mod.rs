@@ -42,7 +42,7 @@ mod source;
 mod spill;
 mod stage;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, secret};
 pub use progress::Display;
 
 use crate::ledger::log::{Commit, Line, Rows};
