@@ -104,7 +104,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if process != 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut ledger = shared.into_ledger().context("the workers still hold the run folder")?;
+    let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
     let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start, &rows)?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
@@ -240,7 +240,7 @@ fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
     let (count, process) = (args.processes as usize, args.process as usize);
     ensure!(hosts.len() >= count, "{} has {} hosts, not {count}", path.display(), hosts.len());
     let secret = args.secret.as_ref().context("`--processes` needs `--secret FILE` (16 bytes or more, mode 0600)")?;
-    let cluster = Cluster::connect(process, &hosts[..count], &flow::secret(secret)?, &plan.hash)?;
+    let cluster = Cluster::connect((process, workers), &hosts[..count], &flow::secret(secret)?, &plan.hash)?;
     Ok((cluster, workers))
 }
 

@@ -39,21 +39,22 @@ impl Cluster {
     }
 
     /// Connects process number `process` with the others; `hosts` are all addresses (`host:port`), in order.
-    pub fn connect(process: usize, hosts: &[String], secret: &[u8], plan: &str) -> Result<Self> {
+    pub fn connect((process, workers): (usize, usize), hosts: &[String], secret: &[u8], plan: &str) -> Result<Self> {
+        let own_words = [process as u64, workers as u64];
         let own = hosts.get(process).with_context(|| format!("process {process} is not among the {} hosts", hosts.len()))?;
         let listener = TcpListener::bind(own).with_context(|| format!("cannot listen on {own}"))?;
         let mut sockets: Vec<Option<TcpStream>> = (0..hosts.len()).map(|_| None).collect();
         let start = Instant::now();
         // Each connects to those before it and listens for those behind it: one socket for each two.
         for (other, address) in hosts.iter().enumerate().take(process) {
-            sockets[other] = Some(call(address, start, |s| greet(s, secret, plan, process, Some(other), true))?);
+            sockets[other] = Some(call(address, start, |s| greet(s, secret, plan, own_words, Some(other), true))?);
         }
         listener.set_nonblocking(true)?;
         while sockets.iter().skip(process + 1).any(Option::is_none) {
             match listener.accept() {
                 Ok((mut stream, from)) => {
                     stream.set_nonblocking(false)?;
-                    match greet(&mut stream, secret, plan, process, None, false) {
+                    match greet(&mut stream, secret, plan, own_words, None, false) {
                         Ok(other) if other > process && other < hosts.len() && sockets[other].is_none() => sockets[other] = Some(stream),
                         Ok(other) => tracing::warn!("refused {from}: it says that it is process {other}"),
                         Err(reason) => tracing::warn!("refused {from}: {reason:#}"),
@@ -120,7 +121,7 @@ fn call(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<
             Ok(found) => match TcpStream::connect_timeout(&found, GREETING) {
                 Err(error) => error.into(),
                 Ok(mut stream) => {
-                    greet(&mut stream).with_context(|| format!("the process at {address} is none of this run"))?;
+                    greet(&mut stream).with_context(|| format!("the process at {address} does not fit this one"))?;
                     return Ok(stream);
                 }
             },
@@ -133,16 +134,17 @@ fn call(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<
 }
 
 /// Both ends prove that they know the secret; gives the number of the other process.
-fn greet(stream: &mut TcpStream, secret: &[u8], plan: &str, process: usize, expected: Option<usize>, caller: bool) -> Result<usize> {
+fn greet(stream: &mut TcpStream, secret: &[u8], plan: &str, words: [u64; 2], expected: Option<usize>, caller: bool) -> Result<usize> {
     stream.set_read_timeout(Some(GREETING))?;
     stream.set_write_timeout(Some(GREETING))?;
-    let mut own = [0u8; 40];
+    let mut own = [0u8; 48];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut own[..32])?;
-    own[32..].copy_from_slice(&(process as u64).to_le_bytes());
+    own[32..40].copy_from_slice(&words[0].to_le_bytes());
+    own[40..].copy_from_slice(&words[1].to_le_bytes());
     stream.write_all(&own)?;
-    let mut other = [0u8; 40];
+    let mut other = [0u8; 48];
     stream.read_exact(&mut other).context("it did not greet")?;
-    let proof = |challenge: &[u8; 40], answer: &[u8; 40], from_caller: bool| {
+    let proof = |challenge: &[u8; 48], answer: &[u8; 48], from_caller: bool| {
         let version = env!("CARGO_PKG_VERSION").as_bytes();
         keyed_hash(secret, &[challenge, answer, &[u8::from(from_caller)], version, b"\0", plan.as_bytes()])
     };
@@ -162,8 +164,11 @@ fn greet(stream: &mut TcpStream, secret: &[u8], plan: &str, process: usize, expe
     if !caller {
         stream.write_all(&mine)?;
     }
-    let number = usize::try_from(u64::from_le_bytes(other[32..].try_into().expect("eight bytes")))?;
+    let word = |at: usize| u64::from_le_bytes(other[at..at + 8].try_into().expect("eight bytes"));
+    let number = usize::try_from(word(32))?;
     ensure!(expected.is_none_or(|e| e == number), "it says that it is process {number}");
+    // timely counts workers by process: each must have as many as this one.
+    ensure!(word(40) == words[1], "process {number} has {} workers, this one {}; give all the same `--workers`", word(40), words[1]);
     Ok(number)
 }
 
@@ -206,24 +211,26 @@ mod tests {
         let hosts = [free_port(), free_port()];
         let first = std::thread::spawn({
             let hosts = hosts.clone();
-            move || Cluster::connect(0, &hosts, b"0123456789abcdef", "plan")
+            move || Cluster::connect((0, 2), &hosts, b"0123456789abcdef", "plan")
         });
         let mut stranger = loop {
             if let Ok(s) = TcpStream::connect(&hosts[0]) {
                 break s;
             }
         };
-        stranger.write_all(&[7; 72]).unwrap();
-        let wrong = Cluster::connect(1, &hosts, b"another secret!!", "plan").unwrap_err();
+        stranger.write_all(&[7; 80]).unwrap();
+        let wrong = Cluster::connect((1, 2), &hosts, b"another secret!!", "plan").unwrap_err();
         assert!(format!("{wrong:#}").contains("another secret, plan or version"), "{wrong:#}");
-        let wrong = Cluster::connect(1, &hosts, b"0123456789abcdef", "other plan").unwrap_err();
+        let wrong = Cluster::connect((1, 2), &hosts, b"0123456789abcdef", "other plan").unwrap_err();
         assert!(format!("{wrong:#}").contains("another secret, plan or version"), "{wrong:#}");
-        let second = Cluster::connect(1, &hosts, b"0123456789abcdef", "plan").unwrap();
+        let wrong = Cluster::connect((1, 3), &hosts, b"0123456789abcdef", "plan").unwrap_err();
+        assert!(format!("{wrong:#}").contains("process 0 has 2 workers, this one 3"), "{wrong:#}");
+        let second = Cluster::connect((1, 2), &hosts, b"0123456789abcdef", "plan").unwrap();
         let first = first.join().unwrap().unwrap();
         assert_eq!((first.sockets.len(), second.sockets.len()), (2, 2));
         // What the stranger got is a challenge and nothing else.
         let mut got = Vec::new();
         let _ = stranger.read_to_end(&mut got);
-        assert_eq!(got.len(), 40);
+        assert_eq!(got.len(), 48);
     }
 }

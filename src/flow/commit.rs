@@ -11,6 +11,7 @@
 use super::phase::{Phase, PartPlan};
 use super::stage::Record;
 use super::{Pass, Shared};
+use crate::ledger::Settled;
 use crate::ledger::log::{Commit, Line, Quarantine, Rows};
 use crate::plan::Plan;
 use anyhow::{Context, Result, ensure};
@@ -27,8 +28,6 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::operators::{Capability, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream};
-
-type Settled = Vec<(Line, Vec<(String, Vec<u8>)>)>;
 
 /// Commits the parts of a pass; the probe is done when everything is on disk and every worker knows it.
 pub fn commit<'s>(
@@ -62,8 +61,7 @@ pub fn commit<'s>(
                     if failed.raised() {
                         break;
                     }
-                    let ledger = shared.ledger.as_ref().context("the ledger is in process 0")?;
-                    let written = ledger.lock().unwrap_or_else(PoisonError::into_inner).commit(lines)?;
+                    let written = shared.commit(lines)?;
                     if answers.send((parts, written)).is_err() {
                         break;
                     }

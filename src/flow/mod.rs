@@ -47,7 +47,7 @@ pub use progress::Display;
 
 use crate::ledger::log::{Commit, Line, Rows};
 use crate::ledger::units::Numbered;
-use crate::ledger::{Ledger, State};
+use crate::ledger::{Ledger, Settled, State};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail};
 use budget::Budget;
@@ -95,7 +95,8 @@ pub struct Shared {
     peers: usize,
     units: Vec<Numbered>,
     state: Mutex<State>,
-    ledger: Option<Mutex<Ledger>>,
+    /// In process 0.
+    ledger: Mutex<Option<Ledger>>,
     passes: Mutex<BTreeMap<usize, Arc<Pass>>>,
 }
 
@@ -131,7 +132,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The counters, by step.
+    /// Commits to the log; nothing in a process that has no ledger.
+    fn commit(&self, lines: Settled) -> Result<Vec<Line>> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.as_mut().map_or_else(|| Ok(Vec::new()), |ledger| ledger.commit(lines))
+    }
+
+    /// What the workers of this process share.
     pub fn new(plan: &Plan, options: &Options, cluster: &Cluster, units: Vec<Numbered>, state: State, ledger: Option<Ledger>) -> Arc<Self> {
         let scratch = options.scratch.clone().unwrap_or_else(|| plan.out.join(".spill"));
         Arc::new(Self {
@@ -146,7 +153,7 @@ impl Shared {
             peers: options.workers * cluster.processes,
             units,
             state: Mutex::new(state),
-            ledger: ledger.map(Mutex::new),
+            ledger: Mutex::new(ledger),
             passes: Mutex::default(),
         })
     }
@@ -181,14 +188,8 @@ pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<O
     }
     let passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
     let unit_rows = passes.values().flat_map(|p| p.phase.unit_rows()).collect();
-    Ok(Outcome { state: shared.state().clone(), unit_rows, ledger: None })
-}
-
-impl Shared {
-    /// Takes the ledger back when all workers have ended.
-    pub fn into_ledger(self: Arc<Self>) -> Option<Ledger> {
-        Arc::try_unwrap(self).ok()?.ledger.map(|l| l.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
+    let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(Outcome { state: shared.state().clone(), unit_rows, ledger })
 }
 
 /// What one worker does: phase after phase, pass after pass.
@@ -264,10 +265,7 @@ fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
         .collect();
     new.iter().for_each(|line| state.apply(line));
     drop(state);
-    if let Some(ledger) = &shared.ledger {
-        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.commit(new.into_iter().map(|line| (line, Vec::new())).collect())?;
-    }
+    shared.commit(new.into_iter().map(|line| (line, Vec::new())).collect())?;
     Ok(())
 }
 

@@ -28,6 +28,9 @@ use log::{Commit, Line, Log, Quarantine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// Lines to commit, each with its contributions by step.
+pub type Settled = Vec<(Line, Vec<(String, Vec<u8>)>)>;
+
 /// What the log says, with what was taken back left out.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -144,7 +147,7 @@ impl Ledger {
     }
 
     /// Commits lines. Contributions come as bytes and are put behind the others first.
-    pub fn commit(&mut self, mut settled: Vec<(Line, Vec<(String, Vec<u8>)>)>) -> Result<Vec<Line>> {
+    pub fn commit(&mut self, mut settled: Settled) -> Result<Vec<Line>> {
         let mut lines = Vec::with_capacity(settled.len());
         for (line, contributions) in &mut settled {
             if let Line::Commit(commit) = line {
