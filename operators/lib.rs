@@ -57,6 +57,7 @@ pub trait Operator: Debug + Send + Sync {
 registry::registry! {
     /// Sources.
     read {
+        read_hdf5 => ReadHdf5,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
