@@ -64,6 +64,7 @@ registry::registry! {
     /// Sources.
     read {
         generate_showers => GenerateShowers,
+        read_hdf5 => ReadHdf5,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
