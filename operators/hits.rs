@@ -115,7 +115,7 @@ impl<T: ArrowPrimitiveType> HitsBuilder<T> {
 }
 
 /// Fills `into` (rows x cells, zeroed by this function) with the rows `first..first + rows` of a hits or dense column of
-/// f32 values; `value` is the number of the value within the hit (0 for the first).
+/// f32 values; `value` is the number of the value within the hit (0 for the first). A hit outside the image is an error.
 pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, rows: usize, into: &mut [f32]) -> anyhow::Result<()> {
     anyhow::ensure!(into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
     if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
@@ -128,14 +128,16 @@ pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, ro
     let hits = list.values().as_struct();
     let energies: &Float32Array = hits.column(value + 1).as_primitive_opt().context("hits of f32 values")?;
     let (offsets, energies) = (list.value_offsets(), energies.values());
-    into.fill(0.0);
     macro_rules! scatter {
         ($index:ty) => {{
             let index = hits.column(0).as_primitive::<$index>().values();
             for (row, image) in into.chunks_exact_mut(cells).enumerate() {
                 let (from, to) = (offsets[first + row] as usize, offsets[first + row + 1] as usize);
+                // Row by row, because the row is then still in the cache when its hits come.
+                image.fill(0.0);
                 for (cell, energy) in index[from..to].iter().zip(&energies[from..to]) {
-                    image[*cell as usize] = *energy;
+                    let Some(value) = image.get_mut(*cell as usize) else { bail!("a hit in cell {cell} of an image of {cells} cells") };
+                    *value = *energy;
                 }
             }
         }};

@@ -66,6 +66,7 @@ registry::registry! {
     }
     /// Networks.
     infer {
+        infer => Infer,
     }
     /// Sums, and what people quote of them.
     reduce {
