@@ -6,9 +6,7 @@
 //! A *dense* column is `arrow.fixed_shape_tensor`. Both carry the shape in the field's metadata.
 
 use anyhow::{Context, bail};
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray,
-};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, UInt16Type, UInt32Type};
 use std::collections::HashMap;
@@ -117,15 +115,8 @@ impl<T: ArrowPrimitiveType> HitsBuilder<T> {
 }
 
 /// Fills `into` (rows x cells, zeroed by this function) with the rows `first..first + rows` of a hits or dense column of
-/// f32 values; `value` is the number of the value within the hit (0 for the first).
-pub fn to_dense(
-    column: &dyn Array,
-    cells: usize,
-    value: usize,
-    first: usize,
-    rows: usize,
-    into: &mut [f32],
-) -> anyhow::Result<()> {
+/// f32 values; `value` is the number of the value within the hit (0 for the first). A hit outside the image is an error.
+pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, rows: usize, into: &mut [f32]) -> anyhow::Result<()> {
     anyhow::ensure!(into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
     if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
         let values = dense.values().as_primitive_opt::<Float32Type>().context("a dense column of f32 values")?.values();
@@ -137,14 +128,16 @@ pub fn to_dense(
     let hits = list.values().as_struct();
     let energies: &Float32Array = hits.column(value + 1).as_primitive_opt().context("hits of f32 values")?;
     let (offsets, energies) = (list.value_offsets(), energies.values());
-    into.fill(0.0);
     macro_rules! scatter {
         ($index:ty) => {{
             let index = hits.column(0).as_primitive::<$index>().values();
             for (row, image) in into.chunks_exact_mut(cells).enumerate() {
                 let (from, to) = (offsets[first + row] as usize, offsets[first + row + 1] as usize);
+                // Row by row, because the row is then still in the cache when its hits come.
+                image.fill(0.0);
                 for (cell, energy) in index[from..to].iter().zip(&energies[from..to]) {
-                    image[*cell as usize] = *energy;
+                    let Some(value) = image.get_mut(*cell as usize) else { bail!("a hit in cell {cell} of an image of {cells} cells") };
+                    *value = *energy;
                 }
             }
         }};

@@ -75,6 +75,7 @@ registry::registry! {
     }
     /// Networks.
     infer {
+        infer => Infer,
     }
     /// Sums, and what people quote of them.
     reduce {
