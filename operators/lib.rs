@@ -26,6 +26,7 @@ pub mod place;
 pub mod planned;
 pub mod registry;
 pub mod schema;
+pub mod slices;
 pub mod sums;
 pub mod work;
 
@@ -57,6 +58,7 @@ pub trait Operator: Debug + Send + Sync {
 registry::registry! {
     /// Sources.
     read {
+        read_parquet => ReadParquet,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
@@ -72,5 +74,7 @@ registry::registry! {
     }
     /// Files and pages.
     write {
+        write_parquet => WriteParquet,
+        report => Report,
     }
 }
