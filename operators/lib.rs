@@ -30,6 +30,7 @@ pub mod quote;
 pub mod registry;
 pub mod schema;
 pub mod shower;
+pub mod slices;
 pub mod sums;
 pub mod uhi;
 pub mod varint;
@@ -65,6 +66,7 @@ registry::registry! {
     read {
         generate_showers => GenerateShowers,
         read_hdf5 => ReadHdf5,
+        read_parquet => ReadParquet,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
@@ -86,5 +88,7 @@ registry::registry! {
     /// Files and pages.
     write {
         write_hdf5 => WriteHdf5,
+        write_parquet => WriteParquet,
+        report => Report,
     }
 }

@@ -3,6 +3,7 @@
 //! Imports run one way: `main -> cli -> (language, plan, flow, ledger, report) -> operators`.
 
 mod cli;
+mod files;
 mod flow;
 mod language;
 mod ledger;

@@ -86,7 +86,8 @@ impl LibraryArgs {
     /// The paths that operators are given.
     #[must_use]
     pub fn runtime(&self) -> Runtime {
-        Runtime { reader: std::env::current_exe().unwrap_or_default(), onnxruntime: self.onnxruntime.clone() }
+        let beside = std::env::current_exe().unwrap_or_default().with_file_name("calostream-reader");
+        Runtime { reader: beside, onnxruntime: self.onnxruntime.clone() }
     }
 }
 

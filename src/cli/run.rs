@@ -9,7 +9,8 @@ use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
-use crate::ledger::{Ledger, State, files, log, units};
+use crate::files;
+use crate::ledger::{Ledger, State, log, units};
 use crate::plan::Plan;
 use crate::report;
 use crate::{machine, words};
@@ -106,7 +107,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     }
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
-    let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start, &rows)?;
+    let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start)?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
     if !ledger.state.done {
         ledger.commit(vec![(Line::Done {}, Vec::new())])?;
@@ -143,10 +144,10 @@ struct Written {
 }
 
 /// Tables, plots and pages.
-fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, start: Instant, rows: &[StepRows]) -> Result<Written> {
+fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, start: Instant) -> Result<Written> {
     let summaries = finish::summaries(plan, state, runtime)?;
     for (step, summary) in &summaries {
-        report::write_summary(&plan.out.join(&plan.steps[*step].name), &plan.steps[*step].name, summary)?;
+        report::write_summary(&plan.out, &plan.steps[*step].name, summary)?;
     }
     go.seconds = Some(start.elapsed().as_secs_f64());
     let mut reports = Vec::new();
@@ -154,7 +155,7 @@ fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, sta
         let of = &plan.steps[step];
         let sections: Vec<(String, calostream_operators::figure::Summary)> =
             of.from.iter().filter_map(|p| summaries.get(&p.step).map(|s| (plan.steps[p.step].name.clone(), s.clone()))).collect();
-        let facts = run_facts(go, rows);
+        let facts = run_facts(go);
         let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, &facts);
         let path = plan.out.join(&of.name).join("report.html");
         files::write_whole(&path, html.as_bytes())?;
@@ -164,7 +165,7 @@ fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, sta
     Ok(Written { reports, highlights: report::highlights(&all) })
 }
 
-fn run_facts(go: &Go, rows: &[StepRows]) -> report::RunFacts {
+fn run_facts(go: &Go) -> report::RunFacts {
     let mut facts = vec![
         ("calostream".to_owned(), go.version.clone()),
         ("host".to_owned(), go.host.clone()),
@@ -172,8 +173,7 @@ fn run_facts(go: &Go, rows: &[StepRows]) -> report::RunFacts {
         ("seconds".to_owned(), go.seconds.map(|s| format!("{s:.1}")).unwrap_or_default()),
     ];
     facts.extend(go.arithmetic.iter().map(|(k, v)| (k.clone(), v.clone())));
-    let _ = rows;
-    report::RunFacts::new(facts)
+    report::RunFacts(facts)
 }
 
 /// All units of all sources, sources taken in turn, in the list of the ledger.
@@ -248,8 +248,8 @@ fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
 fn arithmetic(plan: &Plan, runtime: &Runtime) -> BTreeMap<String, String> {
     let mut found = BTreeMap::from([("processor".to_owned(), machine::features())]);
     if !plan.facts.models.is_empty() {
-        let version = calostream_operators::onnx::library::version(runtime.onnxruntime.as_deref());
-        found.insert("onnxruntime".to_owned(), version.unwrap_or_else(|e| format!("{e:#}")));
+        let version = calostream_operators::onnx::library::load(runtime).map(|l| l.version());
+        found.insert("onnxruntime".to_owned(), version.unwrap_or_else(|reason| reason));
     }
     found
 }

@@ -185,7 +185,7 @@ impl Spiller {
         let file = writer.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all()?;
         std::fs::rename(&beside, &path)?;
-        crate::ledger::files::sync_folder(&self.folder)?;
+        crate::files::sync_folder(&self.folder)?;
         let spill = Spill { step: self.step.clone(), path: self.shown.join(&name), host: host() };
         self.made.push((spill, encode(&groups)));
         Ok(())

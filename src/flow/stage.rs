@@ -12,7 +12,7 @@ use super::parcel::{Content, Parcel};
 use super::phase::Phase;
 use super::progress::Counter;
 use super::spill::Spiller;
-use crate::ledger::files;
+use crate::files;
 use crate::ledger::log::{self, FileMade, Spill};
 use anyhow::{Context, Result, ensure};
 use arrow::array::{RecordBatch, RecordBatchOptions};

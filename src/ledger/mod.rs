@@ -17,11 +17,11 @@
 //! block of the report depends on when, where and by how many workers the run was done.
 
 pub mod balance;
-pub mod files;
 pub mod lock;
 pub mod log;
 pub mod units;
 
+use crate::files;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::Unit;
 use log::{Commit, Line, Log, Quarantine};

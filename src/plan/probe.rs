@@ -14,13 +14,13 @@ pub fn probe(pipeline: &Pipeline, runtime: &Runtime) -> Facts {
     for need in pipeline.steps.iter().filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs()) {
         match need {
             Need::Hdf5(pattern) => {
-                facts.hdf5.entry(pattern.value).or_insert_with_key(|_| Err(format!("HDF5 is not built yet ({runtime:?})")));
+                facts.hdf5.entry(pattern.value).or_insert_with_key(|p| calostream_operators::hdf5::probe(p, runtime));
             }
             Need::Parquet(pattern) => {
-                facts.parquet.entry(pattern.value).or_insert_with_key(|_| Err("Parquet is not built yet".into()));
+                facts.parquet.entry(pattern.value).or_insert_with_key(|p| calostream_operators::read::read_parquet::probe(p));
             }
             Need::Model(path) => {
-                facts.models.entry(path.value).or_insert_with_key(|_| Err("ONNX is not built yet".into()));
+                facts.models.entry(path.value).or_insert_with_key(|p| calostream_operators::onnx::probe(p, runtime));
             }
             Need::Text(path) => {
                 let read = |path: &String| std::fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"));
