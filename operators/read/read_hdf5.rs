@@ -408,6 +408,7 @@ fn cut(fit: &Fit<'_>, sample: Option<&str>, schema: &Schema, units: &mut Vec<Uni
         let left = fit.rows - first;
         let rows = if left < step.saturating_add(UNIT_ROWS) { left } else { step };
         units.push(Unit {
+            alone: false,
             step: String::new(),
             sample: sample.map(str::to_owned),
             path: fit.path.to_owned(),

@@ -248,6 +248,7 @@ fn units(known: &Known<'_>, provenance: u64) -> Vec<Unit> {
     let rows: u64 = groups.iter().sum();
     let row_bytes = known.header.uncompressed.div_ceil(rows.max(1)) + provenance;
     let unit = |first: u64, end: u64| Unit {
+        alone: false,
         step: String::new(),
         sample: known.sample.clone(),
         path: known.file.path.clone(),
