@@ -2,7 +2,7 @@
 
     .deps/venv/bin/python examples/compare_showers.py GENERATED GEANT4
 
-For electrons, photons and pi0, in four bins of energy from 50 to 500 GeV: the mean longitudinal profile in layers that
+For electrons, photons and pi0, in three bins of energy from 50 to 500 GeV: the mean longitudinal profile in layers that
 hold at least 1 % of the visible energy, the visible energy in ECAL and behind it, the resolution, the occupancy. Each
 must agree within 15 % or three standard errors of both samples, whichever is larger. Pions and sizes are only shown.
 """
@@ -14,7 +14,7 @@ import sys
 import h5py
 import numpy as np
 
-BINS = [50, 125, 250, 375, 500]
+BINS = [50, 200, 350, 500]
 
 
 def load(folder, name):

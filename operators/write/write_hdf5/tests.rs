@@ -95,7 +95,9 @@ fn the_same_rows_make_the_same_bytes() {
     let cut: Vec<RecordBatch> = (0..130).step_by(33).map(|k| batch.slice(k, 33.min(130 - k))).collect();
     let second = write(&lcd("a{number}.h5"), "pion", &cut, folders[1].path()).unwrap();
     assert_eq!(first[0].name, "a7.h5");
-    assert!(std::fs::read(&first[0].path).unwrap() == std::fs::read(&second[0].path).unwrap());
+    let [first, second] = [first, second].map(|staged| std::fs::read(&staged[0].path).unwrap());
+    let differ = first.iter().zip(&second).position(|(a, b)| a != b);
+    assert_eq!((first.len(), differ), (second.len(), None));
 }
 
 #[test]
@@ -148,6 +150,12 @@ fn all_mistakes_are_found_at_once() {
     assert_eq!(problems[5].help.as_deref(), Some("did you mean `electron`?"));
 }
 
+/// Seconds that this thread has had on a core, so that a busy machine does not change what is printed.
+fn busy() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).map_or(f64::NAN, |ns| ns * 1e-9)
+}
+
 #[test]
 fn generated_showers_agree_with_geant4() {
     let Ok(corpus) = std::env::var("CALOSTREAM_CORPUS") else {
@@ -160,9 +168,9 @@ fn generated_showers_agree_with_geant4() {
         [("electron", "Ele"), ("photon", "Gamma"), ("pi0", "Pi0"), ("pion", "ChPi")].map(|(c, n)| (c.into(), Placed::unplaced(n.into()))),
     );
     for class in Class::ALL {
-        let since = std::time::Instant::now();
+        let before = busy();
         let read = read(&gun(&[class], 2000, 2000), None);
-        println!("{}: {:.0} events/s", class.name(), 2000.0 / since.elapsed().as_secs_f64());
+        println!("{}: {:.0} events/s of one core", class.name(), 2000.0 / (busy() - before));
         write(&writer, class.name(), &read[0].1, folder.path()).unwrap();
     }
     let geant4 = Path::new(&corpus).join("geant4_lcd");
