@@ -99,7 +99,7 @@ def radial(ecal, energy, top):
 
 
 def spectrum(values):
-    return np.quantile(np.log(values), np.r_[0.001, np.linspace(0, 1, 33)[1:-1], 0.999])
+    return np.quantile(np.log(values), np.r_[0.002, 0.01, np.linspace(0, 1, 33)[1:-1], 0.999])
 
 
 def main(folder):
@@ -130,7 +130,7 @@ def main(folder):
 
     index = np.arange(25) - 12
     r = CELL * np.hypot(*np.meshgrid(index, index))
-    far = ecal[:, (r > 40)][:, :, 4:22]
+    far = ecal[energy < 300][:, (r > 48)][:, :, 4:22]
     far = far[far > 0].astype(float)
     print("ECAL spots: mean", far.mean(), "<x^2>/<x>^2", (far**2).mean() / far.mean() ** 2, np.round(spectrum(far), 3).tolist())
     edge = np.ones((5, 5), bool)

@@ -276,3 +276,6 @@ fn collect(cells: &[f32], into: &mut HitsBuilder<Float32Type>) {
     }
     into.end_event();
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -5,8 +5,8 @@
 //! ln T fluctuate together, as Grindhammer and Peters found, and s a little. Radial (the same authors): terms
 //! 2 r R^2 / (r^2 + R^2)^2, here three, with shares and radii that are functions of t / T.
 //!
-//! A photon is a pair: it converts after an exponential depth of 9/7 radiation lengths and shares its energy as
-//! 1 - 4/3 x (1 - x) (Bethe and Heitler; PDG), so its later maximum and wider fluctuations need no numbers of their own.
+//! A photon is a pair: it converts after an exponential depth of about 9/7 radiation lengths and shares its energy as
+//! 1 - 4/3 x (1 - x) (Bethe and Heitler; PDG); its later maximum and wider fluctuations follow from that.
 //! A neutral pion is two photons of an isotropic decay, seen from a gun 1.5 m away.
 
 use super::geometry::{ECAL, GUN, Geometry, LAYERS};
@@ -22,24 +22,25 @@ const MAXIMUM: [f64; 2] = [3.7808, 1.0440];
 /// ln s likewise; s is the visible energy at a layer for a profile density of one, GeV per GeV radiation lengths.
 const LN_VISIBLE: [f64; 2] = [-3.7716, -0.0065];
 /// The spread of ln alpha, its correlation with ln T, the spread of ln s.
-const ALPHA_SPREAD: f64 = 0.137;
-const CORRELATION: f64 = 0.35;
-const VISIBLE_SPREAD: f64 = 0.009;
+const ALPHA_SPREAD: f64 = 0.125;
+const CORRELATION: f64 = 0.48;
+const VISIBLE_SPREAD: f64 = 0.004;
 /// The share of visible energy that falls into the window, which s was fitted to.
 const WINDOW: f64 = 0.985;
 /// The last layer of ECAL lacks what a following layer would scatter back.
 const LAST_LAYER: f64 = 0.66;
 /// HCAL behind a shower from ECAL: visible energy against the same profile at its face, and its further fall per X0.
-const BEHIND: [f64; 2] = [1.40, 0.12];
+const BEHIND: [f64; 2] = [1.75, 0.12];
 /// A shower that starts in HCAL: visible energy against ECAL's s, and how much earlier its maximum is: ln of the ratio of
-/// the critical energies of iron and tungsten, 21.7 and 8.0 MeV (PDG). Its radii scale with Moliere's.
+/// the critical energies of iron and tungsten, 21.7 and 8.0 MeV (PDG). Radii in HCAL scale with Moliere's.
 const INSIDE: f64 = 1.1;
 const EARLIER: f64 = 1.0;
-const WIDER: f64 = 2.0;
+const WIDER: f64 = 2.6;
 /// A charged primary is seen for these many radiation lengths.
 const PRIMARY: f64 = 1.4;
-/// Pair conversion length of a photon in radiation lengths (PDG).
-const CONVERSION: f64 = 9.0 / 7.0;
+/// Mean depth of a photon's conversion, in radiation lengths, at 1 GeV and its slope in ln E: about 9/7 (PDG) at the highest
+/// energies and a little less below, as photons and pi0 of the sample ask for.
+const CONVERSION: [f64; 2] = [0.70, 0.09];
 /// Mass of the neutral pion, GeV (PDG).
 const PI0_MASS: f64 = 0.134_976_8;
 
@@ -106,7 +107,7 @@ impl Model {
 
     /// A photon that enters at depth `from`, in radiation lengths: it becomes an electron and a positron.
     pub(super) fn pair(&self, energy: f64, from: f64, axis: Axis, random: &mut Random, image: &mut Image) {
-        let start = from + CONVERSION * random.exponential();
+        let start = from + (CONVERSION[0] + CONVERSION[1] * energy.max(1.0).ln()) * random.exponential();
         let share = loop {
             let x = random.uniform();
             if random.uniform() < 1.0 - 4.0 / 3.0 * x * (1.0 - x) {
@@ -158,7 +159,7 @@ impl Model {
                 }
                 spots = spots.saturating_sub(1);
             }
-            let radial = Radial::at(t / top, if inside { WIDER } else { 1.0 });
+            let radial = Radial::at(t / top, if layer < ECAL { 1.0 } else { WIDER });
             if layer < ECAL {
                 self.scatter(spots, &radial, random, |u, v| {
                     if let Some(cell) = ecal_cell(x + u, y + v, layer) {

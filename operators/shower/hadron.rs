@@ -14,19 +14,19 @@ use statrs::function::gamma::ln_gamma;
 /// k - 1 of the electromagnetic fraction.
 const FRACTION_POWER: f64 = -0.18;
 /// Visible share of hadronic energy in ECAL and HCAL.
-const VISIBLE: [f64; 2] = [0.014, 0.013];
+const VISIBLE: [f64; 2] = [0.018, 0.0175];
 /// The spread of its logarithm.
 const VISIBLE_SPREAD: f64 = 0.2;
 /// Pion interaction lengths to the nuclear ones of Bock et al.
 const NUCLEAR: f64 = 204.1 / 167.7;
 /// Share of the narrow radial term and the two radii, mm, in ECAL and HCAL.
 const ECAL_RADIAL: (f64, [f64; 2]) = (0.5, [5.0, 30.0]);
-const HCAL_RADIAL: (f64, [f64; 2]) = (0.5, [14.0, 75.0]);
+const HCAL_RADIAL: (f64, [f64; 2]) = (0.35, [20.0, 100.0]);
 /// What a minimum-ionising particle leaves in silicon of 0.5 mm and scintillator of 3 mm: GeV at the most probable value,
 /// with a width in the manner of Landau's distribution (Moyal's form).
 const MIP: [(f64, f64); 2] = [(1.45e-4, 1.3e-5), (4.95e-4, 4.0e-5)];
 /// Knock-on electrons that reach another cell, per layer of ECAL and HCAL, and how far they go, mm.
-const KNOCK_ON: ([f64; 2], f64) = ([1.2, 0.3], 4.0);
+const KNOCK_ON: ([f64; 2], f64) = ([0.1, 0.1], 4.0);
 
 /// A charged pion along the axis.
 pub(super) fn pion(model: &Model, energy: f64, random: &mut Random, image: &mut Image) {

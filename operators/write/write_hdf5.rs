@@ -323,3 +323,6 @@ impl Sink for Files {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
