@@ -6,6 +6,7 @@
 
 use crate::{Placed, Problem};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -150,4 +151,14 @@ pub fn numbers(batch: &RecordBatch, name: &str) -> anyhow::Result<Vec<f64>> {
 #[must_use]
 pub fn sample_numbers(batch: &RecordBatch) -> Option<&[i8]> {
     batch.column_by_name(SAMPLE).map(|c| &c.as_dictionary::<Int8Type>().keys().values()[..])
+}
+
+/// The values of a numeric column as f64 (a null is NaN), without a copy where it holds f64s and no null.
+pub fn floats(batch: &RecordBatch, name: &str) -> anyhow::Result<ScalarBuffer<f64>> {
+    let cast = arrow::compute::cast(get(batch, name), &DataType::Float64)?;
+    let values = cast.as_primitive::<Float64Type>();
+    if values.null_count() == 0 {
+        return Ok(values.values().clone());
+    }
+    Ok(values.iter().map(|v| v.unwrap_or(f64::NAN)).collect::<Vec<f64>>().into())
 }

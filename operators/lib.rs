@@ -10,6 +10,7 @@
 //! Invariants: `plan` touches no file and no clock; `start` is called once a worker and never while planning; what runs on a
 //! dataflow thread never waits.
 
+pub mod auc;
 pub mod axis;
 pub mod column;
 pub mod error;
@@ -18,15 +19,19 @@ pub mod expression;
 pub mod facts;
 pub mod figure;
 pub mod fit;
+pub mod folding;
 pub mod hdf5;
 pub mod hits;
 pub mod ladder;
 pub mod onnx;
 pub mod place;
 pub mod planned;
+pub mod quote;
 pub mod registry;
 pub mod schema;
 pub mod sums;
+pub mod uhi;
+pub mod varint;
 pub mod work;
 
 pub use error::Fault;
@@ -69,6 +74,9 @@ registry::registry! {
     }
     /// Sums, and what people quote of them.
     reduce {
+        histogram => Histogram,
+        resolution => Resolution,
+        roc => Roc,
     }
     /// Files and pages.
     write {
