@@ -30,6 +30,8 @@ pub mod quote;
 pub mod registry;
 pub mod schema;
 pub mod sums;
+#[cfg(test)]
+mod trial;
 pub mod uhi;
 pub mod varint;
 pub mod work;
