@@ -114,3 +114,71 @@ pub fn thinned(curve: &[(f64, f64)], step: f64) -> Vec<(f64, f64)> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Rungs of scores that are whole numbers: all ties are true ones where `exact`.
+    fn rungs(rows: &[(u8, bool, f64)], exact: bool) -> Vec<Rung> {
+        let mut rungs: BTreeMap<u8, Rung> = BTreeMap::new();
+        for (score, is_signal, w) in rows {
+            let rung = rungs.entry(*score).or_insert(Rung { exact, ..Rung::default() });
+            if *is_signal { &mut rung.signal } else { &mut rung.background }.plus(Load { n: 1, w: *w, w2: w * w });
+        }
+        rungs.into_values().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_area_is_the_share_of_pairs_won(
+            rows in prop::collection::vec((0_u8..12, any::<bool>(), prop_oneof![Just(1.0), 0.1..3.0]), 0..60),
+        ) {
+            let (mut won, mut all, mut tied) = (0.0, 0.0, 0.0);
+            for (s, _, ws) in rows.iter().filter(|row| row.1) {
+                for (b, _, wb) in rows.iter().filter(|row| !row.1) {
+                    all += ws * wb;
+                    won += ws * wb * if s > b { 1.0 } else if s == b { 0.5 } else { 0.0 };
+                    tied += if s == b { ws * wb } else { 0.0 };
+                }
+            }
+            match Auc::of(&rungs(&rows, false)) {
+                None => prop_assert_eq!(all, 0.0),
+                Some(auc) => {
+                    prop_assert!((auc.value - won / all).abs() < 1e-12);
+                    prop_assert!((auc.ladder_error - tied / all / 2.0).abs() < 1e-12);
+                    let trapezoids: f64 = auc.curve.windows(2).map(|p| (p[1].0 - p[0].0) * (p[0].1 + p[1].1) / 2.0).sum();
+                    prop_assert!((trapezoids - auc.value).abs() < 1e-12);
+                    prop_assert_eq!((auc.curve[0], auc.curve[auc.curve.len() - 1]), ((0.0, 0.0), (1.0, 1.0)));
+                    prop_assert_eq!(Auc::of(&rungs(&rows, true)).unwrap().ladder_error, 0.0);
+                }
+            }
+        }
+
+        #[test]
+        fn the_error_is_delongs(rows in prop::collection::vec((0_u8..12, any::<bool>(), Just(1.0)), 4..60)) {
+            let scores = |is: bool| rows.iter().filter(|row| row.1 == is).map(|row| f64::from(row.0)).collect::<Vec<_>>();
+            let (signal, background) = (scores(true), scores(false));
+            let psi = |s: f64, b: f64| if s > b { 1.0 } else if s == b { 0.5 } else { 0.0 };
+            let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+            let variance = |v: &[f64]| v.iter().map(|x| (x - mean(v)).powi(2)).sum::<f64>() / (v.len() as f64 - 1.0) / v.len() as f64;
+            let v10: Vec<f64> = signal.iter().map(|s| mean(&background.iter().map(|b| psi(*s, *b)).collect::<Vec<_>>())).collect();
+            let v01: Vec<f64> = background.iter().map(|b| mean(&signal.iter().map(|s| psi(*s, *b)).collect::<Vec<_>>())).collect();
+            if let Some(auc) = Auc::of(&rungs(&rows, true)) {
+                match auc.error {
+                    None => prop_assert!(signal.len() == 1 || background.len() == 1),
+                    Some(error) => prop_assert!((error.powi(2) - variance(&v10) - variance(&v01)).abs() < 1e-12),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_left_out_of_a_curve() {
+        let curve: Vec<(f64, f64)> = (0..=1024).map(|i| (f64::from(i) / 1024.0, 1.0)).collect();
+        let thin = thinned(&curve, 1.0 / 128.0);
+        assert_eq!((thin.len(), thin[0], thin[thin.len() - 1]), (129, (0.0, 1.0), (1.0, 1.0)));
+    }
+}

@@ -131,12 +131,13 @@ impl Axis {
         let (slots, nan) = (self.slots() as u32, self.nan() as u32);
         match self {
             Self::Regular { low, high, bins } => {
-                let (low, width, bins) = (*low, high - low, f64::from(*bins));
+                let (low, width, bins, overflow) = (*low, high - low, f64::from(*bins), bins + 1);
                 for (number, x) in numbers.iter_mut().zip(values) {
                     let z = (x - low) / width;
-                    // A cast takes NaN to 0, and bins are counted from 1.
-                    let bin = if z < 1.0 { if z >= 0.0 { z * bins + 1.0 } else { 0.0 } } else { bins + 1.0 };
-                    *number = *number * slots + if x.is_nan() { nan } else { bin as u32 };
+                    // Cut off first, then counted from 1: adding 1 first would round values just below an edge up.
+                    let bin = if z >= 0.0 { (z * bins) as u32 + 1 } else { 0 };
+                    let slot = if z < 1.0 { bin } else { overflow };
+                    *number = *number * slots + if x.is_nan() { nan } else { slot };
                 }
             }
             Self::Variable { edges } => {
@@ -160,5 +161,86 @@ impl Axis {
                 })
                 .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{at, bits, floats, python, uniform, word};
+    use serde_json::json;
+
+    fn problems(words: &AxisWords) -> Vec<String> {
+        let problems = Axis::plan(&at(1, 7, "energy".to_owned()), words).unwrap_err();
+        let help = |p: &Problem| p.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
+        problems.iter().map(|p| format!("{}:{} {}{}", p.place.line, p.place.column, p.what, help(p))).collect()
+    }
+
+    #[test]
+    fn slots_and_edges_are_those_of_boost_histogram() {
+        let mut uniform = uniform(3);
+        let regular = [(10.0, 510.0, 10), (-5.0, 5.0, 100), (0.1, 0.7, 7), (-1e-3, 1e9, 33), (1.0, 1.000_000_1, 3)];
+        let mut axes: Vec<Axis> = regular.map(|(low, high, bins)| Axis::Regular { low, high, bins }).into();
+        axes.push(Axis::Variable { edges: vec![10.0, 20.0, 50.0, 50.1, 510.0] });
+        for axis in axes {
+            let edges = axis.edges();
+            let (low, high) = (edges[0], edges[edges.len() - 1]);
+            let mut values: Vec<f64> = (0..2000).map(|_| low + (1.4 * uniform() - 0.2) * (high - low)).collect();
+            values.extend(edges.iter().flat_map(|edge| [edge.next_down(), *edge, edge.next_up()]));
+            values.extend([f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, f64::MAX, -f64::MAX]);
+            let words = match &axis {
+                Axis::Regular { low, high, bins } => json!({ "regular": [bins, low, high] }),
+                Axis::Variable { edges } => json!({ "edges": edges }),
+            };
+            let script = "
+import boost_histogram as bh
+axis = bh.axis.Regular(*given['regular']) if 'regular' in given else bh.axis.Variable(given['edges'])
+answer({'slots': [int(i) + 1 for i in axis.index(floats(given['x']))], 'edges': bits(axis.edges)})
+";
+            let mut given = words;
+            given["x"] = bits(&values);
+            let expected = python(script, &given);
+            let found: Vec<usize> = values.iter().map(|x| axis.slot(*x)).collect();
+            assert_eq!(json!(found), expected["slots"], "{axis:?}");
+            assert_eq!(edges, floats(&expected["edges"]));
+            assert_eq!(axis.slot(f64::NAN), axis.nan());
+        }
+    }
+
+    #[test]
+    fn numbers_are_refined_axis_by_axis() {
+        let (a, b) = (Axis::Regular { low: 0.0, high: 2.0, bins: 2 }, Axis::Variable { edges: vec![0.0, 1.0] });
+        let mut numbers = vec![0, 0, 1, 1];
+        a.refine(&[0.5, 1.5, -1.0, f64::NAN], &mut numbers);
+        assert_eq!(numbers, [1, 2, 5, 9]);
+        b.refine(&[0.5, 2.0, -1.0, f64::NAN], &mut numbers);
+        assert_eq!(numbers, [5, 10, 20, 39]);
+    }
+
+    #[test]
+    fn mistakes_have_places() {
+        let words = |range, bins| AxisWords { range: Some(at(2, 3, range)), bins: Some(at(2, 9, bins)), edges: None };
+        assert_eq!(problems(&words((0.0, 1.0), 0)), ["2:9 0 bins (give 1 to 16777216)"]);
+        assert_eq!(problems(&words((510.0, 10.0), 5)), ["2:3 the range is reversed (write [10, 510])"]);
+        assert_eq!(problems(&words((1.0, 1.0), 0)), ["2:9 0 bins (give 1 to 16777216)", "2:3 the range [1, 1] is empty"]);
+        let infinite = "2:3 the range is not finite (what lies outside is counted in the flow bins)";
+        assert_eq!(problems(&words((f64::NEG_INFINITY, 1.0), 5)), [infinite]);
+        assert_eq!(problems(&words((-f64::MAX, f64::MAX), 5)), [infinite]);
+        let edges = |edges: &[f64]| AxisWords { edges: Some(at(4, 5, edges.to_vec())), ..AxisWords::default() };
+        assert_eq!(problems(&edges(&[1.0])), ["4:5 1 edges make no bin (give at least two)"]);
+        assert_eq!(problems(&edges(&[1.0, 3.0, 3.0, 2.0])), ["4:5 the edges do not ascend: 3 is followed by 3"]);
+        assert_eq!(
+            problems(&edges(&[1.0, f64::NAN])),
+            ["4:5 the edge NaN is not finite (what lies outside is counted in the flow bins)"]
+        );
+        let shapes = "(write `range: [low, high]` and `bins: n`, or `edges: [..]`)";
+        assert_eq!(problems(&AxisWords::default()), [format!("1:7 the axis of `energy` has no bins {shapes}")]);
+        let both = AxisWords { edges: Some(at(4, 5, vec![0.0, 1.0])), ..words((0.0, 1.0), 1) };
+        assert_eq!(problems(&both), [format!("4:5 an axis has either `edges`, or `range` and `bins` {shapes}")]);
+        let no_bins = AxisWords { bins: None, ..words((0.0, 1.0), 1) };
+        assert_eq!(problems(&no_bins), [format!("2:3 the axis of `energy` has no `bins` {shapes}")]);
+        let no_range = AxisWords { range: None, ..words((0.0, 1.0), 1) };
+        assert_eq!(problems(&no_range), [format!("2:9 the axis of `energy` has no `range` {shapes}")]);
+        assert_eq!(Axis::plan(&word("x"), &words((0.0, 1.0), 4)).unwrap(), Axis::Regular { low: 0.0, high: 1.0, bins: 4 });
     }
 }

@@ -238,3 +238,152 @@ impl PartialEq for Exact {
 }
 
 impl Eq for Exact {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{bits, floats, python};
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    use serde_json::{Value, json};
+
+    fn sum(values: &[f64]) -> Exact {
+        let mut sum = Exact::default();
+        values.iter().for_each(|x| sum.add(*x));
+        sum
+    }
+
+    fn encoded(sum: &Exact) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        sum.encode(&mut bytes);
+        bytes
+    }
+
+    fn finite() -> impl Strategy<Value = f64> {
+        let near = (any::<i32>(), 0_u32..80).prop_map(|(m, e)| f64::from(m) * f64::from(e).exp2() * 1e-9);
+        let half = (0_u64..4, 0_u64..2046).prop_map(|(m, e)| f64::from_bits(e << 52 | m));
+        prop_oneof![any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite()), near, half]
+    }
+
+    proptest! {
+        #[test]
+        fn equal_sums_are_equal_bytes_in_any_order_and_grouping(
+            values in prop::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..60),
+            cut in 0_usize..60,
+        ) {
+            let whole = sum(&values);
+            let mut backwards = values.clone();
+            backwards.reverse();
+            prop_assert_eq!(encoded(&sum(&backwards)), encoded(&whole));
+            let (left, right) = values.split_at(cut.min(values.len()));
+            let mut merged = sum(right);
+            merged.plus(&sum(left));
+            prop_assert_eq!(encoded(&merged), encoded(&whole));
+            prop_assert_eq!(&Exact::decode(&mut Reader(&encoded(&whole))).unwrap(), &whole);
+            let mut taken = sum(left);
+            taken.negate();
+            merged.plus(&taken);
+            prop_assert_eq!(encoded(&merged), encoded(&sum(right)));
+            let mut rest = sum(right);
+            rest.negate();
+            merged.plus(&rest);
+            prop_assert!(merged.is_zero());
+            prop_assert_eq!(&merged, &Exact::default());
+        }
+
+        #[test]
+        fn a_single_value_comes_back(x in finite()) {
+            prop_assert_eq!(sum(&[x]).value(), x);
+            prop_assert_eq!(sum(&[x, x, -x]).value(), x);
+        }
+    }
+
+    #[test]
+    fn the_value_is_that_of_fractions_rounded_once() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let lists: Vec<Vec<f64>> =
+            (0..2000).map(|_| prop::collection::vec(finite(), 1..20).new_tree(&mut runner).unwrap().current()).collect();
+        let given: Value = lists.iter().map(|list| bits(list)).collect();
+        let script = "
+from fractions import Fraction
+def rounded(values):
+    exact = sum((Fraction(float(v)) for v in values), Fraction(0))
+    try: return float(exact)
+    except OverflowError: return float('inf') if exact > 0 else float('-inf')
+answer(bits([rounded(floats(l)) for l in given]))
+";
+        let expected = floats(&python(script, &given));
+        for (list, expected) in lists.iter().zip(expected) {
+            let found = sum(list).value();
+            assert!(found == expected, "{list:?}: {found:e} is not {expected:e}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_values_are_summed_as_by_fsum() {
+        let mut normal = crate::trial::normal(1);
+        let values: Vec<f64> = (0..100_000).map(|i| normal() * 10_f64.powi(i % 30 - 15)).collect();
+        let expected =
+            floats(&python("import math\nanswer(bits([math.fsum(floats(given['x']))]))", &json!({ "x": bits(&values) })));
+        assert_eq!(sum(&values).value().to_bits(), expected[0].to_bits());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_and_can_be_taken_back() {
+        let mut all = sum(&[1.0, f64::INFINITY, f64::NAN]);
+        assert!(all.value().is_nan());
+        let mut nan = sum(&[f64::NAN]);
+        nan.negate();
+        all.plus(&nan);
+        assert_eq!(all.value(), f64::INFINITY);
+        let mut infinite = sum(&[f64::INFINITY]);
+        infinite.negate();
+        all.plus(&infinite);
+        assert_eq!(all.value(), 1.0);
+        assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).value().is_nan());
+        assert_eq!(sum(&[f64::NEG_INFINITY, f64::MAX]).value(), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn doubling_sixty_times_overflows_no_digit() {
+        for x in [f64::MAX, -f64::MAX, 1.0, -1.0, f64::from_bits(1), -1e-300] {
+            let mut many = sum(&[x]);
+            for _ in 0..60 {
+                many.plus(&many.clone());
+            }
+            assert_eq!(many.value(), x * 60_f64.exp2());
+            let mut back = many.clone();
+            back.negate();
+            back.plus(&many);
+            assert!(back.is_zero());
+        }
+    }
+
+    #[test]
+    fn carries_are_settled_before_a_digit_overflows() {
+        let mut many = Exact { pending: SETTLE - 2, ..sum(&[f64::MAX, -1.5]) };
+        for digit in &mut many.digits {
+            *digit += i64::from(SETTLE - 2) << DIGIT; // as large as the invariant lets it be
+        }
+        let mut before = many.clone();
+        for _ in 0..5 {
+            many.add(-1.5);
+        }
+        assert!(many.pending < 5, "settled on the way");
+        before.plus(&sum(&[-7.5]));
+        assert_eq!(many, before);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        let bytes = encoded(&sum(&[1e300, -1e-300, f64::NAN]));
+        for length in 0..bytes.len() {
+            assert!(Exact::decode(&mut Reader(&bytes[..length])).is_err());
+        }
+        let mut beyond = Vec::new();
+        write_unsigned(&mut beyond, 60 << 2);
+        write_unsigned(&mut beyond, 20);
+        beyond.extend([1; 80]);
+        assert!(Exact::decode(&mut Reader(&beyond)).is_err());
+    }
+}

@@ -93,7 +93,7 @@ impl Free {
     fn fit(points: &[Measured], free: Vec<usize>) -> Option<Self> {
         let start = start(points, &free)?;
         let problem = Residuals { points, free: &free, values: start };
-        let (problem, _) = LevenbergMarquardt::new().with_tol(1e-14).with_patience(1000).minimize(problem);
+        let (problem, _) = LevenbergMarquardt::new().with_tol(1e-13).with_patience(100).minimize(problem);
         let values = problem.values.map(f64::abs);
         let chi2 = problem.residuals()?.norm_squared();
         (chi2.is_finite() && values.iter().all(|v| v.is_finite())).then_some(Self { free, values, chi2 })
@@ -175,5 +175,124 @@ impl LeastSquaresProblem<f64, Dyn, Dyn> for Residuals<'_> {
             // The model is not differentiable only where every term is 0, and there it is flat.
             if model > 0.0 { shapes(energy)[self.free[j]].powi(2) * self.values[j] / (model * error) } else { 0.0 }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{close, normal, python};
+    use serde_json::{Value, json};
+
+    fn points(terms: [f64; 3], energies: &[f64], relative: f64, noise: &mut dyn FnMut() -> f64) -> Vec<Measured> {
+        let point = |energy: &f64| {
+            let resolution = shapes(*energy).iter().zip(terms).map(|(s, t)| (s * t).powi(2)).sum::<f64>().sqrt();
+            let error = relative * resolution;
+            Measured { energy: *energy, resolution: resolution + error * noise(), error }
+        };
+        energies.iter().map(point).collect()
+    }
+
+    fn given(points: &[Measured]) -> Value {
+        let of = |f: fn(&Measured) -> f64| points.iter().map(f).collect::<Vec<_>>();
+        json!({ "x": of(|p| p.energy), "y": of(|p| p.resolution), "e": of(|p| p.error) })
+    }
+
+    fn list(value: &Value) -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+    }
+
+    const MODEL: &str = "
+x, y, e = (np.array(given[k]) for k in 'xye')
+f = lambda x, a, b, c: np.sqrt(a**2/x + b**2 + (c/x)**2)
+";
+
+    /// The paper's numbers for photons, electrons, neutral and charged pions, in fractions and GeV.
+    const SAMPLES: [[f64; 3]; 4] = [[0.183, 0.0075, 1.31], [0.187, 0.00574, 1.11], [0.193, 0.0045, 2.31], [1.14, 0.0102, 8.93]];
+    const ENERGIES: [f64; 10] = [34.1, 84.9, 135.2, 184.8, 235.0, 285.3, 334.6, 385.0, 435.5, 484.9];
+
+    #[test]
+    fn values_and_errors_are_those_of_scipy() {
+        for (seed, terms) in SAMPLES.into_iter().enumerate() {
+            let points = points(terms, &ENERGIES, 0.01, &mut normal(seed as u64 + 10));
+            let fit = Calorimeter::fit(&points).unwrap();
+            let script = format!("{MODEL}
+from scipy.optimize import curve_fit
+p, cov = curve_fit(f, x, y, p0={terms:?}, sigma=e, absolute_sigma=True, ftol=1e-15, xtol=1e-15, gtol=1e-15, maxfev=10000)
+answer({{'p': list(abs(p)), 'cov': list((cov * np.sign(np.outer(p, p))).reshape(-1)), 'chi2': float((((f(x, *p) - y) / e)**2).sum())}})
+");
+            let expected = python(&script, &given(&points));
+            close(&fit.terms.map(|term| term.value), &list(&expected["p"]), 1e-6);
+            let covariance: Vec<f64> = fit.covariance.into_iter().flatten().collect();
+            close(&covariance, &list(&expected["cov"]), 2e-4);
+            let errors: Vec<f64> = fit.terms.iter().map(|term| term.error.unwrap()).collect();
+            close(&errors, &[0, 4, 8].map(|i| list(&expected["cov"])[i].sqrt()), 1e-4);
+            close(&[fit.chi2], &[expected["chi2"].as_f64().unwrap()], 1e-9);
+            assert_eq!(fit.ndf, 7);
+        }
+    }
+
+    #[test]
+    fn values_and_errors_are_those_of_iminuit() {
+        for terms in SAMPLES {
+            // On the curve itself, where Minuit's second derivatives and the linearised covariance agree.
+            let points = points(terms, &ENERGIES, 0.01, &mut || 0.0);
+            let fit = Calorimeter::fit(&points).unwrap();
+            let script = format!(
+                "{MODEL}
+from iminuit import Minuit
+from iminuit.cost import LeastSquares
+m = Minuit(LeastSquares(x, y, e, f), *(1.05 * np.array({terms:?})))
+m.limits = (0, None); m.tol = 1e-12; m.strategy = 2; m.migrad(); m.hesse()
+answer({{'p': list(m.values), 'e': list(m.errors)}})
+"
+            );
+            let expected = python(&script, &given(&points));
+            close(&fit.terms.map(|term| term.value), &list(&expected["p"]), 1e-6);
+            close(&fit.terms.map(|term| term.error.unwrap()), &list(&expected["e"]), 1e-3);
+            close(&fit.terms.map(|term| term.value), &terms, 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_term_at_its_bound_is_said_and_the_others_are_those_of_a_bounded_fit() {
+        let mut at_bound = 0;
+        for seed in 0..20 {
+            let points = points([0.5, 0.0, 0.0], &ENERGIES, 0.02, &mut normal(seed));
+            let fit = Calorimeter::fit(&points).unwrap();
+            let script = format!("{MODEL}
+from scipy.optimize import least_squares
+fits = [least_squares(lambda p: (f(x, *p) - y) / e, p0, bounds=(0, np.inf), x_scale=p0, ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=10000)
+        for p0 in ([.5, .01, .1], [.4, .02, 1.], [.5, 1e-4, 1e-4], [.1, .03, .1])]
+best = min(fits, key=lambda r: r.cost)
+answer({{'p': list(best.x), 'chi2': 2 * best.cost}})
+");
+            let expected = python(&script, &given(&points));
+            close(&[fit.chi2], &[expected["chi2"].as_f64().unwrap()], 1e-6);
+            at_bound += fit.terms.iter().filter(|term| term.error.is_none()).count();
+            for term in fit.terms {
+                assert_eq!(term.error.is_none(), term.value == 0.0);
+            }
+        }
+        assert!(at_bound >= 10, "{at_bound} of 40 terms that are truly 0");
+    }
+
+    #[test]
+    fn the_derivatives_are_those_found_numerically() {
+        let points = points(SAMPLES[0], &ENERGIES, 0.01, &mut normal(5));
+        let mut problem = Residuals { points: &points, free: &[0, 1, 2], values: DVector::from_vec(vec![0.2, 0.01, 1.0]) };
+        let numerical = levenberg_marquardt::differentiate_numerically(&mut problem).unwrap();
+        let exact = problem.jacobian().unwrap();
+        close(exact.as_slice(), numerical.as_slice(), 1e-4);
+    }
+
+    #[test]
+    fn points_that_determine_nothing_are_refused() {
+        let point = Measured { energy: 10.0, resolution: 0.1, error: 0.01 };
+        assert_eq!(Calorimeter::fit(&[point; 2]).unwrap_err(), "2 points do not determine three terms");
+        let odd = Measured { error: 0.0, ..point };
+        assert_eq!(Calorimeter::fit(&[point, odd, point]).unwrap_err(), "the point 0.1 ± 0 at 10 can't be fitted");
+        let fit = Calorimeter::fit(&[point; 5]).unwrap(); // one energy: one term says it all
+        assert_eq!(fit.terms.iter().filter(|term| term.error.is_some()).count(), 1);
     }
 }

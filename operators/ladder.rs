@@ -117,9 +117,80 @@ impl Ladder {
         }
     }
 
+    /// The values between which the quantile `q` lies, of weights on rungs in ascending order: the first rung at which the
+    /// weight from below reaches `q` of the whole (numpy's `inverted_cdf`). None where there is no weight.
+    #[must_use]
+    pub fn quantile(self, loads: &[(u64, f64)], q: f64) -> Option<(f64, f64)> {
+        let whole: f64 = loads.iter().map(|(_, w)| w).sum();
+        let mut below = 0.0;
+        let reached = loads.iter().find(|(_, w)| {
+            below += w;
+            below >= q * whole
+        });
+        (whole > 0.0).then(|| self.bounds(reached.or(loads.last()).map_or(0, |(rung, _)| *rung)))
+    }
+
     /// True where all values of a rung are the same: those of 0 and of 1.
     #[must_use]
     pub fn is_exact(self, rung: u64) -> bool {
         rung == self.zero() || rung == self.one()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        let any_finite = any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite());
+        let special =
+            prop::sample::select(vec![0.0, -0.0, 1.0, -1.0, 0.5, 0.25, 0.5_f64.next_down(), 1.0_f64.next_down(), 5e-324]);
+        prop_oneof![any_finite, 0.0..1.0, -20.0..20.0, special, (0.0_f64..1e-6).prop_map(|x| 1.0 - x)]
+    }
+
+    proptest! {
+        #[test]
+        fn rungs_are_in_the_order_of_values(x in value(), y in value(), steps in prop_oneof![1_u32..2000, Just(MOST_STEPS)]) {
+            let ladder = Ladder::new(steps);
+            let (low, high) = if x <= y { (x, y) } else { (y, x) };
+            prop_assert!(ladder.rung(low) <= ladder.rung(high));
+            prop_assert!(ladder.rung(high) < ladder.rungs());
+        }
+
+        #[test]
+        fn a_rung_holds_its_values_and_is_as_narrow_as_declared(x in value(), steps in prop_oneof![1_u32..2000, Just(MOST_STEPS)]) {
+            let ladder = Ladder::new(steps);
+            let rung = ladder.rung(x);
+            let (low, high) = ladder.bounds(rung);
+            prop_assert!(low <= x && x <= high, "{low:e} {x:e} {high:e}");
+            prop_assert_eq!(ladder.is_exact(rung), x == 0.0 || x == 1.0);
+            if x.abs() > 1e-300 && (x <= 0.5 || x > 1.0) && high.is_finite() && low.is_finite() {
+                prop_assert!(high - low <= 1.000_001 * x.abs() / f64::from(steps) , "{low:e} {x:e} {high:e}");
+            }
+            if x > 0.5 && x < 1.0 {
+                prop_assert!(high - low <= 1.000_001 * (1.0 - low) / f64::from(steps) + 1e-16, "{low:e} {x:e} {high:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_ends_of_scores_are_equally_fine() {
+        let ladder = Ladder::new(4);
+        for k in 1..50 {
+            let small = f64::from(-k).exp2();
+            assert_ne!(ladder.rung(small), ladder.rung(1.26 * small));
+            assert_ne!(ladder.rung(1.0 - small), ladder.rung(1.0 - 1.26 * small));
+        }
+        assert_eq!(ladder.rung(0.3), ladder.rung(0.31));
+        assert_eq!(ladder.rung(0.7), ladder.rung(0.69));
+    }
+
+    #[test]
+    fn float32_scores_have_a_rung_each_at_full_precision() {
+        let ladder = Ladder::new(MOST_STEPS);
+        for x in [0.3_f32, 0.5, 0.99, 1e-20, 17.0, -3.3] {
+            assert_ne!(ladder.rung(f64::from(x)), ladder.rung(f64::from(x.next_up())));
+        }
     }
 }

@@ -32,6 +32,8 @@ pub mod schema;
 pub mod shower;
 pub mod slices;
 pub mod sums;
+#[cfg(test)]
+mod trial;
 pub mod uhi;
 pub mod varint;
 pub mod work;

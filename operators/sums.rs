@@ -216,3 +216,84 @@ impl Hasher for KeyHasher {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Row = (u64, i64, f64);
+
+    /// Rows into slices where the key is below `dense`, else one by one.
+    fn sums(rows: &[Row], dense: usize) -> Sums {
+        let mut sums = Sums::default();
+        for (key, n, x) in rows {
+            if *key < dense as u64 {
+                let (counts, exact) = sums.dense(dense, dense);
+                counts[*key as usize] += n;
+                exact[*key as usize].add(*x);
+            } else {
+                sums.tally(*key, *n);
+                sums.add(*key, *x);
+            }
+        }
+        sums
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        let key = prop_oneof![0_u64..8, any::<u64>(), Just(u64::MAX)];
+        prop::collection::vec((key, -3_i64..4, prop_oneof![-1e3..1e3, any::<f64>()]), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_equal_bytes_however_they_were_made(rows in rows(), cut in 0_usize..40, dense in 0_usize..10) {
+            let whole = sums(&rows, 0);
+            let (left, right) = rows.split_at(cut.min(rows.len()));
+            let mut merged = sums(right, dense);
+            merged.merge(&Sums::decode(&sums(left, 4).encode()).unwrap());
+            prop_assert_eq!(merged.encode(), whole.encode());
+            prop_assert_eq!(&merged, &whole);
+            prop_assert_eq!(&Sums::decode(&whole.encode()).unwrap(), &whole);
+            let mut back = whole.clone();
+            back.negate();
+            merged.merge(&back);
+            prop_assert!(merged.is_empty());
+            prop_assert_eq!(merged.encode(), Sums::default().encode());
+        }
+
+        #[test]
+        fn counts_are_those_of_a_map(rows in rows(), dense in 0_usize..10) {
+            let mut expected: BTreeMap<u64, i64> = BTreeMap::new();
+            rows.iter().for_each(|(key, n, _)| *expected.entry(*key).or_default() += n);
+            expected.retain(|_, n| *n != 0);
+            let sums = sums(&rows, dense);
+            prop_assert_eq!(sums.counts(), expected.iter().map(|(key, n)| (*key, *n)).collect::<Vec<_>>());
+            prop_assert!(expected.iter().all(|(key, n)| sums.count(*key) == *n));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Sums::decode(&[&[FORMAT], &bytes[..]].concat());
+        }
+    }
+
+    #[test]
+    fn cut_off_bytes_are_refused() {
+        let bytes = sums(&[(3, 1, 0.1), (u64::MAX, 2, f64::NAN)], 4).encode();
+        for length in 0..bytes.len() {
+            assert!(Sums::decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
+        }
+        assert_eq!(Sums::decode(&[9]).unwrap_err().to_string(), "sums in format 9, not 1");
+        assert_eq!(Sums::decode(&[1, 0, 0, 7]).unwrap_err().to_string(), "1 bytes after the end of the sums");
+    }
+
+    #[test]
+    fn a_sum_over_keys_is_exact() {
+        let sums = sums(&[(0, 1, 1e100), (1, 1, 1.0), (2, 1, -1e100)], 2);
+        assert_eq!(sums.sum_over([0, 1, 2, 7]), 1.0);
+        assert_eq!(sums.sum(1), 1.0);
+        assert_eq!(sums.sum(9), 0.0);
+    }
+}

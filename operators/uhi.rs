@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 pub enum UhiAxis<'a> {
     /// Bins along a quantity: the axis, its name and its label.
     Bins(&'a Axis, &'a str, &'a str),
-    /// Classes: the names, and the name of the axis.
+    /// Classes: the names, and the label of the axis, whose name is `class`.
     Classes(&'a [String], &'a str),
 }
 
@@ -42,8 +42,9 @@ impl UhiAxis<'_> {
                 "type": "variable", "edges": edges,
                 "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },
             }),
-            Self::Classes(names, name) => json!({
-                "type": "category_str", "categories": names, "flow": true, "metadata": { "name": name, "label": name },
+            // `hist` keeps the name `sample` for itself.
+            Self::Classes(names, label) => json!({
+                "type": "category_str", "categories": names, "flow": true, "metadata": { "name": "class", "label": label },
             }),
         }
     }

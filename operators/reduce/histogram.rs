@@ -86,7 +86,9 @@ impl Histogram {
     fn filling(&self, schema: &Schema) -> Result<Filling, Vec<Problem>> {
         let mut problems = Vec::new();
         if self.axes.is_empty() {
-            problems.push(Problem::at(&self.axes, "a histogram needs an axis").help("- { column: energy, range: [0, 100], bins: 50 }"));
+            problems.push(
+                Problem::at(&self.axes, "a histogram needs an axis").help("- { column: energy, range: [0, 100], bins: 50 }"),
+            );
         }
         let mut columns: Vec<Column> = Vec::new();
         for words in &self.axes.value {
@@ -290,8 +292,10 @@ impl Filling {
                 let heat = |(class, contents): (usize, &[f64])| {
                     let values = contents.chunks_exact(y.axis.slots()).skip(1).take(x.axis.bins());
                     let values = values.flat_map(|row| row[1..=y.axis.bins()].to_vec()).collect();
-                    let suffix = self.classes.column.as_ref().map(|_| format!("-{}", self.classes.names[class])).unwrap_or_default();
-                    let whose = self.classes.column.as_ref().map(|_| format!(", {}", self.classes.names[class])).unwrap_or_default();
+                    let suffix =
+                        self.classes.column.as_ref().map(|_| format!("-{}", self.classes.names[class])).unwrap_or_default();
+                    let whose =
+                        self.classes.column.as_ref().map(|_| format!(", {}", self.classes.names[class])).unwrap_or_default();
                     Figure {
                         name: format!("{name}{suffix}"),
                         title: format!("{} against {}{whose}", y.name, x.name),
@@ -368,3 +372,6 @@ impl Filling {
 fn flow_edges(axis: &Axis) -> Vec<f64> {
     [f64::NEG_INFINITY].into_iter().chain(axis.edges()).chain([f64::INFINITY]).collect()
 }
+
+#[cfg(test)]
+mod tests;

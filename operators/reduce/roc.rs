@@ -116,7 +116,8 @@ impl Roc {
             }
         }
         if let Some(steps) = self.precision.as_ref().filter(|steps| steps.value == 0 || steps.value > MOST_STEPS) {
-            problems.push(Problem::at(steps, format!("{} rungs in an octave", steps.value)).help(format!("give 1 to {MOST_STEPS}")));
+            problems
+                .push(Problem::at(steps, format!("{} rungs in an octave", steps.value)).help(format!("give 1 to {MOST_STEPS}")));
         }
         if let Some(weight) = &self.weight {
             gather(column::number(schema, weight), &mut problems);
@@ -365,3 +366,6 @@ impl Scoring {
         remarks
     }
 }
+
+#[cfg(test)]
+mod tests;
