@@ -165,4 +165,4 @@ fn dashes(number: usize) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
