@@ -1,5 +1,5 @@
 use super::*;
-use crate::Fault;
+use crate::{Fault, column};
 use crate::write::write_parquet::WriteParquet;
 use crate::write::write_parquet::tests::{events, python, write};
 use crate::work::{Runtime, Worker};

@@ -7,7 +7,11 @@ fn sections() -> Vec<(String, Summary)> {
     let samples: ArrayRef = Arc::new(StringArray::from_iter_values((0..60).map(|i| format!("electron <{i}>"))));
     let widths: ArrayRef = Arc::new(Float64Array::from_iter_values((0..60).map(|i| f64::from(i) / 7.0)));
     let table = RecordBatch::try_from_iter([("sample", samples), ("sigma", widths)]).unwrap();
-    let rows = [["sample", "sampling [% √GeV]", "constant [%]"], ["electron", "15.2 ± 0.1", "0.70 ± 0.02"], ["pion", "114 ± 3", "1.0 ± 0.4"]];
+    let rows = [
+        ["sample", "sampling [% √GeV]", "constant [%]"],
+        ["electron", "15.2 ± 0.1", "0.70 ± 0.02"],
+        ["pion", "114 ± 3", "1.0 ± 0.4"],
+    ];
     let summary = |figures: &[usize], highlights: bool| Summary {
         table: table.clone(),
         histograms: Vec::new(),
@@ -15,7 +19,11 @@ fn sections() -> Vec<(String, Summary)> {
         highlights: if highlights { rows.iter().map(|r| r.map(str::to_owned).to_vec()).collect() } else { Vec::new() },
         remarks: if highlights { vec!["the fit of pion is at its bound c = 0".into()] } else { Vec::new() },
     };
-    vec![("resolution".into(), summary(&[0], true)), ("spectra".into(), summary(&[2, 3, 5], false)), ("separation".into(), summary(&[1, 4], false))]
+    vec![
+        ("resolution".into(), summary(&[0], true)),
+        ("spectra".into(), summary(&[2, 3, 5], false)),
+        ("separation".into(), summary(&[1, 4], false)),
+    ]
 }
 
 fn run(host: &str) -> RunFacts {

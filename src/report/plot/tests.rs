@@ -19,7 +19,8 @@ fn curves() -> Figure {
             .collect(),
         line: (0..200).map(|i| 10.0 + 2.5 * f64::from(i)).map(|x| (x, a / x.sqrt() + 0.8)).collect(),
     };
-    let fitted = [(0, "electron: 15.2 %/√E ⊕ 0.70 %", 15.2), (1, "photon", 13.6), (2, "pi0", 19.3), (3, "pion, a/√E ⊕ b ⊕ c/E", 55.0)];
+    let fitted =
+        [(0, "electron: 15.2 %/√E ⊕ 0.70 %", 15.2), (1, "photon", 13.6), (2, "pi0", 19.3), (3, "pion, a/√E ⊕ b ⊕ c/E", 55.0)];
     Figure {
         name: "resolution".into(),
         title: "Relative energy resolution by particle".into(),
@@ -31,7 +32,8 @@ fn curves() -> Figure {
 
 fn roc() -> Figure {
     let line = |power: f64| (1..=300).map(|i| f64::from(i) / 300.0).map(|x| (x, x.powf(power) * 1e-1)).collect();
-    let curves = [("CNN", 4.0), ("BDT", 2.5)].map(|(label, power)| Curve { label: label.into(), points: Vec::new(), line: line(power) });
+    let curves =
+        [("CNN", 4.0), ("BDT", 2.5)].map(|(label, power)| Curve { label: label.into(), points: Vec::new(), line: line(power) });
     Figure {
         name: "roc".into(),
         title: "Background that is kept, by signal efficiency".into(),
@@ -43,7 +45,11 @@ fn roc() -> Figure {
 
 fn steps(log_y: bool, series: usize) -> Figure {
     let edges: Vec<f64> = (0..=60).map(|i| -0.3 + 0.01 * f64::from(i)).collect();
-    let gauss = |s: usize| move |e: &[f64]| (25_000.0 * (-0.5 * ((e[0] + 0.005 - 0.02 * s as f64) / (0.03 * (s + 1) as f64)).powi(2)).exp()).round() * 10.0;
+    let gauss = |s: usize| {
+        move |e: &[f64]| {
+            (25_000.0 * (-0.5 * ((e[0] + 0.005 - 0.02 * s as f64) / (0.03 * (s + 1) as f64)).powi(2)).exp()).round() * 10.0
+        }
+    };
     let labels = ["electron", "photon", "pi0", "pion"];
     Figure {
         name: "pulls".into(),
@@ -60,13 +66,19 @@ fn steps(log_y: bool, series: usize) -> Figure {
 
 fn heat() -> Figure {
     let edges: Vec<f64> = (0..=50).map(|i| 10.0 + 10.0 * f64::from(i)).collect();
-    let content = |i: usize, j: usize| (4000.0 * (-0.5 * ((i as f64 - j as f64) / 2.5).powi(2)).exp() * (0.5 + noise(i * 50 + j))).floor();
+    let content =
+        |i: usize, j: usize| (4000.0 * (-0.5 * ((i as f64 - j as f64) / 2.5).powi(2)).exp() * (0.5 + noise(i * 50 + j))).floor();
     Figure {
         name: "predicted".into(),
         title: "Predicted and true energy".into(),
         x: "energy [GeV]".into(),
         y: "predicted_energy [GeV]".into(),
-        content: Content::Heat { values: (0..2500).map(|b| content(b / 50, b % 50)).collect(), x_edges: edges.clone(), y_edges: edges, log: true },
+        content: Content::Heat {
+            values: (0..2500).map(|b| content(b / 50, b % 50)).collect(),
+            x_edges: edges.clone(),
+            y_edges: edges,
+            log: true,
+        },
     }
 }
 
@@ -77,7 +89,8 @@ pub(crate) fn gallery() -> Vec<Figure> {
         figure
     };
     let mut lonely = curves();
-    lonely.title = "A title that is far too long for the width of a plot, because somebody wanted to say everything in it at once".into();
+    lonely.title =
+        "A title that is far too long for the width of a plot, because somebody wanted to say everything in it at once".into();
     if let Content::Curves { curves, .. } = &mut lonely.content {
         curves.truncate(1);
         curves[0].line.clear();
@@ -105,7 +118,9 @@ fn well_formed(text: &str) -> Result<(), String> {
     let mut open = Vec::new();
     for tag in text.split('<').skip(1) {
         let (tag, rest) = tag.split_once('>').ok_or("a tag without an end")?;
-        if rest.contains('&') && !rest.split('&').skip(1).all(|r| ["amp;", "lt;", "gt;", "quot;"].iter().any(|e| r.starts_with(e))) {
+        if rest.contains('&')
+            && !rest.split('&').skip(1).all(|r| ["amp;", "lt;", "gt;", "quot;"].iter().any(|e| r.starts_with(e)))
+        {
             return Err(format!("a bare & in {rest}"));
         }
         match (tag.strip_prefix('/'), tag.ends_with('/')) {
