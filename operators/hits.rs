@@ -6,7 +6,9 @@
 //! A *dense* column is `arrow.fixed_shape_tensor`. Both carry the shape in the field's metadata.
 
 use anyhow::{Context, bail, ensure};
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray,
+};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, ToByteSlice, UInt16Type, UInt32Type};
@@ -130,7 +132,14 @@ impl<T: ArrowPrimitiveType> HitsBuilder<T> {
 /// the number of the value within the hit (0 for the first). Values that are not f32 are rounded to it.
 ///
 /// An error where the column is neither, has fewer rows, or names a cell that the shape has not (a file may say anything).
-pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, rows: usize, into: &mut [f32]) -> anyhow::Result<()> {
+pub fn to_dense(
+    column: &dyn Array,
+    cells: usize,
+    value: usize,
+    first: usize,
+    rows: usize,
+    into: &mut [f32],
+) -> anyhow::Result<()> {
     ensure!(cells > 0 && into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
     ensure!(first + rows <= column.len(), "rows {first} to {} of {}", first + rows, column.len());
     if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
@@ -157,7 +166,12 @@ pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, ro
 
 /// The values as f32, without a copy where they are.
 fn as_f32(values: &ArrayRef) -> anyhow::Result<Float32Array> {
-    ensure!(values.data_type().is_numeric() && values.null_count() == 0, "values of type {}, {} missing", values.data_type(), values.null_count());
+    ensure!(
+        values.data_type().is_numeric() && values.null_count() == 0,
+        "values of type {}, {} missing",
+        values.data_type(),
+        values.null_count()
+    );
     Ok(cast(values, &DataType::Float32)?.as_primitive::<Float32Type>().clone())
 }
 

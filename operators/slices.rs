@@ -4,8 +4,8 @@
 //! budget and the cuts upstream made them. Rows that are cut anew, where their own bytes add up to a limit, give the same
 //! slices and so the same file, whatever the batches were.
 
+use crate::column;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 
 /// A stream of rows on its way to be cut anew.
@@ -66,7 +66,7 @@ impl Slicer {
         let rows = match self.pending.len() {
             0 => return Ok(None),
             1 => self.pending.remove(0),
-            _ => concat_batches(&self.schema, &self.pending)?,
+            _ => column::concat(&self.schema, &self.pending)?,
         };
         self.pending.clear();
         self.pending_rows = 0;
@@ -116,6 +116,7 @@ fn add_row_bytes(column: &ArrayRef, into: &mut [u64]) {
 mod tests {
     use super::*;
     use arrow::array::{ListArray, StringArray};
+    use arrow::compute::concat_batches;
     use arrow::datatypes::Int32Type;
     use proptest::prelude::*;
     use std::sync::Arc;

@@ -100,7 +100,11 @@ fn what_does_not_fit_is_an_error() {
 
 #[test]
 fn fields_carry_their_shape() {
-    let field = hits_field("ecal", &[2, 3], &[Field::new("energy", DataType::Float32, false), Field::new("time", DataType::Float32, false)]);
+    let field = hits_field(
+        "ecal",
+        &[2, 3],
+        &[Field::new("energy", DataType::Float32, false), Field::new("time", DataType::Float32, false)],
+    );
     assert!(is_hits(&field));
     assert_eq!((shape(&field), value_names(&field)), (Some(vec![2, 3]), vec!["energy".to_owned(), "time".to_owned()]));
     let field = dense_field("wave", &[5, 7], DataType::Float32);

@@ -10,7 +10,6 @@ mod layout;
 pub mod probe;
 mod reader;
 
-use crate::column;
 use crate::facts::{FileFacts, ParquetHeader};
 use crate::registry::Describe;
 use crate::{Facts, Need, Operator, Output, Place, Placed, Planned, Problem, Shape, Start, Unit, Work};
@@ -238,7 +237,7 @@ impl Operator for ReadParquet {
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let Ok(Found { layout, .. }) = self.found(at.facts) else { anyhow::bail!("the files are not those of the plan") };
         let asked = &at.outputs.first().ok_or_else(|| anyhow::anyhow!("one output"))?.schema;
-        Ok(Work::Source(Box::new(reader::Reader::new(&layout, asked, column::samples(asked)))))
+        Ok(Work::Source(Box::new(reader::Reader::new(&layout, asked))))
     }
 }
 

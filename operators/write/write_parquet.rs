@@ -14,7 +14,8 @@ use crate::work::{Part, Sink, Staged};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Encoding, Type, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -170,9 +171,17 @@ impl Operator for WriteParquet {
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let input = at.inputs.first().context("one input")?;
         let schema = Arc::new(input.schema.project(&self.written(&input.schema))?);
-        let properties = self.properties(&schema)?;
-        Ok(Work::Sink(Box::new(Writer { schema, properties, by_bytes: self.row_group.is_none(), part: None })))
+        let in_file = Arc::new(in_file(&schema));
+        let properties = self.properties(&in_file)?;
+        Ok(Work::Sink(Box::new(Writer { schema, in_file, properties, by_bytes: self.row_group.is_none(), part: None })))
     }
+}
+
+/// The schema in the file: `sample` with keys of 32 bits, because awkward reads no dictionary of 8.
+fn in_file(schema: &Schema) -> Schema {
+    let wide = DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
+    let field = |f: &FieldRef| if f.name() == column::SAMPLE { Arc::new(f.as_ref().clone().with_data_type(wide.clone())) } else { f.clone() };
+    Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Fields>(), schema.metadata().clone())
 }
 
 fn problem(what: impl Into<String>) -> Problem {
@@ -181,6 +190,7 @@ fn problem(what: impl Into<String>) -> Problem {
 
 struct Writer {
     schema: SchemaRef,
+    in_file: SchemaRef,
     properties: WriterProperties,
     by_bytes: bool,
     part: Option<Open>,
@@ -191,6 +201,7 @@ struct Open {
     path: PathBuf,
     name: String,
     slicer: Slicer,
+    in_file: SchemaRef,
     file: ArrowWriter<File>,
     group_bytes: u64,
     rows: u64,
@@ -198,7 +209,9 @@ struct Open {
 
 impl Open {
     fn encode(&mut self, slice: &Slice, by_bytes: bool) -> anyhow::Result<()> {
-        self.file.write(&slice.rows)?;
+        let columns = slice.rows.columns().iter().zip(self.in_file.fields());
+        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
+        self.file.write(&RecordBatch::try_new(self.in_file.clone(), columns)?)?;
         self.rows += slice.rows.num_rows() as u64;
         self.group_bytes += slice.bytes;
         if by_bytes && self.group_bytes >= GROUP_BYTES {
@@ -220,9 +233,9 @@ impl Sink for Writer {
         let name = format!("part-{:05}.parquet", part.number);
         let path = part.staging.join(&name);
         let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
-        let file = ArrowWriter::try_new(file, self.schema.clone(), Some(self.properties.clone()))?;
+        let file = ArrowWriter::try_new(file, self.in_file.clone(), Some(self.properties.clone()))?;
         let slicer = Slicer::new(self.schema.clone(), SLICE_BYTES, 1 << 16);
-        self.part = Some(Open { path, name, slicer, file, group_bytes: 0, rows: 0 });
+        self.part = Some(Open { path, name, slicer, in_file: self.in_file.clone(), file, group_bytes: 0, rows: 0 });
         Ok(())
     }
 

@@ -15,10 +15,10 @@ use crate::ledger::lock::host;
 use crate::plan::Port;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt16Type, UInt32Type, UInt64Type};
+use calostream_operators::column;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ impl Placer {
     fn place(&self, range: u64, batches: &[RecordBatch]) -> Result<RecordBatch> {
         let order: &Order = self.phase.orders.get(&self.port).context("an order that was not made")?;
         let first = batches.first().context("a range without rows")?;
-        let rows = concat_batches(&first.schema(), batches)?;
+        let rows = column::concat(&first.schema(), batches)?;
         let column = |name: &str| rows.column_by_name(name).context("a keyed stretch");
         let (keys, runs, strata) = (column(EXTRA[0])?, column(EXTRA[1])?, column(EXTRA[2])?);
         let (keys, runs) = (keys.as_primitive::<UInt64Type>().values(), runs.as_primitive::<UInt32Type>().values());
@@ -163,9 +163,4 @@ impl Stage for Placer {
         given.records.push(Record::Rows { step: self.port.step, came: due + planned.surplus, out, cut: planned.surplus });
         Ok(())
     }
-}
-
-/// True where every run of a spill can be seen from here or from its host; a run that is gone has to be made again.
-pub fn is_there(path: &Path, of: &str) -> bool {
-    of != host() || path.exists()
 }

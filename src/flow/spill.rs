@@ -13,11 +13,11 @@ use crate::ledger::lock::host;
 use crate::ledger::log::Spill;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use calostream_operators::Fault;
+use calostream_operators::{Fault, column};
 use calostream_operators::work::{Route, Shuffle};
 use std::fs::File;
 use std::io::BufWriter;
@@ -150,7 +150,7 @@ impl Spiller {
         if self.held.is_empty() {
             return Ok(());
         }
-        let rows = concat_batches(&self.schema, &self.held)?;
+        let rows = column::concat(&self.schema, &self.held)?;
         self.held.clear();
         self.bytes = 0;
         let routes = std::mem::take(&mut self.routes);

@@ -28,7 +28,11 @@ pub fn cells(column: &ArrayRef, rows: usize) -> Vec<String> {
     let column = column.slice(0, rows.min(column.len()));
     if column.data_type().is_floating() {
         if let Ok(values) = cast(&column, &DataType::Float64) {
-            return values.as_primitive::<Float64Type>().iter().map(|v| v.map_or_else(String::new, |v| significant(v, 5))).collect();
+            return values
+                .as_primitive::<Float64Type>()
+                .iter()
+                .map(|v| v.map_or_else(String::new, |v| significant(v, 5)))
+                .collect();
         }
     }
     let options = FormatOptions::default();
@@ -44,7 +48,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let said = [0.0, 1.0, 12.345_678, 99_999.96, 0.000_123_456, 1.5e-7, -2e12, 123_456.7, f64::NAN].map(|v| significant(v, 5));
+        let said =
+            [0.0, 1.0, 12.345_678, 99_999.96, 0.000_123_456, 1.5e-7, -2e12, 123_456.7, f64::NAN].map(|v| significant(v, 5));
         assert_eq!(said, ["0", "1", "12.346", "100000", "0.00012346", "1.5e-7", "-2e12", "123457", "NaN"]);
         assert_eq!(significant(9.999_99, 3), "10");
     }

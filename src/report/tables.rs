@@ -54,7 +54,8 @@ fn parquet(table: &RecordBatch) -> anyhow::Result<Vec<u8>> {
 
 fn csv(table: &RecordBatch) -> anyhow::Result<Vec<u8>> {
     let flat = |(field, column): (&Arc<Field>, &ArrayRef)| -> anyhow::Result<(Field, ArrayRef)> {
-        let known = field.data_type().is_primitive() || matches!(field.data_type(), DataType::Utf8 | DataType::Boolean | DataType::Dictionary(..));
+        let known = field.data_type().is_primitive()
+            || matches!(field.data_type(), DataType::Utf8 | DataType::Boolean | DataType::Dictionary(..));
         if known {
             return Ok((field.as_ref().clone(), column.clone()));
         }
@@ -80,7 +81,8 @@ mod tests {
 
     fn summary() -> Summary {
         let names: ArrayRef = Arc::new(StringArray::from(vec!["electron", "pion, charged"]));
-        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), Some(vec![])]));
+        let lists: ArrayRef =
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), Some(vec![])]));
         let table = RecordBatch::try_from_iter([
             ("sample", names),
             ("n", Arc::new(Int64Array::from(vec![3, 4])) as ArrayRef),
@@ -105,7 +107,8 @@ mod tests {
         write_summary(folder.path(), "pulls", &summary()).unwrap();
         assert_eq!((0..3).map(read).collect::<Vec<_>>(), first);
         assert_eq!(std::fs::read_dir(folder.path().join("pulls")).unwrap().count(), 3, "nothing is left beside them");
-        let mut back = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(File::open(&paths[0]).unwrap(), 10).unwrap();
+        let mut back =
+            parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(File::open(&paths[0]).unwrap(), 10).unwrap();
         let back = back.next().unwrap().unwrap();
         assert_eq!(format!("{:?}", back.columns()), format!("{:?}", summary().table.columns()));
     }

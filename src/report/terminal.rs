@@ -43,7 +43,10 @@ mod tests {
             highlights: rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect(),
             remarks: Vec::new(),
         };
-        let steps = [("sigma".to_owned(), of(&[["sample", "a [%]"], ["electron", "15.2 ± 0.1"], ["pion", "114"]])), ("quiet".to_owned(), of(&[]))];
+        let steps = [
+            ("sigma".to_owned(), of(&[["sample", "a [%]"], ["electron", "15.2 ± 0.1"], ["pion", "114"]])),
+            ("quiet".to_owned(), of(&[])),
+        ];
         let text = highlights(&steps);
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         assert_eq!(lines[0], "sigma");

@@ -103,6 +103,9 @@ impl Layout {
             return Err(Problem::at(&files[0].pattern, what));
         }
         let keeps_sample = known_rows && samples.is_empty() && !classes.is_empty() && schema.field_with_name(SAMPLE).is_ok();
+        if samples.is_empty() && !keeps_sample {
+            classes.clear();
+        }
         let mut made = column::provenance_fields(!samples.is_empty());
         if known_rows {
             made.retain(|f| f.name() == SAMPLE);
@@ -125,6 +128,11 @@ impl Layout {
             taken.push((name.clone(), kept));
         }
         Ok(Self { taken, made, samples: classes })
+    }
+
+    /// The class map.
+    pub(super) fn samples(&self) -> &[String] {
+        &self.samples
     }
 
     /// The columns as they go on.

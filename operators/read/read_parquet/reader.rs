@@ -116,9 +116,9 @@ pub(super) struct Reader {
 
 impl Reader {
     /// A reader of the columns `asked`.
-    pub(super) fn new(layout: &Layout, asked: &SchemaRef, samples: Vec<String>) -> Self {
+    pub(super) fn new(layout: &Layout, asked: &SchemaRef) -> Self {
         let in_file = asked.fields().iter().map(|f| layout.in_file(f.name()).map(str::to_owned)).collect();
-        Self { schema: asked.clone(), in_file, samples, open: None }
+        Self { schema: asked.clone(), in_file, samples: layout.samples().to_vec(), open: None }
     }
 
     fn open(&mut self, path: &str) -> Result<(Input, ArrowReaderMetadata), Fault> {
@@ -204,8 +204,12 @@ impl Rows<'_> {
     fn dress(&mut self, batch: &RecordBatch) -> Result<RecordBatch, Fault> {
         let (unit, schema) = (self.unit, &self.reader.schema);
         let wrong = |reason: String| Fault::content(format!("{} can't be decoded: {reason}", unit.path));
-        let names = column::provenance_fields(unit.sample.is_some());
-        let made = column::provenance(&self.reader.samples, unit, self.next, batch.num_rows());
+        let (names, made) = if self.reader.in_file.iter().any(Option::is_none) {
+            let made = column::provenance(&self.reader.samples, unit, self.next, batch.num_rows());
+            (column::provenance_fields(unit.sample.is_some()), made)
+        } else {
+            Default::default()
+        };
         let mut columns = Vec::with_capacity(self.reader.in_file.len());
         for (field, in_file) in schema.fields().iter().zip(&self.reader.in_file) {
             let column = match in_file {

@@ -1,10 +1,9 @@
 use super::*;
-use crate::Fault;
+use crate::{Fault, column};
 use crate::write::write_parquet::WriteParquet;
 use crate::write::write_parquet::tests::{events, python, write};
 use crate::work::{Runtime, Worker};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Schema, UInt64Type};
 use proptest::prelude::*;
 use std::path::Path;
@@ -42,7 +41,7 @@ fn read(step: &ReadParquet, facts: &Facts) -> RecordBatch {
     let planned = step.plan(facts, &[]).unwrap();
     let batches = read_as(step, facts, &planned.outputs).unwrap();
     assert_eq!(Some(batches.iter().map(|b| b.num_rows() as u64).sum()), planned.outputs[0].rows);
-    concat_batches(&planned.outputs[0].schema, &batches).unwrap()
+    column::concat(&planned.outputs[0].schema, &batches).unwrap()
 }
 
 fn pattern(folder: &Path) -> String {

@@ -75,7 +75,8 @@ impl Axis {
     fn rounds(&self, wanted: usize) -> Ticks {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10f64.powi(rough.log10().floor() as i32);
-        let (factor, parts) = [(1.0, 5), (2.0, 4), (5.0, 5), (10.0, 5)].into_iter().find(|(f, _)| f * power >= rough * 0.999).unwrap_or((10.0, 5));
+        let (factor, parts) =
+            [(1.0, 5), (2.0, 4), (5.0, 5), (10.0, 5)].into_iter().find(|(f, _)| f * power >= rough * 0.999).unwrap_or((10.0, 5));
         let step = factor * power;
         let largest = self.low.abs().max(self.high.abs());
         let exponent = if (0.01..1e5).contains(&largest) { 0 } else { (largest.log10() / 3.0).floor() as i32 * 3 };
@@ -84,7 +85,7 @@ impl Axis {
         let (first, last) = ((self.low / step).floor() as i64, (self.high / step).ceil() as i64);
         let label = |n: i64| {
             let value = n as f64 * step;
-            (value, format!("{:.decimals$}", value / 10f64.powi(exponent)))
+            (value, format!("{:.decimals$}", value / 10f64.powi(exponent)).replace('-', "−"))
         };
         let major = (first..=last).map(label).filter(|(v, _)| self.has(*v)).collect();
         let minor = (first * parts..=last * parts).filter(|n| n % parts != 0).map(|n| n as f64 * step / parts as f64);
@@ -104,7 +105,14 @@ impl Axis {
                     continue;
                 }
                 if digits.contains(&digit) && power.rem_euclid(every) == 0 {
-                    major.push((value, if decades < 2.0 || every == 1 && (-2..=3).contains(&power) && last - first <= 5 { plain(value) } else { power_of_ten(power) }));
+                    major.push((
+                        value,
+                        if decades < 2.0 || every == 1 && (-2..=3).contains(&power) && last - first <= 5 {
+                            plain(value)
+                        } else {
+                            power_of_ten(power)
+                        },
+                    ));
                 } else if every == 1 || digit == 1.0 {
                     minor.push(value);
                 }

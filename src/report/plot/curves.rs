@@ -21,7 +21,11 @@ pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, curves: &[Curve], l
     let base = extent(points().map(|p| p.y)).or_else(|| extent(lines().map(|l| l.1)));
     let wide = extent(whiskers.filter(|y| !log_y || *y > 0.0)).or(base);
     let y = range(base.unwrap_or((0.0, 1.0)), wide.unwrap_or((0.0, 1.0)), log_y);
-    let legend: Vec<(Key, &str)> = curves.iter().enumerate().map(|(i, c)| (if c.points.is_empty() { Key::Line(i) } else { Key::Marker(i) }, c.label.as_str())).collect();
+    let legend: Vec<(Key, &str)> = curves
+        .iter()
+        .enumerate()
+        .map(|(i, c)| (if c.points.is_empty() { Key::Line(i) } else { Key::Marker(i) }, c.label.as_str()))
+        .collect();
     let frame = Frame::new(svg, figure, x, y, &legend, 0.0);
     if base.is_none() {
         frame.border(svg);
@@ -59,7 +63,10 @@ fn line(svg: &mut Svg, frame: &Frame, number: usize, line: &[(f64, f64)]) {
         }
     }
     if !data.is_empty() {
-        svg.path(&data, &format!(r#"fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round"{}"#, colour(number), dashes(number)));
+        svg.path(
+            &data,
+            &format!(r#"fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round"{}"#, colour(number), dashes(number)),
+        );
     }
 }
 

@@ -24,7 +24,8 @@ const VIRIDIS: [[f64; 3]; 9] = [
 fn shade(level: usize) -> String {
     let at = level as f64 / (LEVELS - 1) as f64 * (VIRIDIS.len() - 1) as f64;
     let below = (at.floor() as usize).min(VIRIDIS.len() - 2);
-    let channel = |c: usize| (VIRIDIS[below][c] + (at - below as f64) * (VIRIDIS[below + 1][c] - VIRIDIS[below][c])).round() as u8;
+    let channel =
+        |c: usize| (VIRIDIS[below][c] + (at - below as f64) * (VIRIDIS[below + 1][c] - VIRIDIS[below][c])).round() as u8;
     format!("#{:02x}{:02x}{:02x}", channel(0), channel(1), channel(2))
 }
 

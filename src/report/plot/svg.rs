@@ -31,13 +31,14 @@ pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Width of a text in a sans-serif font, on the safe side.
+/// Width of a text in the widest of the usual sans-serif fonts.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let em = |c: char| match c {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' | 'f' | 't' | '(' | ')' | '[' | ']' => 0.32,
-        'm' | 'w' | 'M' | 'W' | '×' => 0.86,
-        c if c.is_uppercase() => 0.70,
-        _ => 0.57,
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' | 'f' | 't' | 'r' | '(' | ')' | '[' | ']' => 0.40,
+        'm' | 'w' | 'M' | 'W' | '×' | '⊕' | '%' => 0.96,
+        '⁰'..='⁹' | '⁻' | '¹' | '²' | '³' => 0.42,
+        c if c.is_uppercase() => 0.72,
+        _ => 0.635,
     };
     text.chars().map(em).sum::<f64>() * size
 }
@@ -89,7 +90,10 @@ impl Svg {
     pub(super) fn upright(&mut self, at: (f64, f64), text: &str, size: f64) {
         let (x, y, size, text) = (px(at.0), px(at.1), px(size), escape(text));
         let turn = format!(r#"transform="rotate(-90 {x} {y})""#);
-        let _ = writeln!(self.body, r#"<text x="{x}" y="{y}" dy="0.35em" font-size="{size}" text-anchor="middle" {turn}>{text}</text>"#);
+        let _ = writeln!(
+            self.body,
+            r#"<text x="{x}" y="{y}" dy="0.35em" font-size="{size}" text-anchor="middle" {turn}>{text}</text>"#
+        );
     }
 
     /// The document; `label` is what a screen reader says.
