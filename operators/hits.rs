@@ -6,9 +6,7 @@
 //! A *dense* column is `arrow.fixed_shape_tensor`. Both carry the shape in the field's metadata.
 
 use anyhow::{Context, bail};
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray,
-};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, UInt16Type, UInt32Type};
 use std::collections::HashMap;
@@ -118,14 +116,7 @@ impl<T: ArrowPrimitiveType> HitsBuilder<T> {
 
 /// Fills `into` (rows x cells, zeroed by this function) with the rows `first..first + rows` of a hits or dense column of
 /// f32 values; `value` is the number of the value within the hit (0 for the first).
-pub fn to_dense(
-    column: &dyn Array,
-    cells: usize,
-    value: usize,
-    first: usize,
-    rows: usize,
-    into: &mut [f32],
-) -> anyhow::Result<()> {
+pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, rows: usize, into: &mut [f32]) -> anyhow::Result<()> {
     anyhow::ensure!(into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
     if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
         let values = dense.values().as_primitive_opt::<Float32Type>().context("a dense column of f32 values")?.values();
