@@ -148,7 +148,7 @@ mod tests {
             assert_eq!((bytes.len(), bytes.len() % 8), (chunk.length_in_bytes(), 0));
             let mut slab = timely::bytes::arc::BytesMut::from(bytes);
             let length = slab.len();
-            let back = Chunk::from_bytes(slab.extract_to(length).freeze()).parcel.unwrap();
+            let back = Chunk::from_bytes(slab.extract_to(length)).parcel.unwrap();
             let sent = chunk.parcel.unwrap();
             assert_eq!((back.unit, back.to), (sent.unit, sent.to));
             match (&back.content, &sent.content) {

@@ -108,7 +108,7 @@ mod tests {
         assert_eq!((0..3).map(read).collect::<Vec<_>>(), first);
         assert_eq!(std::fs::read_dir(folder.path().join("pulls")).unwrap().count(), 3, "nothing is left beside them");
         let mut back =
-            parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(File::open(&paths[0]).unwrap(), 10).unwrap();
+            parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(std::fs::File::open(&paths[0]).unwrap(), 10).unwrap();
         let back = back.next().unwrap().unwrap();
         assert_eq!(format!("{:?}", back.columns()), format!("{:?}", summary().table.columns()));
     }

@@ -127,7 +127,7 @@ fn class_maps_of_several_files_are_joined() {
     let other = ["pion".to_owned(), "kaon".to_owned()];
     let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
     let sample = rows.schema().index_of("sample").unwrap();
-    let unit = crate::Unit { step: String::new(), sample: Some("kaon".into()), path: String::new(), fingerprint: "k".into(), first: 0, rows: 10, file: 3, row_bytes: 1 };
+    let unit = crate::Unit { alone: false, step: String::new(), sample: Some("kaon".into()), path: String::new(), fingerprint: "k".into(), first: 0, rows: 10, file: 3, row_bytes: 1 };
     columns[sample] = column::provenance(&other, &unit, 0, 10).remove(0);
     let schema = Arc::new(column::with_samples(rows.schema().as_ref().clone(), &other));
     let kaons = RecordBatch::try_new(schema, columns).unwrap();

@@ -37,7 +37,7 @@ pub(crate) fn events(rows: usize) -> RecordBatch {
     // The second sample comes first, so that the class map and the order of appearance differ.
     let halves = [(1, rows / 2), (0, rows - rows / 2)].map(|(sample, rows)| {
         let (step, path) = (String::new(), String::new());
-        let unit = Unit { step, sample: Some(samples[sample].clone()), path, fingerprint: format!("f{sample}"), first: 0, rows: rows as u64, file: sample as u32, row_bytes: 1 };
+        let unit = Unit { step, alone: false, sample: Some(samples[sample].clone()), path, fingerprint: format!("f{sample}"), first: 0, rows: rows as u64, file: sample as u32, row_bytes: 1 };
         let columns = column::provenance(&samples, &unit, 0, rows);
         RecordBatch::try_new(Arc::new(Schema::new(column::provenance_fields(true))), columns).unwrap()
     });
