@@ -27,6 +27,8 @@ pub mod planned;
 pub mod registry;
 pub mod schema;
 pub mod sums;
+#[cfg(test)]
+mod testing;
 pub mod work;
 
 pub use error::Fault;
@@ -60,6 +62,9 @@ registry::registry! {
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
+        keep => Keep,
+        derive => Derive,
+        select => Select,
     }
     /// New orders.
     mix {
