@@ -36,6 +36,7 @@ pub mod sums;
 mod trial;
 pub mod uhi;
 pub mod varint;
+mod testing;
 pub mod work;
 
 pub use error::Fault;
@@ -72,6 +73,9 @@ registry::registry! {
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
+        keep => Keep,
+        derive => Derive,
+        select => Select,
     }
     /// New orders.
     mix {

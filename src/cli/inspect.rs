@@ -1,21 +1,102 @@
 //! `calostream inspect`: what is in HDF5 and Parquet files.
 
+use super::LibraryArgs;
+use super::plan::type_words;
+use crate::plan::probe;
+use crate::words;
+use anyhow::Context;
+use calostream_operators::column;
+use calostream_operators::facts::{FileFacts, ParquetHeader};
 use clap::Args;
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::process::ExitCode;
 
 /// What `inspect` is given.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The files.
+    /// The files, or patterns in quotes.
     #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    files: Vec<PathBuf>,
-    /// Print a schema file for data of this layout, to save and edit.
+    files: Vec<String>,
+    /// Print a schema for HDF5 files of this layout, to save and edit.
     #[arg(long)]
     schema: bool,
+    #[command(flatten)]
+    libraries: LibraryArgs,
 }
 
-/// Prints what is in the files.
+/// Prints what is in the files; exit code 1 where one can't be read.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`inspect` is not built yet ({} files, schema: {})", args.files.len(), args.schema)
+    let runtime = args.libraries.runtime();
+    let mut failed = false;
+    for name in &args.files {
+        let found = if is_parquet(name)? {
+            anyhow::ensure!(!args.schema, "{name}: a Parquet file carries its schema; `--schema` is for HDF5");
+            probe::parquet(name).map(|files| files.into_iter().map(parquet_text).collect::<Vec<_>>())
+        } else if args.schema {
+            probe::hdf5_schema(name, &runtime).map(|text| vec![Ok(text)])
+        } else {
+            probe::hdf5(name, &runtime).map(|files| files.into_iter().map(hdf5_text).collect())
+        };
+        for text in found.unwrap_or_else(|reason| vec![Err(format!("{name}: {reason}"))]) {
+            match text {
+                Ok(text) => super::print(&text)?,
+                Err(reason) => {
+                    failed = true;
+                    eprintln!("calostream: {reason}");
+                }
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// Parquet by its last four bytes, or by name where it is a pattern.
+fn is_parquet(name: &str) -> anyhow::Result<bool> {
+    let mut file = match File::open(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound && name.contains(['*', '?', '[']) => {
+            return Ok(name.ends_with(".parquet"));
+        }
+        Err(error) => return Err(error).with_context(|| format!("can't open {name}")),
+    };
+    let mut magic = [0; 4];
+    let ended = file.seek(SeekFrom::End(-4)).and_then(|_| file.read_exact(&mut magic));
+    Ok(ended.is_ok() && &magic == b"PAR1")
+}
+
+fn heading<H>(file: &FileFacts<H>) -> String {
+    format!("{}: {}, fingerprint {}\n", file.path, words::bytes(file.bytes), file.fingerprint)
+}
+
+fn hdf5_text(file: FileFacts<calostream_operators::hdf5::header::Header>) -> Result<String, String> {
+    let mut out = heading(&file);
+    let header = file.header.map_err(|reason| format!("{}: {reason}", file.path))?;
+    for line in probe::hdf5_table(&header).lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+    Ok(out)
+}
+
+fn parquet_text(file: FileFacts<ParquetHeader>) -> Result<String, String> {
+    let mut out = heading(&file);
+    let header = file.header.map_err(|reason| format!("{}: {reason}", file.path))?;
+    let _ = writeln!(
+        out,
+        "  {} rows in {} row groups, {} uncompressed",
+        words::count(header.row_groups.iter().sum()),
+        header.row_groups.len(),
+        words::bytes(header.uncompressed)
+    );
+    let width = header.schema.fields().iter().map(|f| f.name().len()).max().unwrap_or(0);
+    for field in header.schema.fields() {
+        let unit = column::unit(field).map_or_else(String::new, |unit| format!(" [{unit}]"));
+        let _ = writeln!(out, "  {:width$}  {}{unit}", field.name(), type_words(field));
+    }
+    let samples = column::samples(&header.schema);
+    if !samples.is_empty() {
+        let _ = writeln!(out, "  samples: {}", samples.join(", "));
+    }
+    Ok(out)
 }

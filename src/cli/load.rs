@@ -3,7 +3,6 @@
 use super::{LibraryArgs, PipelineArgs};
 use crate::language::{self, show};
 use crate::plan::{self, Plan};
-use anyhow::Context;
 use calostream_operators::{Place, Problem};
 use std::path::Path;
 
@@ -27,20 +26,26 @@ pub enum Load {
     },
 }
 
-/// Reads, probes and plans a pipeline file. An error where the file itself can't be read.
-pub fn load(args: &PipelineArgs, libraries: &LibraryArgs) -> anyhow::Result<Load> {
-    let text = std::fs::read_to_string(&args.file).with_context(|| format!("can't read {}", args.file.display()))?;
+/// Reads, probes and plans a pipeline file.
+pub fn load(args: &PipelineArgs, libraries: &LibraryArgs) -> Load {
+    let text = match std::fs::read_to_string(&args.file) {
+        Ok(text) => text,
+        Err(error) => {
+            let problem = Problem { place: Place::default(), what: format!("can't be read: {error}"), help: None };
+            return Load::Wrong { text: String::new(), problems: vec![problem] };
+        }
+    };
     let (pipeline, problems) = language::read(&text, &args.set);
-    let Some(mut pipeline) = pipeline else { return Ok(Load::Wrong { text, problems: show::sorted(problems) }) };
+    let Some(mut pipeline) = pipeline else { return Load::Wrong { text, problems: show::sorted(problems) } };
     let facts = plan::probe::probe(&pipeline, &libraries.runtime());
     let mut remarks = std::mem::take(&mut pipeline.remarks);
     match plan::plan(pipeline, facts, problems) {
         Ok(plan) => {
             let place = |name: &str| plan.steps.iter().find(|s| s.name == name).map_or(Place::default(), |s| s.place);
             remarks.extend(plan.remarks.iter().map(|(step, what)| Problem { place: place(step), what: what.clone(), help: None }));
-            Ok(Load::Right { plan: Box::new(plan), text, remarks: show::sorted(remarks) })
+            Load::Right { plan: Box::new(plan), text, remarks: show::sorted(remarks) }
         }
-        Err(problems) => Ok(Load::Wrong { text, problems: show::sorted(problems) }),
+        Err(problems) => Load::Wrong { text, problems: show::sorted(problems) },
     }
 }
 

@@ -21,8 +21,6 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use load::{Load, load};
-
 /// Detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
 #[derive(Debug, Parser)]
 #[command(name = "calostream", version, max_term_width = 100, arg_required_else_help = true)]
@@ -54,13 +52,6 @@ enum Command {
     Schema,
     /// Print the completion script of a shell.
     Completions(completions::CompletionsArgs),
-    /// The HDF5 reader process that sources talk to; started by calostream itself.
-    #[command(hide = true, name = "hdf5-reader")]
-    Hdf5Reader {
-        /// Whatever the sources say.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<std::ffi::OsString>,
-    },
 }
 
 /// A pipeline file and its parameters.
@@ -74,6 +65,9 @@ pub struct PipelineArgs {
     pub set: Vec<Setting>,
 }
 
+/// The program beside this one that calls the HDF5 library.
+const READER: &str = "calostream-reader";
+
 /// Where the libraries that are not linked in are found.
 #[derive(Debug, Clone, Args)]
 pub struct LibraryArgs {
@@ -86,8 +80,8 @@ impl LibraryArgs {
     /// The paths that operators are given.
     #[must_use]
     pub fn runtime(&self) -> Runtime {
-        let beside = std::env::current_exe().unwrap_or_default().with_file_name("calostream-reader");
-        Runtime { reader: beside, onnxruntime: self.onnxruntime.clone() }
+        let reader = std::env::current_exe().unwrap_or_default().with_file_name(READER);
+        Runtime { reader, onnxruntime: self.onnxruntime.clone() }
     }
 }
 
@@ -164,7 +158,6 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
-        Command::Hdf5Reader { args } => doctor::hdf5_reader(&args),
     };
     done.unwrap_or_else(|error| {
         if closed_pipe(&error) {

@@ -5,7 +5,7 @@ use super::{LibraryArgs, PipelineArgs};
 use crate::plan::{Plan, PlannedStep};
 use crate::words;
 use arrow::datatypes::{DataType, Field};
-use calostream_operators::{Output, Reads, Shape, column, hits};
+use calostream_operators::{Output, Problem, Reads, Shape, column, hits};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ pub struct PlanArgs {
 
 /// Prints the plan; exit code 2 where the pipeline is wrong.
 pub fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    match load(&args.pipeline, &args.libraries)? {
+    match load(&args.pipeline, &args.libraries) {
         Load::Wrong { text, problems } => {
             print_problems(&args.pipeline.file, &text, &problems, args.json)?;
             Ok(ExitCode::from(2))
@@ -35,7 +35,9 @@ pub fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             if args.json {
                 super::print(&(serde_json::to_string_pretty(&as_json(&plan))? + "\n"))?;
             } else {
-                print_remarks(&args.pipeline.file, &text, &remarks);
+                let shown = |r: &Problem| plan.remarks.iter().any(|(_, what)| *what == r.what);
+                let others: Vec<Problem> = remarks.into_iter().filter(|r| !shown(r)).collect();
+                print_remarks(&args.pipeline.file, &text, &others);
                 super::print(&as_text(&plan))?;
             }
             Ok(ExitCode::SUCCESS)

@@ -109,8 +109,13 @@ pub fn read(text: &str, settings: &[Setting]) -> (Option<Pipeline>, Vec<Problem>
         Some(node) => read_steps(node, &mut pipeline.steps, &mut problems),
         None => problems.push(Problem { place: root_place(entries), what: "the pipeline has no `steps`".into(), help: None }),
     }
-    let unused = |(name, place): (&str, _)| Problem { place, what: format!("nothing uses the parameter `{name}`"), help: None };
-    pipeline.remarks.extend(params.unused().map(unused));
+    for (name, place) in params.unused() {
+        let unused = Problem { place, what: format!("nothing uses the parameter `{name}`"), help: None };
+        match settings.iter().find(|s| s.name == name) {
+            Some(set) => problems.push(unused.help(format!("so `--set {name}={}` changes nothing", set.value))),
+            None => pipeline.remarks.push(unused),
+        }
+    }
     (Some(pipeline), problems)
 }
 
@@ -230,7 +235,9 @@ fn read_step(key: &Key, node: &Node, problems: &mut Vec<Problem>) -> Step {
             operators.push((word, node, entry));
         } else {
             let problem = Problem { place: word.place, what: format!("no operator `{}`", word.text), help: None };
-            problems.push(problem.suggest(&word.text, OPERATORS.iter().map(|e| e.name).chain(["from"])));
+            let close = problem.clone().suggest(&word.text, OPERATORS.iter().map(|e| e.name).chain(["from"]));
+            let close = close.help.filter(|help| help.starts_with("did you mean"));
+            problems.push(problem.help(close.unwrap_or_else(|| "see `calostream operators`".into())));
             strange = true;
         }
     }
@@ -311,5 +318,71 @@ fn canonical(node: &Node, structs: &HashSet<u32>) -> serde_json::Value {
             }
             serde_json::Value::Object(entries.into_iter().collect())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step_of(example: &str) -> String {
+        let body: String = example.lines().map(|line| format!("  {line}\n")).collect();
+        format!("pipeline: example\nsteps:\n{body}")
+    }
+
+    #[test]
+    fn every_operators_example_is_read() {
+        for entry in OPERATORS {
+            let (pipeline, problems) = read(&step_of(entry.example), &[]);
+            assert_eq!(problems, [], "the example of `{}`", entry.name);
+            let steps = pipeline.unwrap().steps;
+            assert_eq!(steps.len(), 1, "the example of `{}` is one step", entry.name);
+            assert_eq!(steps[0].kind.value, entry.name);
+        }
+    }
+
+    #[test]
+    fn a_source_takes_no_from() {
+        let Some(source) = OPERATORS.iter().find(|e| e.folder == "read") else {
+            println!("skipped: no source is built in");
+            return;
+        };
+        let text = step_of(source.example);
+        let (first, rest) = text.split_once(&format!("    {}:", source.name)).unwrap();
+        let (_, problems) = read(&format!("{first}    from: x\n    {}:{rest}", source.name), &[]);
+        assert_eq!(problems[0].what, format!("`{}` is a source and takes no `from`", source.name));
+        assert_eq!(problems[0].place, Place { line: 4, column: 5 });
+    }
+
+    #[test]
+    fn parameters_keep_their_type_as_a_whole_and_become_text_inside_one() {
+        let text = "pipeline: p${n}\nparams: { n: 7, seed: 1, x: \"${n}/a\" }\nseed: ${seed}\nout: \"${x}/${n}\"\nsteps: {}\n";
+        let (pipeline, _) = read(text, &["seed=0x1f".parse().unwrap()]);
+        let pipeline = pipeline.unwrap();
+        assert_eq!(pipeline.name.value, "p7");
+        assert_eq!(pipeline.seed, 31);
+        let out = pipeline.out.unwrap();
+        assert_eq!((out.value.as_str(), out.place), ("7/a/7", Place { line: 4, column: 7 }));
+    }
+
+    #[test]
+    fn the_order_of_a_map_is_that_of_the_file_and_reaches_the_canonical_form() {
+        let text = "pipeline: p\nsteps:\n  s:\n    from: x\n    derive: { z: 1, a: z + 1, m: a }\n";
+        let (pipeline, problems) = read(text, &[]);
+        assert_eq!(problems, []);
+        let step = &pipeline.unwrap().steps[0];
+        assert_eq!(step.parameters.to_string(), r#"{"z":1,"a":"z + 1","m":"a"}"#);
+        let debug = format!("{:?}", step.operator);
+        let at = |word: &str| debug.find(&format!("\"{word}\"")).unwrap();
+        assert!(at("z") < at("z + 1") && at("z + 1") < at("m"), "{debug}");
+    }
+
+    #[test]
+    fn bytes_are_numbers_with_units() {
+        let read = |text: &str| Bytes::try_from(text.to_owned()).map(|b| b.0);
+        assert_eq!(read("4 GiB"), Ok(4 << 30));
+        assert_eq!(read("1.5kB"), Ok(1500));
+        assert_eq!(read("1_000"), Ok(1000));
+        assert!(read("4 parsec").is_err() && read("-1").is_err() && read("nan").is_err() && read("").is_err());
     }
 }

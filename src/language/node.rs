@@ -124,6 +124,7 @@ struct Making<'t> {
 impl Making<'_> {
     fn node(&mut self, from: Spanned<Raw>) -> Node {
         let at = if from.defined.line() == 0 { from.referenced } else { from.defined };
+        let begin = if matches!(from.value, Raw::Text(_)) { self.inside(at) } else { place(at) };
         self.next += 1;
         let id = self.next;
         let mut raw = None;
@@ -157,7 +158,22 @@ impl Making<'_> {
                 Value::Map(map)
             }
         };
-        Node { id, place: place(at), value, raw }
+        Node { id, place: begin, value, raw }
+    }
+
+    /// Where the text itself begins: behind the quote, or in the line below `|`.
+    fn inside(&self, at: Location) -> Place {
+        let place = place(at);
+        let start = at.span().byte_offset().and_then(|o| usize::try_from(o).ok()).and_then(|o| self.text.get(o..));
+        match start.and_then(|rest| rest.chars().next()) {
+            Some('"' | '\'') => Place { column: place.column + 1, ..place },
+            Some('|' | '>') => {
+                let line = self.text.lines().nth(place.line as usize).unwrap_or_default();
+                let indent = line.len() - line.trim_start_matches(' ').len();
+                Place { line: place.line + 1, column: u32::try_from(indent).unwrap_or(0) + 1 }
+            }
+            _ => place,
+        }
     }
 
     /// The text of a plain scalar.

@@ -83,10 +83,34 @@ impl<'a> At<'a> {
             };
             match wrong {
                 Wrong::Recorded => {}
-                Wrong::Missing(key) if left_out(&key) => {}
+                Wrong::Missing(key) if left_out(&key) || self.misspelt(&key) => {}
+                Wrong::Length(..) if self.has_items_left_out() => {}
                 wrong => self.record(wrong.problem(self.node, &self.called())),
             }
             Wrong::Recorded
+        })
+    }
+
+    /// True where a key was reported as unknown that was probably meant to be this one.
+    fn misspelt(&self, key: &str) -> bool {
+        let left_out = self.reading.left_out.borrow();
+        let mut unknown = self.node.entries().iter().filter(|(k, n)| k.text != key && left_out.contains(&n.id));
+        unknown.any(|(k, _)| Problem { place: k.place, what: String::new(), help: None }.suggest(&k.text, [key]).help.is_some_and(|h| h.starts_with("did")))
+    }
+
+    fn has_items_left_out(&self) -> bool {
+        let left_out = self.reading.left_out.borrow();
+        matches!(&self.node.value, Value::List(items) if items.iter().any(|n| left_out.contains(&n.id)))
+    }
+
+    /// Reads a part of this node; where that fails, the smallest part that holds the mistake is left out of the next reading.
+    fn part<'de, T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Wrong> {
+        let before = self.reading.left_out.borrow().len();
+        seed.deserialize(self).inspect_err(|_| {
+            let mut left_out = self.reading.left_out.borrow_mut();
+            if left_out.len() == before {
+                left_out.insert(self.node.id);
+            }
         })
     }
 
@@ -267,8 +291,10 @@ impl<'de> SeqAccess<'de> for &mut Items<'_> {
     type Error = Wrong;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Wrong> {
-        let Some(node) = self.items.next() else { return Ok(None) };
-        seed.deserialize(At { node, entry: true, ..self.at }).map(Some)
+        let left_out = self.at.reading.left_out.borrow();
+        let Some(node) = self.items.find(|node| !left_out.contains(&node.id)) else { return Ok(None) };
+        drop(left_out);
+        At { node, entry: true, ..self.at }.part(seed).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -290,30 +316,14 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         let Some((key, node)) = self.entries.find(|(_, node)| !left_out.contains(&node.id)) else { return Ok(None) };
         drop(left_out);
         self.value = Some((key, node));
-        match seed.deserialize(Name { key, name: self.at.name }) {
-            Ok(key) => Ok(Some(key)),
-            Err(Wrong::Recorded) => Err(Wrong::Recorded),
-            Err(wrong) => {
-                let known_as = format!("`{}`", key.text);
-                let problem = match wrong {
-                    Wrong::Expected(what) => {
-                        let what = format!("a key of `{}` must be {what}, not {known_as}", self.at.name);
-                        Problem { place: key.place, what, help: None }
-                    }
-                    wrong => wrong.problem(node, &format!("a key of `{}`", self.at.name)),
-                };
-                self.at.record(Problem { place: key.place, ..problem });
-                self.at.reading.left_out.borrow_mut().insert(node.id);
-                Err(Wrong::Recorded)
-            }
-        }
+        seed.deserialize(Name { key, at: self.at }).map(Some).inspect_err(|_| {
+            self.at.reading.left_out.borrow_mut().insert(node.id);
+        })
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Wrong> {
         let Some((key, node)) = self.value.take() else { return Err(Wrong::Other("a value without a key".into())) };
-        seed.deserialize(At { node, name: &key.text, entry: false, reading: self.at.reading }).inspect_err(|_| {
-            self.at.reading.left_out.borrow_mut().insert(node.id);
-        })
+        At { node, name: &key.text, entry: false, reading: self.at.reading }.part(seed)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -322,18 +332,33 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 }
 
 /// A key: a text, or whatever it can be read as.
+#[derive(Clone, Copy)]
 struct Name<'a> {
     key: &'a Key,
-    name: &'a str,
+    at: At<'a>,
+}
+
+impl Name<'_> {
+    /// Writes down what is wrong with this key, once.
+    fn checked<T>(&self, result: Result<T, Wrong>) -> Result<T, Wrong> {
+        result.map_err(|wrong| {
+            if !matches!(wrong, Wrong::Recorded) {
+                let text = Value::Text(self.key.text.clone());
+                let node = Node { id: 0, place: self.key.place, value: text, raw: None };
+                self.at.record(wrong.problem(&node, &format!("a key of `{}`", self.at.name)));
+            }
+            Wrong::Recorded
+        })
+    }
 }
 
 macro_rules! parsed {
     ($($method:ident $visit:ident $type:ty),* $(,)?) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-            match self.key.text.parse::<$type>() {
+            self.checked(match self.key.text.parse::<$type>() {
                 Ok(value) => visitor.$visit(value),
                 Err(_) => Err(Wrong::invalid_type(Unexpected::Str(&self.key.text), &visitor)),
-            }
+            })
         }
     )*};
 }
@@ -342,7 +367,7 @@ impl<'de> Deserializer<'de> for Name<'_> {
     type Error = Wrong;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        visitor.visit_str(&self.key.text)
+        self.checked(visitor.visit_str(&self.key.text))
     }
 
     parsed! {
@@ -368,7 +393,7 @@ impl<'de> Deserializer<'de> for Name<'_> {
         if name == PLACED {
             return visitor.visit_map(WithPlace { place: self.key.place, part: 0, value: Some(self) });
         }
-        Err(Wrong::Expected(format!("a text as a key of `{}`", self.name)))
+        self.checked(Err(Wrong::Expected("a text".into())))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
@@ -382,7 +407,7 @@ impl<'de> Deserializer<'de> for Name<'_> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         let word: StrDeserializer<'_, Wrong> = self.key.text.as_str().into_deserializer();
-        visitor.visit_enum(word)
+        self.checked(visitor.visit_enum(word))
     }
 
     serde::forward_to_deserialize_any! {
@@ -479,5 +504,125 @@ impl<'de> VariantAccess<'de> for Content<'_> {
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Wrong> {
         self.content()?.deserialize_struct("", fields, visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::node;
+    use super::*;
+    use calostream_operators::Placed;
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Axis {
+        column: Placed<String>,
+        bins: u32,
+        #[serde(default)]
+        range: Option<(f64, f64)>,
+        #[serde(default)]
+        kind: Kind,
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        #[default]
+        Linear,
+        Log,
+        Edges(Vec<f64>),
+        Steps {
+            width: f64,
+        },
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(untagged)]
+    enum Loose {
+        Word(Placed<String>),
+        Many(Vec<u8>),
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Histogram {
+        axes: Vec<Axis>,
+        #[serde(default)]
+        by: BTreeMap<Placed<String>, Axis>,
+        #[serde(default)]
+        weights: BTreeMap<u8, bool>,
+        #[serde(default)]
+        loose: Option<Loose>,
+        title: String,
+    }
+
+    fn read_text(text: &str) -> Result<Histogram, Vec<String>> {
+        let (node, _) = node::parse(text).unwrap();
+        let shown = |p: Problem| {
+            let help = p.help.map(|h| format!(" ({h})")).unwrap_or_default();
+            format!("{}:{} {}{help}", p.place.line, p.place.column, p.what)
+        };
+        read(&node, "histogram", &Reading::default(), |at| {
+            let mut at = <dyn erased_serde::Deserializer<'_>>::erase(at);
+            erased_serde::deserialize::<Histogram>(&mut at)
+        })
+        .map_err(|mut found| {
+            found.sort();
+            found.into_iter().map(shown).collect()
+        })
+    }
+
+    #[test]
+    fn what_is_right_is_read_with_its_places() {
+        let text = "title: 1.10\naxes:\n  - { column: 'eta', bins: 10, range: [-2, 2.5] }\n  - { column: pt, bins: 0x10, kind: log }\n\
+                    by:\n  pt: { column: x, bins: 1, kind: { edges: [1, 2] } }\n  eta: { column: x, bins: 1, kind: { steps: { width: 2 } } }\n\
+                    weights: { 3: true }\nloose: [1]\n";
+        let histogram = read_text(text).unwrap();
+        assert_eq!(histogram.title, "1.10");
+        let axis = &histogram.axes[0];
+        assert_eq!((axis.column.value.as_str(), axis.column.place), ("eta", Place { line: 3, column: 16 }));
+        assert_eq!((axis.bins, axis.range), (10, Some((-2.0, 2.5))));
+        assert_eq!((histogram.axes[1].bins, &histogram.axes[1].kind), (16, &Kind::Log));
+        let places: Vec<(&str, u32)> = histogram.by.keys().map(|k| (k.value.as_str(), k.place.line)).collect();
+        assert_eq!(places, [("eta", 7), ("pt", 6)]);
+        assert_eq!(histogram.weights, BTreeMap::from([(3, true)]));
+        assert_eq!(histogram.loose, Some(Loose::Many(vec![1])));
+        let word = read_text("{ title: x, axes: [], loose: word }").unwrap().loose;
+        assert_eq!(word, Some(Loose::Word(Placed::unplaced("word".into()))));
+    }
+
+    #[test]
+    fn every_mistake_is_found_at_its_place() {
+        let text = "tittle: x\naxes:\n  - { column: eta, bin: 10, range: [-2] }\n  - { column: [pt], bins: ten, kind: lgo }\n  - 3\n\
+                    by: { a: { column: x, bins: -1, kind: edges }, b: { column: x, bins: 1.5, kind: { lin: 1 } } }\n\
+                    weights: { x: true, 7: yes }\nloose: { a: 1 }\n";
+        assert_eq!(
+            read_text(text).unwrap_err(),
+            [
+                "1:1 unknown field `tittle` (did you mean `title`?)",
+                "3:20 unknown field `bin` (did you mean `bins`?)",
+                "3:36 `range` must be a list of 2 values, not of 1",
+                "4:15 `column` must be a text, not a list",
+                "4:27 `bins` must be a whole number, 0 or above, not `ten`",
+                "4:38 `kind` can't be `lgo` (did you mean `log`?)",
+                "5:5 an entry of `axes` must be a map with `column`, `bins`, `range`, `kind`, not `3`",
+                "6:29 `bins` must be a whole number, 0 or above, not `-1`",
+                "6:39 `kind` `edges` needs something behind it (write `kind: { edges: ... }`)",
+                "6:70 `bins` must be a whole number, 0 or above, not `1.5`",
+                "6:83 `kind` can't be `lin` (there is linear, log, edges, steps)",
+                "7:12 a key of `weights` must be a whole number from 0 to 255, not `x`",
+                "7:24 `7` must be `true` or `false`, not `yes`",
+                "8:8 `loose` can't be read from a map",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said_once_and_only_where_it_is_missing() {
+        assert_eq!(read_text("title: x").unwrap_err(), ["1:1 `histogram` needs `axes`"]);
+        assert_eq!(read_text("{ title: x, axes: [{ column: x }] }").unwrap_err(), ["1:20 an entry of `axes` needs `bins`"]);
+        assert_eq!(read_text("[]").unwrap_err(), ["1:1 `histogram` must be a map with `axes`, `by`, `weights`, `loose`, `title`, not a list"]);
     }
 }

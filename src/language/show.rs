@@ -39,10 +39,6 @@ pub fn one(file: &str, text: &str, kind: &str, problem: &Problem) -> String {
 
 /// How many characters the word at the start of a line's rest has.
 fn width(rest: &str) -> usize {
-    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
-    if let Some(quote) = quote {
-        return rest.chars().skip(1).position(|c| c == quote).map_or(1, |n| n + 2);
-    }
     rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '*' | '$')).count().max(1)
 }
 

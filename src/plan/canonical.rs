@@ -3,7 +3,7 @@
 //! Two plans with the same canonical form make the same bytes of the same inputs. So it holds the steps with their
 //! parameters, the texts of schemas and the hashes of models, the seed and the version of the format; and it leaves out
 //! where things are (the run folder, the patterns of the input files, the path of a model) and what only says how fast the
-//! work is done (the budget).
+//! work is done, or when it is given up (the budget, `on_error`).
 
 use crate::language::Step;
 use calostream_operators::{Facts, Need};
@@ -16,7 +16,7 @@ pub const FORMAT: u32 = 1;
 
 /// The canonical form of a pipeline.
 #[must_use]
-pub fn form<'a>(name: &str, seed: u64, strict: bool, steps: impl Iterator<Item = &'a Step>, facts: &Facts) -> Value {
+pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts) -> Value {
     let mut all = Map::new();
     for step in steps {
         let mut words = BTreeMap::new();
@@ -40,13 +40,7 @@ pub fn form<'a>(name: &str, seed: u64, strict: bool, steps: impl Iterator<Item =
         said.insert(step.kind.value.clone(), replaced(&step.parameters, &words));
         all.insert(step.name.value.clone(), said.into());
     }
-    json!({
-        "format": FORMAT,
-        "pipeline": name,
-        "seed": seed,
-        "on_error": if strict { "stop" } else { "quarantine" },
-        "steps": all,
-    })
+    json!({ "format": FORMAT, "seed": seed, "steps": all })
 }
 
 fn model_hash(model: &calostream_operators::onnx::model::ModelFacts) -> String {

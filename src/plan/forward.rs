@@ -24,7 +24,7 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
         let problem = Problem::at(&pipeline.name, "the pipeline makes nothing");
         return Err(vec![problem.help("end it with a step that writes files, sums up or makes a page")]);
     }
-    let canonical = canonical::form(&pipeline.name, pipeline.seed, pipeline.strict, pipeline.steps.iter(), &facts);
+    let canonical = canonical::form(pipeline.seed, pipeline.steps.iter(), &facts);
     let hash = canonical::hash(&canonical);
     let mut remarks: Vec<(String, String)> = Vec::new();
     let mut steps: Vec<PlannedStep> = Vec::new();

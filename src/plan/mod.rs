@@ -7,6 +7,8 @@ mod canonical;
 mod columns;
 mod forward;
 pub mod probe;
+#[cfg(test)]
+mod tests;
 
 pub use canonical::difference;
 pub use forward::plan;
