@@ -33,10 +33,11 @@ pub mod shower;
 pub mod slices;
 pub mod sums;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod trial;
 pub mod uhi;
 pub mod varint;
-mod testing;
 pub mod work;
 
 pub use error::Fault;

@@ -4,7 +4,8 @@
 //! written into `run.json` and nowhere else.
 
 use super::finish;
-use super::{Load, RunArgs, load};
+use super::RunArgs;
+use super::load::{Load, load};
 use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;
@@ -45,7 +46,7 @@ struct Go {
 /// Runs a pipeline.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let (mut plan, text, remarks) = match load(&args.pipeline, &args.libraries)? {
+    let (mut plan, text, remarks) = match load(&args.pipeline, &args.libraries) {
         Load::Right { plan, text, remarks } => (*plan, text, remarks),
         Load::Wrong { text, problems } => {
             super::load::print_problems(&args.pipeline.file, &text, &problems, args.json)?;

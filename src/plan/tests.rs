@@ -61,6 +61,7 @@ impl Operator for Fake {
         planned.reads = inputs.iter().map(|_| self.reads.clone().map_or(Reads::All, Reads::columns)).collect();
         if self.shape == Shape::Source {
             planned.units.push(Unit {
+                alone: false,
                 step: String::new(),
                 sample: None,
                 path: "a".into(),
