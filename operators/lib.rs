@@ -58,6 +58,7 @@ pub trait Operator: Debug + Send + Sync {
 registry::registry! {
     /// Sources.
     read {
+        read_hdf5 => ReadHdf5,
         generate_showers => GenerateShowers,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
