@@ -103,10 +103,10 @@ impl Writer {
         let cells = chunks.rows * row;
         match (values, spec.element) {
             (Values::F32(v), Element::F32) if v.len() == rows * row => {
-                bytes(v, f32::to_le_bytes, cells, chunks.shuffle, &mut self.plain)
+                bytes(v, f32::to_le_bytes, cells, chunks.shuffle, &mut self.plain);
             }
             (Values::F64(v), Element::F64) if v.len() == rows * row => {
-                bytes(v, f64::to_le_bytes, cells, chunks.shuffle, &mut self.plain)
+                bytes(v, f64::to_le_bytes, cells, chunks.shuffle, &mut self.plain);
             }
             _ => anyhow::bail!("the values do not fit {} of {}", spec.name, path.display()),
         }
