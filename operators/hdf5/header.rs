@@ -145,6 +145,8 @@ pub struct Filter {
     pub name: String,
     /// Its parameters.
     pub values: Vec<u32>,
+    /// True where the library has it; the own path knows some that the library does not.
+    pub available: bool,
 }
 
 /// A column of numbers within the elements of a dataset.

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::header::{Dataset, Element, Filter, Header, Kind, Layout, Member, Number, Numbers};
-use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t};
+use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -95,6 +95,7 @@ fn last_error() -> Failure {
     let mut lines: Vec<String> = Vec::new();
     ask!(h5e::H5Ewalk2(h5e::H5E_DEFAULT, h5e::H5E_WALK_UPWARD, Some(each), (&raw mut lines).cast()));
     ask!(h5e::H5Eclear2(h5e::H5E_DEFAULT));
+    let lines: Vec<String> = lines.into_iter().map(|l| l.replace("synchronously ", "")).collect();
     let text = match (lines.last(), lines.first()) {
         (Some(outer), Some(inner)) if lines.len() > 1 => format!("{outer} ({inner})"),
         (Some(only), _) => only.clone(),
@@ -335,7 +336,9 @@ fn filters(plist: &Handle) -> Result<Vec<Filter>> {
             let id = call!(h5p::H5Pget_filter2(plist.0, i, &raw mut flags, &raw mut n, v, 63, text, &raw mut config))?;
             // SAFETY: 64 bytes, of which the library was told 63 and the last is zero.
             let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-            Ok(Filter { id: id.unsigned_abs(), name, values: values[..n.min(32)].to_vec() })
+            let available = ask!(h5z::H5Zfilter_avail(id)) > 0;
+            ask!(h5e::H5Eclear2(h5e::H5E_DEFAULT));
+            Ok(Filter { id: id.unsigned_abs(), name, values: values[..n.min(32)].to_vec(), available })
         })
         .collect()
 }

@@ -13,6 +13,7 @@ pub mod index;
 mod library;
 pub mod probe;
 pub mod process;
+pub mod propose;
 mod protocol;
 pub mod rows;
 pub mod serve;

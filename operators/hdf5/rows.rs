@@ -78,6 +78,22 @@ pub fn is_own(dataset: &Dataset) -> bool {
     }
 }
 
+/// Why nobody here can read the values of this dataset; none where somebody can.
+#[must_use]
+pub fn unknown_filter(dataset: &Dataset) -> Option<String> {
+    if is_own(dataset) {
+        return None;
+    }
+    let unknown = dataset.filters.iter().find(|f| !f.available)?;
+    Some(format!(
+        "`{}` went through a filter that is not known here: {} ({}, number {})",
+        dataset.path,
+        unknown.label(),
+        unknown.name,
+        unknown.id
+    ))
+}
+
 impl Rows {
     /// Prepares to read; takes the chunk index where there is one.
     pub fn new(dataset: &Dataset, opened: &Opened, reader: &mut Reader) -> Result<Self, Fault> {
