@@ -349,21 +349,12 @@ fn fill(plist: &Handle, kind: &Handle, element: &Element) -> Result<Option<Vec<u
     call!(h5p::H5Pfill_value_defined(plist.0, &raw mut status))?;
     let user = matches!(status, h5d::H5D_fill_value_t::H5D_FILL_VALUE_USER_DEFINED);
     // Text of variable length and references would be pointers.
-    if !user || !is_flat(element) || element.bytes() > 1 << 20 {
+    if !user || !element.is_fixed() || element.bytes() > 1 << 20 {
         return Ok(None);
     }
     let mut bytes = vec![0u8; usize::try_from(element.bytes()).unwrap_or(0)];
     call!(h5p::H5Pget_fill_value(plist.0, kind.0, bytes.as_mut_ptr().cast()))?;
     Ok(bytes.iter().any(|b| *b != 0).then_some(bytes))
-}
-
-fn is_flat(element: &Element) -> bool {
-    match element {
-        Element::Number(_) => true,
-        Element::Compound { members, .. } => members.iter().all(|m| is_flat(&m.element)),
-        Element::Array { of, .. } => is_flat(of),
-        Element::Other { .. } => false,
-    }
 }
 
 /// The unit of a dataset, where a short text attribute of a usual name says it.
@@ -419,7 +410,8 @@ fn element(kind: &Handle) -> Result<Element> {
     if bytes == 0 {
         return Err(last_error());
     }
-    let other = |what: &str| Element::Other { bytes, what: what.to_owned() };
+    let other = |what: &str| Element::Other { bytes, fixed: true, what: what.to_owned() };
+    let pointer = |what: &str| Element::Other { bytes, fixed: false, what: what.to_owned() };
     Ok(match ask!(h5t::H5Tget_class(kind.0)) {
         Class::H5T_INTEGER => integer(kind, bytes)?.map_or_else(|| other("odd integers"), Element::Number),
         Class::H5T_FLOAT => float(kind, bytes)?.map_or_else(|| other("odd floats"), Element::Number),
@@ -456,13 +448,15 @@ fn element(kind: &Handle) -> Result<Element> {
             }
             array
         }
+        Class::H5T_STRING if call!(h5t::H5Tis_variable_str(kind.0))? > 0 => pointer("text"),
         Class::H5T_STRING => other("text"),
-        Class::H5T_BITFIELD => other("bits"),
+        // PyTables writes truth values as 8 bits.
+        Class::H5T_BITFIELD => bits(kind, bytes)?.map_or_else(|| other("odd bits"), Element::Number),
         Class::H5T_OPAQUE => other("opaque bytes"),
-        Class::H5T_REFERENCE => other("references"),
-        Class::H5T_VLEN => other("lists of variable length"),
+        Class::H5T_REFERENCE => pointer("references"),
+        Class::H5T_VLEN => pointer("lists of variable length"),
         Class::H5T_TIME => other("times"),
-        _ => other("values of a type that calostream does not know"),
+        _ => pointer("values of a type that calostream does not know"),
     })
 }
 
@@ -479,6 +473,14 @@ fn is_boolean(kind: &Handle) -> Result<bool> {
     }
     found.sort();
     Ok(found == [("FALSE".to_owned(), 0), ("TRUE".to_owned(), 1)])
+}
+
+/// A field of 8, 16, 32 or 64 bits, as h5py does an integer without a sign.
+fn bits(kind: &Handle, stored: u64) -> Result<Option<Number>> {
+    let whole = ask!(h5t::H5Tget_precision(kind.0)) as u64 == stored * 8 && call!(h5t::H5Tget_offset(kind.0))? == 0;
+    let big_endian = matches!(ask!(h5t::H5Tget_order(kind.0)), h5t::H5T_order_t::H5T_ORDER_BE);
+    let number = Number { kind: Kind::Unsigned, bytes: stored as u8, stored, big_endian, plain: true };
+    Ok((whole && matches!(stored, 1 | 2 | 4 | 8)).then_some(number))
 }
 
 /// An integer of 1 to 8 bytes; none for anything wider.
@@ -583,6 +585,15 @@ fn memory_type(kind: &Handle, member: Option<&str>, numbers: &Numbers) -> Result
             call!(h5t::H5Tget_array_dims2(kind.0, shape.as_mut_ptr()))?;
             let of = memory_type(&handle(call!(h5t::H5Tget_super(kind.0)))?, member, numbers)?;
             handle(call!(h5t::H5Tarray_create2(of.0, rank, shape.as_ptr())))
+        }
+        h5t::H5T_class_t::H5T_BITFIELD => {
+            let known = match numbers.number.bytes {
+                1 => *h5t::H5T_STD_B8LE,
+                2 => *h5t::H5T_STD_B16LE,
+                4 => *h5t::H5T_STD_B32LE,
+                _ => *h5t::H5T_STD_B64LE,
+            };
+            handle(call!(h5t::H5Tcopy(known)))
         }
         _ => little_endian(numbers.number),
     }

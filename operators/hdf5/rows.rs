@@ -72,6 +72,7 @@ pub struct Run<'a> {
 #[must_use]
 pub fn is_own(dataset: &Dataset) -> bool {
     match &dataset.layout {
+        _ if !dataset.element.is_fixed() => false,
         Layout::Contiguous { .. } => dataset.filters.is_empty(),
         Layout::Chunked { bare_edges, .. } => !bare_edges && decode::is_known(&dataset.filters, dataset.element.bytes()),
         Layout::Compact | Layout::Virtual | Layout::External => false,

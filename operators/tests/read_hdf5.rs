@@ -518,3 +518,71 @@ real.stdin.close(); real.wait()\" \"$@\"",
     assert_eq!(found.iter().map(|f| f.header.is_ok()).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(found[1].header.as_ref().unwrap_err(), "the HDF5 library crashed (signal 11) while reading the header");
 }
+
+#[test]
+fn chunks_cut_along_every_axis_give_the_rows_that_h5py_reads() {
+    use calostream_operators::hdf5::process::Reader;
+    use calostream_operators::hdf5::rows::{Opened, Rows};
+    let folder = tempfile::tempdir().unwrap();
+    let sums = python(
+        folder.path(),
+        "
+import hashlib
+with h5py.File('a.h5', 'w') as f:
+    for i in range(60):
+        rank = np.random.randint(1, 5)
+        shape = tuple(np.random.randint(1, 9, rank)); chunk = tuple(np.random.randint(1, n + 1) for n in shape)
+        how = [{}, dict(compression='gzip'), dict(compression='gzip', shuffle=True), dict(shuffle=True, fletcher32=True)][i % 4]
+        d = f.create_dataset(f'd{i:02}', shape, np.random.choice(['<i2', '<f4', '<f8', 'u1']), chunks=chunk, maxshape=(None,) * rank, fillvalue=i % 3, **how)
+        # Some chunks are never written.
+        d[np.random.randint(0, shape[0]):] = np.random.randint(0, 100)
+        if i % 5 == 0: d[:1] = np.random.randint(0, 99, (1,) + shape[1:])
+        print(d.name[1:], hashlib.sha256(np.ascontiguousarray(d[:]).tobytes()).hexdigest())
+",
+    );
+    let path = glob(&folder, "a.h5");
+    let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+    let (opened, mut reader) = (Opened::open(&path).unwrap_or_else(|e| panic!("{e}")), Reader::new(&runtime()));
+    for line in sums.lines() {
+        let (name, sum) = line.split_once(' ').unwrap();
+        let d = header.dataset(name).unwrap();
+        let rows = d.rows().unwrap();
+        for step in [1, 2, 3, rows] {
+            let mut source = Rows::new(d, &opened, &mut reader).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut all = Vec::new();
+            let mut first = 0;
+            while first < rows {
+                let count = step.min(rows - first);
+                all.extend_from_slice(&source.plain(&opened, first, count as usize).unwrap_or_else(|e| panic!("{name}: {e}")));
+                first += count;
+            }
+            assert_eq!(sha(all), sum, "{} in steps of {step}, {}", d.describe(), d.layout.name());
+        }
+    }
+}
+
+#[test]
+fn a_chunk_index_that_points_outside_is_an_error_of_the_data() {
+    use calostream_operators::hdf5::index::Index;
+    let folder = tempfile::tempdir().unwrap();
+    python(folder.path(), "h5py.File('a.h5', 'w').create_dataset('x', data=np.zeros((10, 4)), chunks=(5, 4))");
+    let header = probe(&glob(&folder, "a.h5"), &runtime()).unwrap().remove(0).header.unwrap();
+    let check = |raw: &[u64]| Index::new(header.dataset("x").unwrap(), raw, 1000).map(|_| ()).map_err(|fault| fault.to_string());
+    assert_eq!(check(&[0, 0, 100, 160, 0, 5, 0, 260, 160, 0]), Ok(()));
+    assert_eq!(check(&[0, 0, 900, 160, 0]).unwrap_err(), "chunk [0, 0] of `x` reaches from byte 900 to 1060 of a file of 1000");
+    assert!(check(&[0, 0, u64::MAX, 160, 0]).unwrap_err().contains("reaches from byte"));
+    assert!(check(&[3, 0, 100, 160, 0]).unwrap_err().contains("does not stand on the grid"));
+    assert!(check(&[0, 0, 100, 160, 0, 0, 0, 100, 160, 0]).unwrap_err().contains("there twice"));
+}
+
+#[test]
+fn folders_and_forbidden_files_cost_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    python(folder.path(), &format!("{LCD}\nlcd('a.h5', 5)"));
+    std::fs::create_dir(folder.path().join("b.h5")).unwrap();
+    std::fs::write(folder.path().join("c.h5"), "").unwrap();
+    let found = probe(&glob(&folder, "*.h5"), &runtime()).unwrap();
+    assert!(found[0].header.is_ok());
+    assert_eq!(found[1].header.as_ref().unwrap_err(), "it is a folder");
+    assert!(found[2].header.as_ref().unwrap_err().contains("signature"));
+}
