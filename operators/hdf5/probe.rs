@@ -14,11 +14,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+type Found = Result<FileFacts<Header>, String>;
+
 /// The files that match a pattern, sorted by path, each with its header or why it cannot be read; a sentence where nothing
 /// matches, or where the machine (not a file) is at fault.
 pub fn probe(pattern: &str, runtime: &Runtime) -> Result<Vec<FileFacts<Header>>, String> {
     let paths = matches(pattern)?;
-    let found: Vec<Mutex<Option<Result<FileFacts<Header>, String>>>> = paths.iter().map(|_| Mutex::new(None)).collect();
+    let found: Vec<Mutex<Option<Found>>> = paths.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let readers = std::thread::available_parallelism().map_or(2, usize::from).min(paths.len()).clamp(1, 16);
     std::thread::scope(|scope| {

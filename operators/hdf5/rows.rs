@@ -269,10 +269,10 @@ fn place(
     let mut at = vec![0; flat];
     loop {
         let (mut from, mut to) = (0, 0);
-        for d in 0..rank {
+        for (d, begin) in offset.iter().enumerate() {
             let own = at.get(d).copied().unwrap_or(0) + if d == 0 { low } else { 0 };
             from += own * stride(shape, d);
-            to += (own + offset[d] - if d == 0 { first } else { 0 }) * stride(whole, d);
+            to += (own + begin - if d == 0 { first } else { 0 }) * stride(whole, d);
         }
         let into = &mut out[to * size..(to + run) * size];
         match chunk {

@@ -154,7 +154,7 @@ fn little_endian(number: Number) -> Result<Handle> {
         (Kind::Signed | Kind::Boolean, 1) => *h5t::H5T_STD_I8LE,
         (Kind::Signed, 2) => *h5t::H5T_STD_I16LE,
         (Kind::Signed, 4) => *h5t::H5T_STD_I32LE,
-        (Kind::Signed, _) | (Kind::Boolean, _) => *h5t::H5T_STD_I64LE,
+        (Kind::Signed | Kind::Boolean, _) => *h5t::H5T_STD_I64LE,
         (Kind::Unsigned, 1) => *h5t::H5T_STD_U8LE,
         (Kind::Unsigned, 2) => *h5t::H5T_STD_U16LE,
         (Kind::Unsigned, 4) => *h5t::H5T_STD_U32LE,

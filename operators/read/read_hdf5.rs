@@ -53,6 +53,9 @@ impl Describe for ReadHdf5 {
     const EXAMPLE: &'static str = "events:\n  read_hdf5:\n    schema: lcd-v1\n    samples: { electron: \"data/Ele*.h5\", pion: \"data/ChPi*.h5\" }\n";
 }
 
+/// Files that do not fit, with the reason.
+type Misfits = Vec<(String, String)>;
+
 /// A file whose header fits the schema.
 struct Fit<'a> {
     path: &'a str,
@@ -74,10 +77,10 @@ impl ReadHdf5 {
     }
 
     /// The files of a pattern that fit, and the reasons of those that do not.
-    fn fit<'a>(schema: &Schema, pattern: &Placed<String>, facts: &'a Facts) -> Result<(Vec<Fit<'a>>, Vec<(String, String)>), Problem> {
+    fn fit<'a>(schema: &Schema, pattern: &Placed<String>, facts: &'a Facts) -> Result<(Vec<Fit<'a>>, Misfits), Problem> {
         let (mut fits, mut misfits) = (Vec::new(), Vec::new());
         for file in facts.hdf5(pattern)? {
-            let fit = file.header.as_ref().map_err(|reason| reason.clone()).and_then(|header| {
+            let fit = file.header.as_ref().map_err(Clone::clone).and_then(|header| {
                 let columns = resolve(schema, header)?;
                 let rows = columns[0].rows;
                 Ok(Fit { path: &file.path, fingerprint: &file.fingerprint, header, columns, rows })

@@ -1,6 +1,8 @@
 //! Every file of the corpus against what h5py made of it: the same shapes, types and values, or a reason; and no file may bring
 //! this process down or keep it waiting.
 
+#![allow(clippy::unwrap_used)]
+
 use calostream_operators::Fault;
 use calostream_operators::facts::FileFacts;
 use calostream_operators::hdf5::header::{Dataset, Header, Kind, shape_name};

@@ -1,5 +1,7 @@
 //! The own decoding against slow and obvious versions of it: filters, chunks cut along every axis, hits of byte planes.
 
+#![allow(clippy::unwrap_used)]
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, UInt16Type};
 use calostream_operators::hdf5::decode::{Chunk, Decoder, unshuffle};

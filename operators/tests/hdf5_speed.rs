@@ -1,6 +1,8 @@
 //! How fast HDF5 becomes hits, and how fast many files are planned. Run by hand: `cargo test --release --workspace --test
 //! hdf5_speed -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used)]
+
 use calostream_operators::hdf5::{
     header::Number,
     images, probe,

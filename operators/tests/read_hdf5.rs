@@ -1,5 +1,7 @@
 //! `read_hdf5` from the files to the batches, against files that h5py writes and values that h5py reads.
 
+#![allow(clippy::unwrap_used)]
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Float64Type, Int16Type, Int32Type, UInt16Type, UInt32Type, UInt64Type};
@@ -44,9 +46,11 @@ fn look_up(step: &ReadHdf5) -> Facts {
     let mut facts = Facts::default();
     for need in step.needs() {
         match need {
-            Need::Hdf5(pattern) => drop(facts.hdf5.insert(pattern.value.clone(), probe(&pattern, &runtime()))),
+            Need::Hdf5(pattern) => {
+                facts.hdf5.insert(pattern.value.clone(), probe(&pattern, &runtime()));
+            }
             Need::Text(path) => {
-                drop(facts.texts.insert(path.value.clone(), std::fs::read_to_string(&path.value).map_err(|e| e.to_string())))
+                facts.texts.insert(path.value.clone(), std::fs::read_to_string(&path.value).map_err(|e| e.to_string()));
             }
             other => panic!("{other:?}"),
         }
