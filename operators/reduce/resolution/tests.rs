@@ -284,7 +284,11 @@ fn speed_beside_numpy() {
         };
         let start = on_processor();
         sums = work(&pieces);
-        println!("calostream, processor time: {:.1} ns a row; {:?}", (on_processor() - start) as f64 / ROWS as f64, sums.count(0));
+        println!(
+            "calostream, processor time: {:.1} ns a row; {:?}",
+            (on_processor() - start) as f64 / ROWS as f64,
+            sums.count(0)
+        );
     }
     let script = "
 import time
