@@ -6,7 +6,8 @@
 
 use crate::{Placed, Problem};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema, SchemaRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -73,6 +74,29 @@ fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// The batches in one. Arrow's own `concat_batches` would give the samples new numbers (or drop those that do not occur)
+/// where two batches hold the same class map at different places in memory, as batches of two files do.
+pub fn concat<'a>(schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> anyhow::Result<RecordBatch> {
+    let batches = share_samples(batches)?;
+    Ok(arrow::compute::concat_batches(schema, &batches)?)
+}
+
+/// The batches with one class map in memory, so that Arrow's kernels that join them (`concat`, `interleave`) keep the
+/// samples' numbers. An error where the class maps differ.
+pub fn share_samples<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> anyhow::Result<Vec<RecordBatch>> {
+    let mut shared: Option<ArrayRef> = None;
+    let mut share = |batch: &RecordBatch| -> anyhow::Result<RecordBatch> {
+        let Some((number, _)) = batch.schema_ref().column_with_name(SAMPLE) else { return Ok(batch.clone()) };
+        let Some(sample) = batch.column(number).as_dictionary_opt::<Int8Type>() else { return Ok(batch.clone()) };
+        let values = shared.get_or_insert_with(|| sample.values().clone());
+        anyhow::ensure!(values == sample.values(), "batches of different class maps can't be joined");
+        let mut columns = batch.columns().to_vec();
+        columns[number] = Arc::new(DictionaryArray::<Int8Type>::try_new(sample.keys().clone(), values.clone())?);
+        Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    };
+    batches.into_iter().map(&mut share).collect()
 }
 
 /// The same schema, knowing its samples (the class map: a sample's number is its place in the list).
@@ -150,4 +174,51 @@ pub fn numbers(batch: &RecordBatch, name: &str) -> anyhow::Result<Vec<f64>> {
 #[must_use]
 pub fn sample_numbers(batch: &RecordBatch) -> Option<&[i8]> {
     batch.column_by_name(SAMPLE).map(|c| &c.as_dictionary::<Int8Type>().keys().values()[..])
+}
+
+/// The values of a numeric column as f64 (a null is NaN), without a copy where it holds f64s and no null.
+pub fn floats(batch: &RecordBatch, name: &str) -> anyhow::Result<ScalarBuffer<f64>> {
+    let cast = arrow::compute::cast(get(batch, name), &DataType::Float64)?;
+    let values = cast.as_primitive::<Float64Type>();
+    if values.null_count() == 0 {
+        return Ok(values.values().clone());
+    }
+    Ok(values.iter().map(|v| v.unwrap_or(f64::NAN)).collect::<Vec<f64>>().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_batches_keep_the_numbers_of_their_samples() {
+        let samples = ["electron", "photon", "pion"].map(str::to_owned);
+        let schema = Arc::new(with_samples(Schema::new(provenance_fields(true)), &samples));
+        let batch = |sample: &str, file, rows| {
+            let (step, path, fingerprint) = (String::new(), String::new(), format!("{file}"));
+            let unit =
+                crate::Unit { step, sample: Some(sample.into()), path, fingerprint, first: 0, rows: 9, file, row_bytes: 1, alone: false };
+            RecordBatch::try_new(schema.clone(), provenance(&samples, &unit, 0, rows)).unwrap()
+        };
+        let batches = [batch("pion", 0, 2), batch("electron", 1, 1), batch("pion", 2, 1)];
+        let joined = concat(&schema, &batches).unwrap();
+        assert_eq!(sample_numbers(&joined).unwrap(), [2, 2, 0, 2]);
+        let values: Vec<_> =
+            get(&joined, SAMPLE).as_dictionary::<Int8Type>().values().as_string::<i32>().iter().flatten().collect();
+        assert_eq!(values, samples);
+        let others = ["pion".to_owned()];
+        let unit = crate::Unit {
+            step: String::new(),
+            sample: Some("pion".into()),
+            path: String::new(),
+            fingerprint: String::new(),
+            first: 0,
+            rows: 1,
+            file: 0,
+            row_bytes: 1,
+            alone: false,
+        };
+        let other = RecordBatch::try_new(schema.clone(), provenance(&others, &unit, 0, 1)).unwrap();
+        assert!(concat(&schema, [&batches[0], &other]).is_err());
+    }
 }

@@ -1,1 +1,389 @@
-//! (to be written)
+//! An exact sum of f64s: order-independent, mergeable, invertible.
+//!
+//! A sum is a number in units of 2^-1074 (the smallest f64), held as digits of 32 bits in slots of 64, so that adding is
+//! three integer additions and carries can wait. Only the digits in use are held: sums of one quantity span few of the 68.
+//! NaN and infinities are counted beside the sum and never poured in, so they too can be taken back.
+//!
+//! Invariants: no digit exceeds `(pending + 1) * 2^32`, and `pending` stays below 2^31, so no slot overflows. The digits as
+//! held depend on history; what is compared, encoded and rounded is the [magnitude](Exact::magnitude), which does not: a
+//! sign and digits in `0..2^32` without zeros at either end. So equal sums are equal, and equal bytes.
+
+use crate::varint::{Reader, write_signed, write_unsigned};
+use anyhow::ensure;
+
+const DIGIT: u32 = 32;
+const MASK: i64 = 0xffff_ffff;
+/// Digits that any sum of fewer than 2^63 finite values can have.
+const DIGITS: usize = 68;
+/// Additions after which carries are settled.
+const SETTLE: u32 = 1 << 29;
+const FRACTION: u64 = (1 << 52) - 1;
+
+/// An exact sum of f64s. See the module's documentation.
+#[derive(Debug, Clone, Default)]
+pub struct Exact {
+    digits: Vec<i64>,
+    /// The place of `digits[0]`: its unit is `2^(32 low - 1074)`.
+    low: u32,
+    pending: u32,
+    /// How many +infinity, -infinity, NaN.
+    beside: [i64; 3],
+}
+
+/// The canonical form of a finite sum.
+#[derive(Debug, PartialEq, Eq)]
+struct Magnitude {
+    negative: bool,
+    low: usize,
+    digits: Vec<u32>,
+}
+
+impl Exact {
+    /// Adds a value. A value that is not finite is counted beside the sum.
+    #[inline]
+    pub fn add(&mut self, x: f64) {
+        let bits = x.to_bits();
+        let exponent = (bits >> 52) & 0x7ff;
+        let mantissa = (bits & FRACTION) | (u64::from(exponent != 0) << 52);
+        let shift = exponent.max(1) as u32 - 1; // x = mantissa * 2^(shift - 1074)
+        let at = ((shift / DIGIT) as usize).wrapping_sub(self.low as usize);
+        match self.digits.get_mut(at..).and_then(<[i64]>::first_chunk_mut::<3>) {
+            Some(slots) if self.pending < SETTLE && exponent != 0x7ff => {
+                let (low, high) = (mantissa << (shift % DIGIT), (mantissa >> 1) >> (63 - shift % DIGIT));
+                let sign = (bits as i64) >> 63;
+                slots[0] += ((low as i64 & MASK) ^ sign) - sign;
+                slots[1] += ((low >> DIGIT) as i64 ^ sign) - sign;
+                slots[2] += (high as i64 ^ sign) - sign;
+                self.pending += 1;
+            }
+            _ => self.add_slowly(x, (shift / DIGIT) as usize, mantissa == 0),
+        }
+    }
+
+    /// Adds what the fast way can't: no value, a value beside the sum, or one that the digits held have no room for.
+    #[cold]
+    fn add_slowly(&mut self, x: f64, at: usize, zero: bool) {
+        if !x.is_finite() {
+            self.beside[if x.is_nan() { 2 } else { usize::from(x < 0.0) }] += 1;
+        } else if !zero {
+            self.settle();
+            self.hold(at.saturating_sub(1), at + 4);
+            self.add(x);
+        }
+    }
+
+    /// Makes room for the digits `from..to`.
+    fn hold(&mut self, from: usize, to: usize) {
+        if self.digits.is_empty() {
+            self.low = from as u32;
+        }
+        let low = self.low as usize;
+        if from < low {
+            self.digits.splice(0..0, std::iter::repeat_n(0, low - from));
+            self.low = from as u32;
+        }
+        let length = to - self.low as usize;
+        if self.digits.len() < length {
+            self.digits.resize(length, 0);
+        }
+    }
+
+    /// Carries, so that every digit but the last lies in `0..2^32` and the last within 2^32 of 0.
+    fn settle(&mut self) {
+        let mut carry = 0;
+        for digit in &mut self.digits {
+            *digit += carry;
+            carry = *digit >> DIGIT;
+            *digit &= MASK;
+        }
+        match self.digits.last_mut() {
+            Some(last) if carry == -1 && *last != 0 => *last -= MASK + 1,
+            Some(_) if carry != 0 => self.digits.push(carry),
+            _ => {}
+        }
+        self.pending = 0;
+    }
+
+    /// Adds another sum.
+    pub fn plus(&mut self, other: &Self) {
+        for (a, b) in self.beside.iter_mut().zip(&other.beside) {
+            *a += b;
+        }
+        if other.digits.is_empty() {
+            return;
+        }
+        self.settle();
+        self.hold(other.low as usize, other.low as usize + other.digits.len());
+        for (a, b) in self.digits[(other.low - self.low) as usize..].iter_mut().zip(&other.digits) {
+            *a += b;
+        }
+        self.pending = other.pending + 1;
+    }
+
+    /// Makes it what takes the sum back: `x.plus(-x)` is zero.
+    pub fn negate(&mut self) {
+        for slot in self.digits.iter_mut().chain(&mut self.beside) {
+            *slot = -*slot;
+        }
+    }
+
+    /// True where nothing is left: no digit, and nothing beside.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.beside == [0; 3] && self.magnitude().digits.is_empty()
+    }
+
+    fn magnitude(&self) -> Magnitude {
+        let mut digits = self.digits.clone();
+        let carried = |digits: &mut Vec<i64>| {
+            let mut carry = 0;
+            for digit in digits.iter_mut() {
+                *digit += carry;
+                carry = *digit >> DIGIT;
+                *digit &= MASK;
+            }
+            carry
+        };
+        let mut carry = carried(&mut digits);
+        let negative = carry < 0;
+        if negative {
+            digits = self.digits.iter().map(|d| -d).collect();
+            carry = carried(&mut digits);
+        }
+        digits.push(carry);
+        let zeros = digits.iter().take_while(|d| **d == 0).count();
+        let end = digits.iter().rposition(|d| *d != 0).map_or(zeros, |last| last + 1);
+        if zeros >= end {
+            return Magnitude { negative: false, low: 0, digits: Vec::new() };
+        }
+        Magnitude { negative, low: self.low as usize + zeros, digits: digits[zeros..end].iter().map(|d| *d as u32).collect() }
+    }
+
+    /// The sum, rounded once to the nearest f64 (ties to even); infinite or NaN as IEEE 754 would have it.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        match self.beside.map(|n| n != 0) {
+            [false, false, false] => self.magnitude().value(),
+            [true, false, false] => f64::INFINITY,
+            [false, true, false] => f64::NEG_INFINITY,
+            _ => f64::NAN,
+        }
+    }
+
+    /// Appends the canonical bytes.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        let Magnitude { negative, low, digits } = self.magnitude();
+        let beside = self.beside != [0; 3];
+        write_unsigned(into, (low as u64) << 2 | u64::from(beside) << 1 | u64::from(negative));
+        write_unsigned(into, digits.len() as u64);
+        for digit in digits {
+            into.extend(digit.to_le_bytes());
+        }
+        if beside {
+            for count in self.beside {
+                write_signed(into, count);
+            }
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    pub fn decode(from: &mut Reader<'_>) -> anyhow::Result<Self> {
+        let (header, length) = (from.unsigned()?, from.unsigned()?);
+        let low = header >> 2;
+        ensure!(low.saturating_add(length) <= DIGITS as u64, "a sum with digits beyond those of any f64");
+        let sign = if header & 1 == 1 { -1 } else { 1 };
+        let mut digits = Vec::with_capacity(length as usize);
+        for _ in 0..length {
+            digits.push(i64::from(u32::from_le_bytes(from.take()?)) * sign);
+        }
+        let mut beside = [0; 3];
+        if header & 2 == 2 {
+            for count in &mut beside {
+                *count = from.signed()?;
+            }
+        }
+        Ok(Self { digits, low: low as u32, pending: 0, beside })
+    }
+}
+
+impl Magnitude {
+    fn value(&self) -> f64 {
+        let Some(top) = self.digits.last() else { return 0.0 };
+        let digit = |back: usize| self.digits.len().checked_sub(1 + back).map_or(0, |i| u128::from(self.digits[i]));
+        let leading = digit(0) << 64 | digit(1) << 32 | digit(2); // at least 65 bits where there are three digits
+        let highest = (self.low + self.digits.len()) as u32 * DIGIT - top.leading_zeros(); // bits of the whole number
+        let magnitude = if highest <= 53 {
+            // So small that the bits of an f64 are the number in units of 2^-1074.
+            let whole = self.digits.iter().rev().fold(0_u64, |whole, digit| whole << DIGIT | u64::from(*digit));
+            f64::from_bits(whole << (DIGIT as usize * self.low))
+        } else {
+            let spare = 96 - top.leading_zeros() - 53;
+            let mantissa = (leading >> spare) as u64;
+            let rest = leading & ((1 << spare) - 1);
+            let half = 1 << (spare - 1);
+            let below = self.digits.len() > 3; // the lowest digit is not zero
+            let up = rest > half || (rest == half && (below || mantissa & 1 == 1));
+            // The leading bit of the mantissa adds the 1 that is missing in the exponent, and a carry adds one more.
+            let bits = (u64::from(highest - 53) << 52) + mantissa + u64::from(up);
+            f64::from_bits(bits.min(f64::INFINITY.to_bits()))
+        };
+        if self.negative { -magnitude } else { magnitude }
+    }
+}
+
+impl PartialEq for Exact {
+    fn eq(&self, other: &Self) -> bool {
+        self.beside == other.beside && self.magnitude() == other.magnitude()
+    }
+}
+
+impl Eq for Exact {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{bits, floats, python};
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    use serde_json::{Value, json};
+
+    fn sum(values: &[f64]) -> Exact {
+        let mut sum = Exact::default();
+        values.iter().for_each(|x| sum.add(*x));
+        sum
+    }
+
+    fn encoded(sum: &Exact) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        sum.encode(&mut bytes);
+        bytes
+    }
+
+    fn finite() -> impl Strategy<Value = f64> {
+        let near = (any::<i32>(), 0_u32..80).prop_map(|(m, e)| f64::from(m) * f64::from(e).exp2() * 1e-9);
+        let half = (0_u64..4, 0_u64..2046).prop_map(|(m, e)| f64::from_bits(e << 52 | m));
+        prop_oneof![any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite()), near, half]
+    }
+
+    proptest! {
+        #[test]
+        fn equal_sums_are_equal_bytes_in_any_order_and_grouping(
+            values in prop::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..60),
+            cut in 0_usize..60,
+        ) {
+            let whole = sum(&values);
+            let mut backwards = values.clone();
+            backwards.reverse();
+            prop_assert_eq!(encoded(&sum(&backwards)), encoded(&whole));
+            let (left, right) = values.split_at(cut.min(values.len()));
+            let mut merged = sum(right);
+            merged.plus(&sum(left));
+            prop_assert_eq!(encoded(&merged), encoded(&whole));
+            prop_assert_eq!(&Exact::decode(&mut Reader(&encoded(&whole))).unwrap(), &whole);
+            let mut taken = sum(left);
+            taken.negate();
+            merged.plus(&taken);
+            prop_assert_eq!(encoded(&merged), encoded(&sum(right)));
+            let mut rest = sum(right);
+            rest.negate();
+            merged.plus(&rest);
+            prop_assert!(merged.is_zero());
+            prop_assert_eq!(&merged, &Exact::default());
+        }
+
+        #[test]
+        fn a_single_value_comes_back(x in finite()) {
+            prop_assert_eq!(sum(&[x]).value(), x);
+            prop_assert_eq!(sum(&[x, x, -x]).value(), x);
+        }
+    }
+
+    #[test]
+    fn the_value_is_that_of_fractions_rounded_once() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let lists: Vec<Vec<f64>> =
+            (0..2000).map(|_| prop::collection::vec(finite(), 1..20).new_tree(&mut runner).unwrap().current()).collect();
+        let given: Value = lists.iter().map(|list| bits(list)).collect();
+        let script = "
+from fractions import Fraction
+def rounded(values):
+    exact = sum((Fraction(float(v)) for v in values), Fraction(0))
+    try: return float(exact)
+    except OverflowError: return float('inf') if exact > 0 else float('-inf')
+answer(bits([rounded(floats(l)) for l in given]))
+";
+        let expected = floats(&python(script, &given));
+        for (list, expected) in lists.iter().zip(expected) {
+            let found = sum(list).value();
+            assert!(found == expected, "{list:?}: {found:e} is not {expected:e}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_values_are_summed_as_by_fsum() {
+        let mut normal = crate::trial::normal(1);
+        let values: Vec<f64> = (0..100_000).map(|i| normal() * 10_f64.powi(i % 30 - 15)).collect();
+        let expected =
+            floats(&python("import math\nanswer(bits([math.fsum(floats(given['x']))]))", &json!({ "x": bits(&values) })));
+        assert_eq!(sum(&values).value().to_bits(), expected[0].to_bits());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_and_can_be_taken_back() {
+        let mut all = sum(&[1.0, f64::INFINITY, f64::NAN]);
+        assert!(all.value().is_nan());
+        let mut nan = sum(&[f64::NAN]);
+        nan.negate();
+        all.plus(&nan);
+        assert_eq!(all.value(), f64::INFINITY);
+        let mut infinite = sum(&[f64::INFINITY]);
+        infinite.negate();
+        all.plus(&infinite);
+        assert_eq!(all.value(), 1.0);
+        assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).value().is_nan());
+        assert_eq!(sum(&[f64::NEG_INFINITY, f64::MAX]).value(), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn doubling_sixty_times_overflows_no_digit() {
+        for x in [f64::MAX, -f64::MAX, 1.0, -1.0, f64::from_bits(1), -1e-300] {
+            let mut many = sum(&[x]);
+            for _ in 0..60 {
+                many.plus(&many.clone());
+            }
+            assert_eq!(many.value(), x * 60_f64.exp2());
+            let mut back = many.clone();
+            back.negate();
+            back.plus(&many);
+            assert!(back.is_zero());
+        }
+    }
+
+    #[test]
+    fn carries_are_settled_before_a_digit_overflows() {
+        let mut many = Exact { pending: SETTLE - 2, ..sum(&[f64::MAX, -1.5]) };
+        for digit in &mut many.digits {
+            *digit += i64::from(SETTLE - 2) << DIGIT; // as large as the invariant lets it be
+        }
+        let mut before = many.clone();
+        for _ in 0..5 {
+            many.add(-1.5);
+        }
+        assert!(many.pending < 5, "settled on the way");
+        before.plus(&sum(&[-7.5]));
+        assert_eq!(many, before);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        let bytes = encoded(&sum(&[1e300, -1e-300, f64::NAN]));
+        for length in 0..bytes.len() {
+            assert!(Exact::decode(&mut Reader(&bytes[..length])).is_err());
+        }
+        let mut beyond = Vec::new();
+        write_unsigned(&mut beyond, 60 << 2);
+        write_unsigned(&mut beyond, 20);
+        beyond.extend([1; 80]);
+        assert!(Exact::decode(&mut Reader(&beyond)).is_err());
+    }
+}

@@ -42,7 +42,7 @@ pub struct ParquetHeader {
     pub schema: SchemaRef,
     /// Rows of each row group.
     pub row_groups: Vec<u64>,
-    /// Uncompressed bytes of the file's columns.
+    /// Bytes in memory of the file's rows, decoded.
     pub uncompressed: u64,
 }
 

@@ -5,10 +5,13 @@
 //! value is +0: negatives, -0 and NaN are hits, so that dense -> hits -> dense gives back every bit.
 //! A *dense* column is `arrow.fixed_shape_tensor`. Both carry the shape in the field's metadata.
 
-use anyhow::{Context, bail};
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray};
+use anyhow::{Context, bail, ensure};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray,
+};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Float32Type, UInt16Type, UInt32Type};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, ToByteSlice, UInt16Type, UInt32Type};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -92,6 +95,17 @@ impl<T: ArrowPrimitiveType> Default for HitsBuilder<T> {
 }
 
 impl<T: ArrowPrimitiveType> HitsBuilder<T> {
+    /// Pushes the hits of one dense image: every cell whose value is not +0.
+    pub fn push_dense(&mut self, image: &[T::Native]) {
+        for (cell, value) in (0u32..).zip(image) {
+            // +0 is the one value all of whose bytes are 0, for floats and for integers.
+            if value.to_byte_slice().iter().any(|byte| *byte != 0) {
+                self.cells.push(cell);
+                self.values.push(*value);
+            }
+        }
+    }
+
     /// Ends an event: what was pushed since the last end is its hits.
     pub fn end_event(&mut self) {
         self.offsets.push(i32::try_from(self.cells.len()).expect("at most 2^30 hits a batch"));
@@ -114,36 +128,71 @@ impl<T: ArrowPrimitiveType> HitsBuilder<T> {
     }
 }
 
-/// Fills `into` (rows x cells, zeroed by this function) with the rows `first..first + rows` of a hits or dense column of
-/// f32 values; `value` is the number of the value within the hit (0 for the first).
-pub fn to_dense(column: &dyn Array, cells: usize, value: usize, first: usize, rows: usize, into: &mut [f32]) -> anyhow::Result<()> {
-    anyhow::ensure!(into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
+/// Fills `into` (rows x cells, every value of it) with the rows `first..first + rows` of a hits or dense column; `value` is
+/// the number of the value within the hit (0 for the first). Values that are not f32 are rounded to it.
+///
+/// An error where the column is neither, has fewer rows, or names a cell that the shape has not (a file may say anything).
+pub fn to_dense(
+    column: &dyn Array,
+    cells: usize,
+    value: usize,
+    first: usize,
+    rows: usize,
+    into: &mut [f32],
+) -> anyhow::Result<()> {
+    ensure!(cells > 0 && into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
+    ensure!(first + rows <= column.len(), "rows {first} to {} of {}", first + rows, column.len());
     if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
-        let values = dense.values().as_primitive_opt::<Float32Type>().context("a dense column of f32 values")?.values();
-        let start = (dense.offset() + first) * cells;
-        into.copy_from_slice(&values[start..start + rows * cells]);
+        ensure!(dense.value_length() as usize == cells, "a row has {} cells, not {cells}", dense.value_length());
+        let wanted = dense.values().slice(first * cells, rows * cells);
+        into.copy_from_slice(as_f32(&wanted)?.values());
         return Ok(());
     }
     let list = column.as_list_opt::<i32>().context("a hits or dense column")?;
-    let hits = list.values().as_struct();
-    let energies: &Float32Array = hits.column(value + 1).as_primitive_opt().context("hits of f32 values")?;
-    let (offsets, energies) = (list.value_offsets(), energies.values());
-    into.fill(0.0);
-    macro_rules! scatter {
-        ($index:ty) => {{
-            let index = hits.column(0).as_primitive::<$index>().values();
-            for (row, image) in into.chunks_exact_mut(cells).enumerate() {
-                let (from, to) = (offsets[first + row] as usize, offsets[first + row + 1] as usize);
-                for (cell, energy) in index[from..to].iter().zip(&energies[from..to]) {
-                    image[*cell as usize] = *energy;
-                }
-            }
-        }};
-    }
-    match hits.column(0).data_type() {
-        DataType::UInt16 => scatter!(UInt16Type),
-        DataType::UInt32 => scatter!(UInt32Type),
+    let hits = list.values().as_struct_opt().context("a hits column")?;
+    ensure!(value + 1 < hits.num_columns(), "a hit has {} values", hits.num_columns() - 1);
+    let offsets = &list.value_offsets()[first..=first + rows];
+    let (from, to) = (offsets[0] as usize, offsets[rows] as usize);
+    let values = as_f32(&hits.column(value + 1).slice(from, to - from))?;
+    let index = hits.column(0).slice(from, to - from);
+    let inside = match index.data_type() {
+        DataType::UInt16 => scatter(index.as_primitive::<UInt16Type>().values(), values.values(), offsets, cells, into),
+        DataType::UInt32 => scatter(index.as_primitive::<UInt32Type>().values(), values.values(), offsets, cells, into),
         other => bail!("cells of type {other}"),
-    }
+    };
+    ensure!(inside, "a hit lies outside of the {cells} cells");
     Ok(())
 }
+
+/// The values as f32, without a copy where they are.
+fn as_f32(values: &ArrayRef) -> anyhow::Result<Float32Array> {
+    ensure!(
+        values.data_type().is_numeric() && values.null_count() == 0,
+        "values of type {}, {} missing",
+        values.data_type(),
+        values.null_count()
+    );
+    Ok(cast(values, &DataType::Float32)?.as_primitive::<Float32Type>().clone())
+}
+
+/// Puts the hits of each row into its zeroed image; false where a cell lies outside.
+fn scatter<C: Copy + Into<u32>>(index: &[C], values: &[f32], offsets: &[i32], cells: usize, into: &mut [f32]) -> bool {
+    let mut inside = true;
+    let start = offsets[0];
+    for (image, ends) in into.chunks_exact_mut(cells).zip(offsets.windows(2)) {
+        // One image at a time is zeroed and filled, so that it is still in the cache when its hits come.
+        image.fill(0.0);
+        let of_row = (ends[0] - start) as usize..(ends[1] - start) as usize;
+        for (cell, value) in index[of_row.clone()].iter().zip(&values[of_row]) {
+            let cell: u32 = (*cell).into();
+            match image.get_mut(cell as usize) {
+                Some(slot) => *slot = *value,
+                None => inside = false,
+            }
+        }
+    }
+    inside
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 //! Invariants: `plan` touches no file and no clock; `start` is called once a worker and never while planning; what runs on a
 //! dataflow thread never waits.
 
+pub mod auc;
 pub mod axis;
 pub mod column;
 pub mod error;
@@ -18,17 +19,25 @@ pub mod expression;
 pub mod facts;
 pub mod figure;
 pub mod fit;
+pub mod folding;
 pub mod hdf5;
 pub mod hits;
 pub mod ladder;
 pub mod onnx;
 pub mod place;
 pub mod planned;
+pub mod quote;
 pub mod registry;
 pub mod schema;
+pub mod shower;
+pub mod slices;
 pub mod sums;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod trial;
+pub mod uhi;
+pub mod varint;
 pub mod work;
 
 pub use error::Fault;
@@ -59,6 +68,9 @@ pub trait Operator: Debug + Send + Sync {
 registry::registry! {
     /// Sources.
     read {
+        generate_showers => GenerateShowers,
+        read_hdf5 => ReadHdf5,
+        read_parquet => ReadParquet,
     }
     /// Row by row: cuts, derived variables, the choice of columns.
     row {
@@ -68,14 +80,22 @@ registry::registry! {
     }
     /// New orders.
     mix {
+        premix => Premix,
     }
     /// Networks.
     infer {
+        infer => Infer,
     }
     /// Sums, and what people quote of them.
     reduce {
+        histogram => Histogram,
+        resolution => Resolution,
+        roc => Roc,
     }
     /// Files and pages.
     write {
+        write_hdf5 => WriteHdf5,
+        write_parquet => WriteParquet,
+        report => Report,
     }
 }

@@ -123,4 +123,7 @@ pub struct Unit {
     pub file: u32,
     /// Expected bytes of one row in memory, for the budget.
     pub row_bytes: u64,
+    /// True where it must not share a part with others (a file that is made, say).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }

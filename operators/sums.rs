@@ -1,26 +1,299 @@
 //! Sums in groups, exact: what a fold adds to, what the ledger keeps, what merges in any order to the same bytes.
 //!
-//! (skeleton of the interface that the engine uses; the inside belongs to the statistics)
+//! Two things are summed by key: whole numbers ([`counts`](Sums::count)) and exact sums of f64s ([`sums`](Sums::add)); each has
+//! key spaces of its own, and what a key means is the fold's affair (a bin, a bin and a power, a rung of a ladder).
+//! A fold [declares](Sums::dense) how many keys from 0 on it will use for nearly every row; these lie in a slice, all others in a hash map.
+//!
+//! Invariants: a key that is not there is zero, and a zero is as if not there; equal sums are equal bytes, whatever the
+//! order of adding and merging, and however many keys were declared; merging with the negated gives the empty sums.
+
+use crate::exact::Exact;
+use crate::varint::{Reader, write_signed, write_unsigned};
+use anyhow::{Context, ensure};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// The first byte of encoded sums.
+const FORMAT: u8 = 1;
 
 /// Sums by key. Equal sums are equal bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sums {}
+#[derive(Debug, Clone, Default)]
+pub struct Sums {
+    counts: Slots<i64>,
+    sums: Slots<Exact>,
+}
 
 impl Sums {
+    /// The first `counts` counts and the first `sums` sums as slices, for the loop over rows.
+    pub fn dense(&mut self, counts: usize, sums: usize) -> (&mut [i64], &mut [Exact]) {
+        (self.counts.dense(counts), self.sums.dense(sums))
+    }
+
+    /// Adds to the count of a key.
+    #[inline]
+    pub fn tally(&mut self, key: u64, n: i64) {
+        *self.counts.slot(key) += n;
+    }
+
+    /// Adds to the exact sum of a key.
+    #[inline]
+    pub fn add(&mut self, key: u64, x: f64) {
+        self.sums.slot(key).add(x);
+    }
+
+    /// The count of a key.
+    #[must_use]
+    pub fn count(&self, key: u64) -> i64 {
+        self.counts.get(key).copied().unwrap_or_default()
+    }
+
+    /// The sum of a key, rounded once.
+    #[must_use]
+    pub fn sum(&self, key: u64) -> f64 {
+        self.sums.get(key).map_or(0.0, Exact::value)
+    }
+
+    /// The sum over several keys, added exactly and rounded once.
+    #[must_use]
+    pub fn sum_over(&self, keys: impl IntoIterator<Item = u64>) -> f64 {
+        let mut total = Exact::default();
+        keys.into_iter().filter_map(|key| self.sums.get(key)).for_each(|sum| total.plus(sum));
+        total.value()
+    }
+
+    /// All counts that are not zero, by ascending key.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(u64, i64)> {
+        self.counts.entries(|n| *n != 0).into_iter().map(|(key, n)| (key, *n)).collect()
+    }
+
+    /// All sums that are not zero, by ascending key, rounded once.
+    #[must_use]
+    pub fn sums(&self) -> Vec<(u64, f64)> {
+        self.sums.entries(|sum| !sum.is_zero()).into_iter().map(|(key, sum)| (key, sum.value())).collect()
+    }
+
     /// Adds what another worker or unit has summed. Exact, so the order does not matter.
-    pub fn merge(&mut self, _other: &Self) {}
-    /// True where nothing was added.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts, |to, n| *to += n);
+        self.sums.merge(&other.sums, Exact::plus);
+    }
+
+    /// Makes it what takes the sums back: merging it where they were merged leaves what was there before.
+    pub fn negate(&mut self) {
+        self.counts.each(|n| *n = -*n);
+        self.sums.each(Exact::negate);
+    }
+
+    /// True where nothing was added, or all was taken back.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        true
+        self.counts.entries(|n| *n != 0).is_empty() && self.sums.entries(|sum| !sum.is_zero()).is_empty()
     }
-    /// Canonical bytes: keys in order, zero digits dropped.
+
+    /// Canonical bytes: keys in order, zeros and zero digits dropped.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        Vec::new()
+        fn keyed<T>(into: &mut Vec<u8>, entries: &[(u64, T)], each: impl Fn(&mut Vec<u8>, &T)) {
+            write_unsigned(into, entries.len() as u64);
+            let mut next = 0;
+            for (key, value) in entries {
+                write_unsigned(into, key - next);
+                each(into, value);
+                next = key.saturating_add(1);
+            }
+        }
+        let mut bytes = vec![FORMAT];
+        keyed(&mut bytes, &self.counts.entries(|n| *n != 0), |into, n| write_signed(into, **n));
+        keyed(&mut bytes, &self.sums.entries(|sum| !sum.is_zero()), |into, sum| sum.encode(into));
+        bytes
     }
+
     /// Reads [`encode`](Self::encode)'s bytes.
-    pub fn decode(_bytes: &[u8]) -> anyhow::Result<Self> {
-        Ok(Self::default())
+    pub fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
+        fn keyed<T>(from: &mut Reader<'_>, each: impl Fn(&mut Reader<'_>) -> anyhow::Result<T>) -> anyhow::Result<Slots<T>> {
+            let mut slots = Slots { dense: Vec::new(), sparse: HashMap::default() };
+            let mut next = Some(0_u64);
+            for _ in 0..from.unsigned()? {
+                let step = from.unsigned()?;
+                let key = next.and_then(|next| next.checked_add(step)).context("a key beyond the last")?;
+                slots.sparse.insert(key, each(from)?);
+                next = key.checked_add(1);
+            }
+            Ok(slots)
+        }
+        let mut from = Reader(bytes);
+        let [format] = from.take()?;
+        ensure!(format == FORMAT, "sums in format {format}, not {FORMAT}");
+        let sums = Self { counts: keyed(&mut from, |from| from.signed())?, sums: keyed(&mut from, |from| Exact::decode(from))? };
+        ensure!(from.0.is_empty(), "{} bytes after the end of the sums", from.0.len());
+        Ok(sums)
+    }
+}
+
+impl PartialEq for Sums {
+    fn eq(&self, other: &Self) -> bool {
+        self.counts.entries(|n| *n != 0) == other.counts.entries(|n| *n != 0)
+            && self.sums.entries(|sum| !sum.is_zero()) == other.sums.entries(|sum| !sum.is_zero())
+    }
+}
+
+impl Eq for Sums {}
+
+/// Values by key: those below `dense.len()` in the slice, all others in the map.
+#[derive(Debug, Clone, Default)]
+struct Slots<T> {
+    dense: Vec<T>,
+    sparse: HashMap<u64, T, BuildHasherDefault<KeyHasher>>,
+}
+
+impl<T: Default> Slots<T> {
+    fn dense(&mut self, length: usize) -> &mut [T] {
+        if self.dense.len() < length {
+            self.dense.resize_with(length, T::default);
+            for (key, value) in self.sparse.extract_if(|key, _| *key < length as u64) {
+                self.dense[key as usize] = value;
+            }
+        }
+        &mut self.dense[..length]
+    }
+
+    #[inline]
+    fn slot(&mut self, key: u64) -> &mut T {
+        match usize::try_from(key).ok().and_then(|key| self.dense.get_mut(key)) {
+            Some(slot) => slot,
+            None => self.sparse.entry(key).or_default(),
+        }
+    }
+
+    fn get(&self, key: u64) -> Option<&T> {
+        let dense = usize::try_from(key).ok().and_then(|key| self.dense.get(key));
+        dense.or_else(|| self.sparse.get(&key))
+    }
+
+    /// What is not skipped, by ascending key.
+    fn entries(&self, keep: impl Fn(&T) -> bool) -> Vec<(u64, &T)> {
+        let dense = self.dense.iter().enumerate().map(|(key, value)| (key as u64, value));
+        let mut entries: Vec<_> = dense.filter(|(_, value)| keep(value)).collect();
+        let start = entries.len();
+        entries.extend(self.sparse.iter().map(|(key, value)| (*key, value)).filter(|(_, value)| keep(value)));
+        entries[start..].sort_unstable_by_key(|(key, _)| *key);
+        entries
+    }
+
+    fn merge(&mut self, other: &Self, add: impl Fn(&mut T, &T)) {
+        let length = self.dense.len().max(other.dense.len());
+        for (to, from) in self.dense(length).iter_mut().zip(&other.dense) {
+            add(to, from);
+        }
+        for (key, value) in &other.sparse {
+            add(self.slot(*key), value);
+        }
+    }
+
+    fn each(&mut self, change: impl Fn(&mut T)) {
+        self.dense.iter_mut().chain(self.sparse.values_mut()).for_each(change);
+    }
+}
+
+/// Spreads keys, which are dense in places, over a hash table: the finalizer of splitmix64. Keys are ours, so no one can aim at it.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u64(&mut self, key: u64) {
+        let mut x = (self.0 ^ key).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        self.0 = x ^ (x >> 31);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Row = (u64, i64, f64);
+
+    /// Rows into slices where the key is below `dense`, else one by one.
+    fn sums(rows: &[Row], dense: usize) -> Sums {
+        let mut sums = Sums::default();
+        for (key, n, x) in rows {
+            if *key < dense as u64 {
+                let (counts, exact) = sums.dense(dense, dense);
+                counts[*key as usize] += n;
+                exact[*key as usize].add(*x);
+            } else {
+                sums.tally(*key, *n);
+                sums.add(*key, *x);
+            }
+        }
+        sums
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        let key = prop_oneof![0_u64..8, any::<u64>(), Just(u64::MAX)];
+        prop::collection::vec((key, -3_i64..4, prop_oneof![-1e3..1e3, any::<f64>()]), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_equal_bytes_however_they_were_made(rows in rows(), cut in 0_usize..40, dense in 0_usize..10) {
+            let whole = sums(&rows, 0);
+            let (left, right) = rows.split_at(cut.min(rows.len()));
+            let mut merged = sums(right, dense);
+            merged.merge(&Sums::decode(&sums(left, 4).encode()).unwrap());
+            prop_assert_eq!(merged.encode(), whole.encode());
+            prop_assert_eq!(&merged, &whole);
+            prop_assert_eq!(&Sums::decode(&whole.encode()).unwrap(), &whole);
+            let mut back = whole.clone();
+            back.negate();
+            merged.merge(&back);
+            prop_assert!(merged.is_empty());
+            prop_assert_eq!(merged.encode(), Sums::default().encode());
+        }
+
+        #[test]
+        fn counts_are_those_of_a_map(rows in rows(), dense in 0_usize..10) {
+            let mut expected: BTreeMap<u64, i64> = BTreeMap::new();
+            rows.iter().for_each(|(key, n, _)| *expected.entry(*key).or_default() += n);
+            expected.retain(|_, n| *n != 0);
+            let sums = sums(&rows, dense);
+            prop_assert_eq!(sums.counts(), expected.iter().map(|(key, n)| (*key, *n)).collect::<Vec<_>>());
+            prop_assert!(expected.iter().all(|(key, n)| sums.count(*key) == *n));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Sums::decode(&[&[FORMAT], &bytes[..]].concat());
+        }
+    }
+
+    #[test]
+    fn cut_off_bytes_are_refused() {
+        let bytes = sums(&[(3, 1, 0.1), (u64::MAX, 2, f64::NAN)], 4).encode();
+        for length in 0..bytes.len() {
+            assert!(Sums::decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
+        }
+        assert_eq!(Sums::decode(&[9]).unwrap_err().to_string(), "sums in format 9, not 1");
+        assert_eq!(Sums::decode(&[1, 0, 0, 7]).unwrap_err().to_string(), "1 bytes after the end of the sums");
+    }
+
+    #[test]
+    fn a_sum_over_keys_is_exact() {
+        let sums = sums(&[(0, 1, 1e100), (1, 1, 1.0), (2, 1, -1e100)], 2);
+        assert_eq!(sums.sum_over([0, 1, 2, 7]), 1.0);
+        assert_eq!(sums.sum(1), 1.0);
+        assert_eq!(sums.sum(9), 0.0);
     }
 }

@@ -3,8 +3,13 @@
 //! Imports run one way: `main -> cli -> (language, plan, flow, ledger, report) -> operators`.
 
 mod cli;
+mod files;
+mod flow;
 mod language;
+mod ledger;
+mod machine;
 mod plan;
+mod report;
 mod words;
 
 fn main() -> std::process::ExitCode {

@@ -1,5 +1,418 @@
 //! What is in an HDF5 file, as data: every dataset with its shape, type, layout and filters.
+//!
+//! A header is taken once, by the reader process, and travels as JSON; planning needs nothing else of a file. Invariant: sizes
+//! in a header that [`Header::check`] accepts multiply without overflow and are not larger than a file of that size can hold.
+
+use arrow::datatypes::DataType;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 
 /// The datasets of a file, in the order of their paths.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Header {}
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// What can be described.
+    pub datasets: Vec<Dataset>,
+    /// Paths of what can't be, with the library's reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// One dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Dataset {
+    /// The path from the root group, without the first slash.
+    pub path: String,
+    /// Lengths of the axes; none for a single value.
+    pub shape: Vec<u64>,
+    /// What the axes may grow to; none where there is no bound.
+    pub max_shape: Vec<Option<u64>>,
+    /// True for a null dataspace, which has no values at all.
+    pub null: bool,
+    /// The type of an element.
+    pub element: Element,
+    /// Where the values are.
+    pub layout: Layout,
+    /// What was done to each chunk, in the order in which it was done.
+    pub filters: Vec<Filter>,
+    /// The bytes of one element where nothing was written; none for zeros.
+    pub fill: Option<Vec<u8>>,
+    /// Bytes that the values take in the file.
+    pub stored: u64,
+    /// The unit, where an attribute says it.
+    pub unit: Option<String>,
+    /// A hash of the chunk index, or of the address of contiguous values.
+    pub index_hash: u64,
+}
+
+/// The type of an element.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Element {
+    /// A number.
+    Number(Number),
+    /// A record.
+    Compound {
+        /// Bytes of a record in the file.
+        bytes: u64,
+        /// Its members.
+        members: Vec<Member>,
+    },
+    /// A small array in each element.
+    Array {
+        /// Its lengths.
+        shape: Vec<u64>,
+        /// What it is made of.
+        of: Box<Element>,
+    },
+    /// What calostream makes no numbers of.
+    Other {
+        /// Bytes of an element in the file.
+        bytes: u64,
+        /// What it is, in words ("text", "opaque").
+        what: String,
+    },
+}
+
+/// A member of a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Where it begins within the record.
+    pub offset: u64,
+    /// Its type.
+    pub element: Element,
+}
+
+/// A kind of number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An integer with a sign.
+    Signed,
+    /// An integer without.
+    Unsigned,
+    /// IEEE 754.
+    Float,
+    /// 0 or 1 (h5py's enum of FALSE and TRUE).
+    Boolean,
+}
+
+/// A number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Number {
+    /// What kind.
+    pub kind: Kind,
+    /// Bytes of the value once read.
+    pub bytes: u8,
+    /// Bytes in the file.
+    pub stored: u64,
+    /// Whether the most significant byte comes first in the file.
+    pub big_endian: bool,
+    /// True where the bytes in the file are those of the value; else the library has to convert (odd precisions, bfloat16).
+    pub plain: bool,
+}
+
+/// Where values are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// In one piece, at this byte of the file; none where nothing was written yet.
+    Contiguous {
+        /// The first byte.
+        address: Option<u64>,
+    },
+    /// In chunks of this shape.
+    Chunked {
+        /// Lengths of a chunk's axes.
+        chunk: Vec<u64>,
+        /// True where chunks that reach over the edge are kept without filters.
+        bare_edges: bool,
+    },
+    /// Within the object header.
+    Compact,
+    /// Put together from other datasets.
+    Virtual,
+    /// In other files.
+    External,
+}
+
+/// A filter of the pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Its registered number.
+    pub id: u32,
+    /// The name that the file gives it.
+    pub name: String,
+    /// Its parameters.
+    pub values: Vec<u32>,
+}
+
+/// A column of numbers within the elements of a dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbers {
+    /// The number.
+    pub number: Number,
+    /// Where it begins within the element.
+    pub offset: u64,
+    /// Lengths of the small arrays in each element, outermost first.
+    pub shape: Vec<u64>,
+}
+
+/// Deflate's best ratio is 1,032; other codecs and chunks that were never written do better. Beyond this a header is not believed.
+const BELIEVED_RATIO: u64 = 100_000;
+
+impl Header {
+    /// The dataset at a path (with or without the first slash).
+    #[must_use]
+    pub fn dataset(&self, path: &str) -> Option<&Dataset> {
+        let path = path.trim_matches('/');
+        self.datasets.iter().find(|d| d.path == path)
+    }
+
+    /// The paths, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.datasets.iter().map(|d| d.path.as_str())
+    }
+
+    /// Moves what cannot be true in a file of `bytes` bytes from `datasets` to `unreadable`.
+    pub fn check(&mut self, bytes: u64) {
+        let believed = bytes.saturating_mul(BELIEVED_RATIO).saturating_add(1 << 30);
+        let unreadable = &mut self.unreadable;
+        self.datasets.retain(|d| {
+            let reason = match d.dense_bytes() {
+                None => "its size overflows".to_owned(),
+                Some(dense) if dense > believed => {
+                    format!("says that it holds {dense} bytes, which a file of {bytes} bytes cannot")
+                }
+                Some(_) => match d.chunk_bytes() {
+                    Err(reason) => reason,
+                    Ok(_) => return true,
+                },
+            };
+            unreadable.push((d.path.clone(), reason));
+            false
+        });
+    }
+}
+
+impl Dataset {
+    /// Length of axis 0; none for a single value or none at all.
+    #[must_use]
+    pub fn rows(&self) -> Option<u64> {
+        if self.null { None } else { self.shape.first().copied() }
+    }
+
+    /// Bytes of all values; none where that overflows.
+    #[must_use]
+    pub fn dense_bytes(&self) -> Option<u64> {
+        if self.null {
+            return Some(0);
+        }
+        // An axis of length 0 must not hide an overflow of the others.
+        self.shape.iter().map(|n| (*n).max(1)).try_fold(self.element.bytes(), u64::checked_mul)
+    }
+
+    /// Bytes of a whole chunk (0 for other layouts), or why it cannot be one.
+    pub fn chunk_bytes(&self) -> Result<u64, String> {
+        let Layout::Chunked { chunk, .. } = &self.layout else { return Ok(0) };
+        if chunk.len() != self.shape.len() || chunk.contains(&0) {
+            return Err(format!("a chunk of shape {chunk:?} in a dataset of shape {:?}", self.shape));
+        }
+        // The format keeps the size of a chunk in 32 bits up to version 4 of the layout message.
+        match chunk.iter().copied().try_fold(self.element.bytes(), u64::checked_mul) {
+            Some(bytes) if bytes <= 1 << 32 => Ok(bytes),
+            _ => Err(format!("a chunk of shape {chunk:?} is larger than 4 GiB")),
+        }
+    }
+
+    /// Rows of a chunk; 1 for other layouts.
+    #[must_use]
+    pub fn chunk_rows(&self) -> u64 {
+        match &self.layout {
+            Layout::Chunked { chunk, .. } => chunk.first().copied().unwrap_or(1).max(1),
+            _ => 1,
+        }
+    }
+
+    /// Elements of one row.
+    #[must_use]
+    pub fn row_elements(&self) -> u64 {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// The numbers in each element: of the member, where the elements are records.
+    pub fn numbers(&self, member: Option<&str>) -> Result<Numbers, String> {
+        let mut found = Numbers { number: Number::NONE, offset: 0, shape: Vec::new() };
+        self.element.numbers(member, &mut found).map(|()| found).map_err(|e| format!("`{}` {e}", self.path))
+    }
+
+    /// `float32 (300, 25, 25, 25)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!("{} {}", self.element.name(), shape_name(&self.shape))
+    }
+}
+
+impl Number {
+    const NONE: Self = Self { kind: Kind::Signed, bytes: 0, stored: 0, big_endian: false, plain: false };
+
+    /// The type of the column that it becomes.
+    #[must_use]
+    pub fn arrow(&self) -> DataType {
+        match (self.kind, self.bytes) {
+            (Kind::Boolean, _) => DataType::Boolean,
+            (Kind::Signed, 1) => DataType::Int8,
+            (Kind::Signed, 2) => DataType::Int16,
+            (Kind::Signed, 4) => DataType::Int32,
+            (Kind::Signed, _) => DataType::Int64,
+            (Kind::Unsigned, 1) => DataType::UInt8,
+            (Kind::Unsigned, 2) => DataType::UInt16,
+            (Kind::Unsigned, 4) => DataType::UInt32,
+            (Kind::Unsigned, _) => DataType::UInt64,
+            (Kind::Float, 2) => DataType::Float16,
+            (Kind::Float, 4) => DataType::Float32,
+            (Kind::Float, _) => DataType::Float64,
+        }
+    }
+
+    /// As numpy calls it (`float32`), with the byte order where it is the less usual one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let kind = match self.kind {
+            Kind::Boolean => return "bool".into(),
+            Kind::Signed => "int",
+            Kind::Unsigned => "uint",
+            Kind::Float => "float",
+        };
+        let order = if self.big_endian && self.bytes > 1 { " big-endian" } else { "" };
+        format!("{kind}{}{order}", u32::from(self.bytes) * 8)
+    }
+}
+
+impl Element {
+    /// Bytes in the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Number(number) => number.stored,
+            Self::Compound { bytes, .. } | Self::Other { bytes, .. } => *bytes,
+            Self::Array { shape, of } => shape.iter().copied().fold(of.bytes(), u64::saturating_mul),
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Number(number) => number.name(),
+            Self::Compound { members, .. } => {
+                let members: Vec<String> = members.iter().map(|m| format!("{}: {}", m.name, m.element.name())).collect();
+                format!("{{{}}}", members.join(", "))
+            }
+            Self::Array { shape, of } => format!("{} {}", of.name(), shape_name(shape)),
+            Self::Other { what, .. } => what.clone(),
+        }
+    }
+
+    fn numbers(&self, member: Option<&str>, found: &mut Numbers) -> Result<(), String> {
+        match (self, member) {
+            (Self::Number(number), None) => {
+                found.number = *number;
+                Ok(())
+            }
+            (Self::Array { shape, of }, _) => {
+                if found.offset > 0 && member.is_some() {
+                    return Err("holds arrays of records, which cannot be a column".into());
+                }
+                found.shape.extend(shape);
+                of.numbers(member, found)
+            }
+            (Self::Compound { members, .. }, Some(name)) => {
+                let inner = |m: &&Member| name == m.name || name.strip_prefix(&m.name).is_some_and(|rest| rest.starts_with('.'));
+                let Some(m) = members.iter().find(inner) else {
+                    let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+                    return Err(format!("has no member `{name}`; it has {}", names.join(", ")));
+                };
+                if !found.shape.is_empty() {
+                    return Err("holds arrays of records, which cannot be a column".into());
+                }
+                found.offset += m.offset;
+                m.element.numbers(name.strip_prefix(&m.name).and_then(|rest| rest.strip_prefix('.')), found)
+            }
+            (Self::Compound { members, .. }, None) => {
+                let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+                Err(format!("holds records; say which `member`: {}", names.join(", ")))
+            }
+            (Self::Number(_), Some(name)) => Err(format!("holds plain numbers, no member `{name}`")),
+            (Self::Other { what, .. }, _) => Err(format!("holds {what}, not numbers")),
+        }
+    }
+}
+
+impl Layout {
+    /// In a word or two.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Contiguous { .. } => "contiguous".into(),
+            Self::Chunked { chunk, .. } => format!("chunks {}", shape_name(chunk)),
+            Self::Compact => "compact".into(),
+            Self::Virtual => "virtual".into(),
+            Self::External => "external".into(),
+        }
+    }
+}
+
+impl Filter {
+    /// `gzip 2`, `shuffle`, `lzf`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match (self.id, self.values.first()) {
+            (1, Some(level)) => format!("gzip {level}"),
+            (1, None) => "gzip".into(),
+            (2, _) => "shuffle".into(),
+            (3, _) => "fletcher32".into(),
+            (4, _) => "szip".into(),
+            (5, _) => "nbit".into(),
+            (6, _) => "scaleoffset".into(),
+            (32000, _) => "lzf".into(),
+            (32001, _) => "blosc".into(),
+            (32004, _) => "lz4".into(),
+            (32008, _) => "bitshuffle".into(),
+            (32013, _) => "zfp".into(),
+            (32015, _) => "zstd".into(),
+            (id, _) => format!("filter {id}"),
+        }
+    }
+}
+
+/// `(300, 25, 25, 25)`, as numpy prints it.
+#[must_use]
+pub fn shape_name(shape: &[u64]) -> String {
+    match shape {
+        [one] => format!("({one},)"),
+        many => format!("({})", many.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The datasets as a table for people: path, shape, type, layout, filters, bytes on disk.
+#[must_use]
+pub fn table(header: &Header) -> String {
+    let mut rows = vec![["dataset", "shape", "type", "layout", "filters", "bytes", "unit"].map(str::to_owned)];
+    for d in &header.datasets {
+        let filters: Vec<String> = d.filters.iter().map(Filter::label).collect();
+        let shape = if d.null { "none".into() } else { shape_name(&d.shape) };
+        let unit = d.unit.clone().unwrap_or_default();
+        rows.push([d.path.clone(), shape, d.element.name(), d.layout.name(), filters.join(" + "), d.stored.to_string(), unit]);
+    }
+    let widths: Vec<usize> = (0..7).map(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "{}", line.join("  ").trim_end());
+    }
+    for (path, reason) in &header.unreadable {
+        let _ = writeln!(text, "{path}: {reason}");
+    }
+    text
+}

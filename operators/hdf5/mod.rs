@@ -1,2 +1,28 @@
 //! Everything that knows HDF5: headers, the chunk index, own decoding, and the library behind its seam.
+//!
+//! libhdf5 can crash or hang on bad bytes, so this process never calls it on a file that it has not written itself. A process
+//! of its own ([`serve`], started by [`process`]) takes headers and chunk indices, and reads what the own path does not
+//! claim; the values of everything usual (contiguous or chunked, gzip, shuffle, ...) are read here with `pread` and decoded
+//! by [`decode`], several times as fast as by the library and on as many threads as there are. Nothing is memory-mapped.
+
+pub mod decode;
+pub mod fingerprint;
 pub mod header;
+pub mod write;
+pub mod images;
+pub mod index;
+mod library;
+pub mod probe;
+pub mod process;
+mod protocol;
+pub mod rows;
+pub mod serve;
+
+pub use probe::probe;
+
+/// The version of the HDF5 library that is linked in. No file is touched.
+#[must_use]
+pub fn version() -> String {
+    let (major, minor, patch) = hdf5_metno::library_version();
+    format!("{major}.{minor}.{patch}")
+}

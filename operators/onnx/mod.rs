@@ -1,2 +1,10 @@
 //! Everything that knows ONNX Runtime: finding the library, what a model wants and gives, sessions.
+//!
+//! Invariants: `ort` is named in this folder only; the library is loaded once a process, from an absolute path, when the
+//! first model is looked at; a session belongs to one worker and computes on one thread.
+pub mod feed;
+pub mod library;
 pub mod model;
+pub mod session;
+
+pub use model::probe;

@@ -1,5 +1,104 @@
 //! What a model wants and gives, as data.
+//!
+//! A model is known by the hash of its file: `probe` reads the file once, and the sessions that are opened later are made of
+//! bytes with the same hash or not at all. So what was checked is what runs, and a run can say which network it used.
+
+use super::{library, session};
+use crate::work::Runtime;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::io::ErrorKind;
+
+/// The element type of what calostream feeds and takes.
+pub const FLOAT: &str = "float32";
 
 /// The inputs and outputs of a model.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ModelFacts {}
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelFacts {
+    /// What it wants, in its own order.
+    pub inputs: Vec<Tensor>,
+    /// What it gives, in its own order.
+    pub outputs: Vec<Tensor>,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// An input or output of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements as ONNX and numpy call it (`float32`, `int64`), or what else it is (`a sequence`).
+    pub element: String,
+    /// Its extents, the batch axis first.
+    pub dims: Vec<Extent>,
+}
+
+/// The length of one axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// Always this.
+    Fixed(usize),
+    /// Free, under this name (empty where it has none).
+    Free(String),
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(n) => write!(f, "{n}"),
+            Self::Free(name) if name.is_empty() => f.write_str("?"),
+            Self::Free(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}(", self.name, self.element)?;
+        for (i, extent) in self.dims.iter().enumerate() {
+            write!(f, "{}{extent}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl Tensor {
+    /// The extents behind the batch axis.
+    #[must_use]
+    pub fn behind_batch(&self) -> &[Extent] {
+        self.dims.get(1..).unwrap_or_default()
+    }
+
+    /// The number of values in a row; none where an axis is free.
+    #[must_use]
+    pub fn width(&self) -> Option<usize> {
+        self.behind_batch().iter().try_fold(1, |product, extent| match extent {
+            Extent::Fixed(n) => Some(product * n),
+            Extent::Free(_) => None,
+        })
+    }
+}
+
+/// Looks at a model file.
+///
+/// # Errors
+/// Says in words why it is no model that can be used.
+pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
+    let (bytes, sha256) = read(path)?;
+    let library = library::load(runtime)?;
+    let (inputs, outputs) = session::look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
+    Ok(ModelFacts { inputs, outputs, sha256, bytes: bytes.len() as u64 })
+}
+
+/// The bytes of a model file, and their hash.
+pub(super) fn read(path: &str) -> Result<(Vec<u8>, String), String> {
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("there is no model `{path}`"),
+        _ => format!("the model `{path}` can't be read: {error}"),
+    })?;
+    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((bytes, hash))
+}

@@ -6,6 +6,7 @@
 mod check;
 mod completions;
 mod doctor;
+mod finish;
 mod inspect;
 mod load;
 mod operators;
@@ -19,6 +20,8 @@ use calostream_operators::work::Runtime;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+pub use load::{Load, load};
 
 /// Detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
 #[derive(Debug, Parser)]

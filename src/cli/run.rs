@@ -1,9 +1,309 @@
-//! `calostream run`: (the engine's)
+//! `calostream run`: from a pipeline file to committed outputs, tables and the report.
+//!
+//! Process 0 holds the run folder; the others wait until it is ready and read it. What a run was (host, times, versions) is
+//! written into `run.json` and nowhere else.
 
-use super::RunArgs;
+use super::finish;
+use super::{Load, RunArgs, load};
+use crate::flow::{self, Cluster, Display, Options, Shared};
+use crate::ledger::balance::{StepRows, balance};
+use crate::ledger::lock::host;
+use crate::ledger::log::{Line, Unreadable};
+use crate::files;
+use crate::ledger::{Ledger, State, log, units};
+use crate::plan::Plan;
+use crate::report;
+use crate::{machine, words};
+use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::work::Runtime;
+use calostream_operators::{Shape, Unit};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Data under way must have room for a few batches of every worker.
+const LEAST_BUDGET: u64 = 64 << 20;
+
+/// One go at a run folder, as `run.json` has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Go {
+    version: String,
+    host: String,
+    /// Seconds since 1970.
+    started: u64,
+    seconds: Option<f64>,
+    workers: usize,
+    processes: usize,
+    budget: u64,
+    /// What floating-point results may depend on.
+    arithmetic: BTreeMap<String, String>,
+}
 
 /// Runs a pipeline.
-pub fn run(_args: RunArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`run` is not built yet")
+pub fn run(args: RunArgs) -> Result<ExitCode> {
+    let start = Instant::now();
+    let (mut plan, text, remarks) = match load(&args.pipeline, &args.libraries) {
+        Load::Right { plan, text, remarks } => (*plan, text, remarks),
+        Load::Wrong { text, problems } => {
+            super::load::print_problems(&args.pipeline.file, &text, &problems, args.json)?;
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if let Some(out) = &args.out {
+        plan.out.clone_from(out);
+    }
+    let (mut cluster, workers) = cluster(&args, &plan)?;
+    if cluster.process == 0 && !args.quiet {
+        super::load::print_remarks(&args.pipeline.file, &text, &remarks);
+    }
+    let runtime = args.libraries.runtime();
+    let budget = data_budget(&plan, workers)?;
+    let plan = Arc::new(plan);
+    let options = Options { workers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
+    let mut go = Go {
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: host(),
+        started: SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default(),
+        seconds: None,
+        workers,
+        processes: cluster.processes,
+        budget,
+        arithmetic: arithmetic(&plan, &runtime),
+    };
+    let shared = if cluster.process == 0 {
+        let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
+        same_arithmetic(&ledger, &go, args.mixed_hardware)?;
+        if args.retry_quarantined && ledger.state.lost() > 0 {
+            ledger.commit(vec![(Line::Retry {}, Vec::new())])?;
+        }
+        let new = discover(&mut ledger, &plan)?;
+        if !args.quiet && !ledger.state.commits.is_empty() {
+            let done = ledger.state.commits.values().filter(|c| c.phase == 0).map(|c| c.units.len()).sum::<usize>();
+            eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());
+        }
+        let steps: Vec<String> = plan.steps.iter().filter(|s| s.planned.shape == Shape::Sink).map(|s| s.name.clone()).collect();
+        ledger.sweep(&steps)?;
+        write_go(&plan.out, &go)?;
+        cluster.ready()?;
+        let (units, state) = (ledger.units.clone(), ledger.state.clone());
+        Shared::new(&plan, &options, &cluster, units, state, Some(ledger))
+    } else {
+        cluster.ready()?;
+        let units = units::read(&plan.out.join("units.jsonl"))?;
+        let mut state = State::default();
+        log::read(&plan.out.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
+        Shared::new(&plan, &options, &cluster, units, state, None)
+    };
+    let process = cluster.process;
+    let display = Display::start(&plan, &shared, args.quiet || args.json || process != 0);
+    let outcome = flow::run(&plan, &shared, cluster);
+    drop(display);
+    let outcome = outcome.with_context(|| format!("the run has stopped; what is committed stays in {}", plan.out.display()))?;
+    if process != 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
+    let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
+    let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start)?;
+    ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
+    if !ledger.state.done {
+        ledger.commit(vec![(Line::Done {}, Vec::new())])?;
+    }
+    write_go(&plan.out, &go)?;
+    let lost = ledger.state.lost();
+    if args.json {
+        let result = serde_json::json!({
+            "out": plan.out, "seconds": go.seconds, "balance": rows, "quarantined": lost, "reports": pages.reports,
+        });
+        super::print(&format!("{result}\n"))?;
+    } else {
+        super::print(&pages.highlights)?;
+        if !args.quiet {
+            super::print(&show_balance(&plan, &rows, &ledger.state))?;
+        }
+        for report in &pages.reports {
+            super::print(&format!("report: {report}\n"))?;
+        }
+        if pages.reports.is_empty() {
+            super::print(&format!("done: {}\n", plan.out.display()))?;
+        }
+    }
+    if lost > 0 {
+        eprintln!("{lost} files or units are quarantined; why: {}", plan.out.join("quarantine.jsonl").display());
+        return Ok(ExitCode::from(3));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Written {
+    reports: Vec<String>,
+    highlights: String,
+}
+
+/// Tables, plots and pages.
+fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, start: Instant) -> Result<Written> {
+    let summaries = finish::summaries(plan, state, runtime)?;
+    for (step, summary) in &summaries {
+        report::write_summary(&plan.out, &plan.steps[*step].name, summary)?;
+    }
+    go.seconds = Some(start.elapsed().as_secs_f64());
+    let mut reports = Vec::new();
+    for (step, page) in finish::pages(plan, runtime)? {
+        let of = &plan.steps[step];
+        let sections: Vec<(String, calostream_operators::figure::Summary)> =
+            of.from.iter().filter_map(|p| summaries.get(&p.step).map(|s| (plan.steps[p.step].name.clone(), s.clone()))).collect();
+        let facts = run_facts(go);
+        let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, &facts);
+        let path = plan.out.join(&of.name).join("report.html");
+        files::write_whole(&path, html.as_bytes())?;
+        reports.push(path.display().to_string());
+    }
+    let all: Vec<_> = summaries.into_iter().map(|(step, s)| (plan.steps[step].name.clone(), s)).collect();
+    Ok(Written { reports, highlights: report::highlights(&all) })
+}
+
+fn run_facts(go: &Go) -> report::RunFacts {
+    let mut facts = vec![
+        ("calostream".to_owned(), go.version.clone()),
+        ("host".to_owned(), go.host.clone()),
+        ("workers".to_owned(), format!("{} in {} processes", go.workers, go.processes)),
+        ("seconds".to_owned(), go.seconds.map(|s| format!("{s:.1}")).unwrap_or_default()),
+    ];
+    facts.extend(go.arithmetic.iter().map(|(k, v)| (k.clone(), v.clone())));
+    report::RunFacts(facts)
+}
+
+/// All units of all sources, sources taken in turn, in the list of the ledger.
+fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
+    let lists: Vec<Vec<Unit>> = plan
+        .steps
+        .iter()
+        .filter(|s| s.planned.shape == Shape::Source)
+        .map(|s| s.planned.units.iter().map(|u| Unit { step: s.name.clone(), ..u.clone() }).collect())
+        .collect();
+    let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
+    let found: Vec<Unit> = (0..longest).flat_map(|i| lists.iter().filter_map(move |l| l.get(i)).cloned()).collect();
+    let unreadable: Vec<Unreadable> = plan
+        .steps
+        .iter()
+        .flat_map(|s| s.planned.quarantined.iter().map(|(what, reason)| (s.name.clone(), what.clone(), reason.clone())))
+        .map(|(step, what, reason)| Unreadable { step, what, reason })
+        .collect();
+    if let Some(first) = unreadable.first().filter(|_| plan.strict) {
+        bail!("{}: {} (`on_error: stop`)", first.what, first.reason);
+    }
+    if unreadable != ledger.state.unreadable {
+        ledger.commit(vec![(Line::Unreadable(unreadable.clone()), Vec::new())])?;
+    }
+    let share = unreadable.len() as f64 / (unreadable.len() + found.len()).max(1) as f64;
+    if let Some(first) = unreadable.first().filter(|_| share > plan.quarantine_at_most) {
+        bail!(
+            "{} files can't be read, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
+            unreadable.len(),
+            plan.quarantine_at_most,
+            first.what,
+            first.reason,
+            ledger.folder.join("quarantine.jsonl").display()
+        );
+    }
+    ledger.discover(&found)
+}
+
+/// The bytes that batches under way may take: the budget less what the steps hold.
+fn data_budget(plan: &Plan, workers: usize) -> Result<u64> {
+    let budget = plan.budget.unwrap_or_else(|| machine::memory() / 10 * 6);
+    let held: u64 = plan.steps.iter().map(|s| s.planned.holds).sum::<u64>() * workers as u64;
+    let least = held + LEAST_BUDGET * workers as u64;
+    ensure!(
+        budget >= least,
+        "the budget of {} is too small: the steps hold up to {} on {workers} workers, and batches need {}; at least `budget: {}`, or fewer workers",
+        words::bytes(budget),
+        words::bytes(held),
+        words::bytes(LEAST_BUDGET * workers as u64),
+        words::bytes(least)
+    );
+    Ok(budget - held)
+}
+
+/// Which processes there are, from the command line or from SLURM's variables, and the workers of this one.
+fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
+    let workers = args.workers.map_or_else(machine::cores, |w| w as usize);
+    if args.processes == 1 {
+        return Ok((Cluster::alone(), workers));
+    }
+    let path = args.hosts.as_ref().context("`--processes` needs `--hosts FILE`: one host:port a line")?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let hosts: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    let (count, process) = (args.processes as usize, args.process as usize);
+    ensure!(hosts.len() >= count, "{} has {} hosts, not {count}", path.display(), hosts.len());
+    let secret = args.secret.as_ref().context("`--processes` needs `--secret FILE` (16 bytes or more, mode 0600)")?;
+    let cluster = Cluster::connect((process, workers), &hosts[..count], &flow::secret(secret)?, &plan.hash)?;
+    Ok((cluster, workers))
+}
+
+/// What floating-point results may depend on, beside the inputs.
+fn arithmetic(plan: &Plan, runtime: &Runtime) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::from([("processor".to_owned(), machine::features())]);
+    if !plan.facts.models.is_empty() {
+        let version = calostream_operators::onnx::library::load(runtime).map(|l| l.version());
+        found.insert("onnxruntime".to_owned(), version.unwrap_or_else(|reason| reason));
+    }
+    found
+}
+
+/// A run goes on only where it gives the same bits, unless it is told that bits may differ.
+fn same_arithmetic(ledger: &Ledger, go: &Go, mixed: bool) -> Result<()> {
+    if mixed || ledger.state.commits.is_empty() {
+        return Ok(());
+    }
+    let Some(last) = goes(&ledger.folder).pop() else { return Ok(()) };
+    for (what, now) in &go.arithmetic {
+        let before = last.arithmetic.get(what);
+        if before.is_some_and(|b| b != now) {
+            bail!(
+                "this run began with another {what} (`{}`, here `{now}`), and bits may differ; go on with --mixed-hardware, or begin with --fresh",
+                before.map_or("", String::as_str)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn goes(folder: &Path) -> Vec<Go> {
+    std::fs::read(folder.join("run.json")).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+}
+
+/// Writes this go behind the earlier ones, or over itself.
+fn write_go(folder: &Path, go: &Go) -> Result<()> {
+    let mut all = goes(folder);
+    all.retain(|g| (g.started, &g.host) != (go.started, &go.host));
+    all.push(go.clone());
+    files::write_whole(&folder.join("run.json"), &serde_json::to_vec_pretty(&all)?)
+}
+
+fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["step", "rows in", "rows out", "cut", "quarantined"]);
+    for of in rows {
+        let Some(step) = plan.steps.iter().find(|s| s.name == of.step && s.planned.shape != Shape::Page) else { continue };
+        let named = |(i, n): (usize, &u64)| match step.planned.outputs[i].name.as_str() {
+            "" => words::count(*n),
+            name => format!("{name} {}", words::count(*n)),
+        };
+        let out: Vec<String> = of.out.iter().enumerate().map(named).collect();
+        let quarantined = if of.quarantined > 0 { words::count(of.quarantined) } else { String::new() };
+        let cut = if of.cut > 0 { words::count(of.cut) } else { String::new() };
+        table.add_row([of.step.clone(), words::count(of.came), out.join(", "), cut, quarantined]);
+    }
+    for column in 1..5 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        }
+    }
+    let files = if state.unreadable.is_empty() { String::new() } else { format!("files that can't be read: {}\n", state.unreadable.len()) };
+    format!("{table}\n{files}every row is accounted for\n")
 }

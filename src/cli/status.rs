@@ -1,9 +1,58 @@
-//! `calostream status`: (the engine's)
+//! `calostream status`: what a run folder says of itself. Reads only, so it may be asked while the run is at work.
 
 use super::StatusArgs;
+use crate::ledger::{State, log, units};
+use crate::words;
+use anyhow::{Result, ensure};
 use std::process::ExitCode;
 
-/// Shows how far a run is.
-pub fn status(_args: StatusArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`status` is not built yet")
+/// Prints how far a run is.
+pub fn status(args: StatusArgs) -> Result<ExitCode> {
+    let folder = &args.folder;
+    ensure!(folder.join("plan.json").exists(), "{} is no run folder (it has no plan.json)", folder.display());
+    let units = units::read(&folder.join("units.jsonl"))?;
+    let mut state = State::default();
+    log::read(&folder.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
+    let first: Vec<_> = state.commits.values().filter(|c| c.phase == 0).collect();
+    let done: usize = first.iter().map(|c| c.units.len()).sum();
+    let rows: u64 = units.iter().map(|u| u.unit.rows).sum();
+    let committed: std::collections::BTreeSet<u64> = first.iter().flat_map(|c| c.units.iter().copied()).collect();
+    let read: u64 = units.iter().filter(|u| committed.contains(&u.number)).map(|u| u.unit.rows).sum();
+    let later: std::collections::BTreeMap<usize, usize> =
+        state.commits.keys().filter(|(p, _)| *p > 0).fold(Default::default(), |mut m, (p, _)| {
+            *m.entry(*p).or_default() += 1;
+            m
+        });
+    let files: usize = state.commits.values().map(|c| c.files.len()).sum();
+    let bytes: u64 = state.commits.values().flat_map(|c| &c.files).map(|f| f.bytes).sum();
+    let running = folder.join("lock").exists();
+    if args.json {
+        let found = serde_json::json!({
+            "done": state.done, "locked": running, "units": units.len(), "units_done": done, "rows": rows, "rows_done": read,
+            "later_parts_done": later, "files": files, "bytes": bytes,
+            "quarantined": state.quarantined.values().collect::<Vec<_>>(), "unreadable": state.unreadable,
+        });
+        super::print(&format!("{found}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    let word = match (state.done, running) {
+        (true, _) => "done",
+        (false, true) => "at work (or killed: its lock is there)",
+        (false, false) => "stopped; run it again to go on",
+    };
+    text += &format!("{}: {word}\n", folder.display());
+    text += &format!("  units   {} of {} ({} of {} rows)\n", done, units.len(), words::count(read), words::count(rows));
+    for (phase, parts) in later {
+        text += &format!("  phase {phase} {parts} parts\n");
+    }
+    text += &format!("  files   {} ({})\n", words::count(files as u64), words::bytes(bytes));
+    for q in state.quarantined.values() {
+        text += &format!("  quarantined: {}: {}\n", q.what, q.reason);
+    }
+    for file in &state.unreadable {
+        text += &format!("  can't be read: {}: {}\n", file.what, file.reason);
+    }
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,7 @@ pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts)
             match need {
                 Need::Hdf5(word) | Need::Parquet(word) => words.insert(word.value, "(input)".to_owned()),
                 Need::Model(word) => {
-                    let hash = facts.models.get(&word.value).and_then(|m| m.as_ref().ok()).map(model_hash);
+                    let hash = facts.models.get(&word.value).and_then(|m| m.as_ref().ok()).map(|m| format!("model {}", m.sha256));
                     words.insert(word.value, hash.unwrap_or_default())
                 }
                 Need::Text(word) => {
@@ -41,10 +41,6 @@ pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts)
         all.insert(step.name.value.clone(), said.into());
     }
     json!({ "format": FORMAT, "seed": seed, "steps": all })
-}
-
-fn model_hash(model: &calostream_operators::onnx::model::ModelFacts) -> String {
-    format!("model {}", sha256(format!("{model:?}").as_bytes()))
 }
 
 fn replaced(value: &Value, words: &BTreeMap<String, String>) -> Value {

@@ -69,6 +69,7 @@ impl Operator for Fake {
                 rows: 10,
                 file: 0,
                 row_bytes,
+                alone: false,
             });
         }
         Ok(planned)

@@ -1,0 +1,76 @@
+# `make help` lists the targets. Everything that is fetched or built goes into .deps/ and target/ (or $CARGO_TARGET_DIR).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+DEPS := $(CURDIR)/.deps
+CALOSTREAM := $(or $(CARGO_TARGET_DIR),target)/release/calostream
+export PYTHON
+# The HDF5 library is built by cmake; see setup/cmake.sh.
+export PATH := $(DEPS)/tools/bin:$(PATH)
+ifdef CALOSTREAM_CORPUS
+export CALOSTREAM_CORPUS := $(abspath $(CALOSTREAM_CORPUS))
+endif
+
+.PHONY: help
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: tools
+tools:
+	@setup/cmake.sh
+	setup/onnxruntime.sh
+
+.PHONY: setup
+setup: tools $(DEPS)/venv/requirements.sha256 ## fetches what cargo does not: cmake where it is missing, ONNX Runtime, the Python oracles
+
+# Made anew when the requirements change; the pins are in setup/requirements.in.
+$(DEPS)/venv/requirements.sha256: setup/requirements.txt
+	@if [ -e $@ ] && sha256sum --status --check $@; then touch $@; exit 0; fi
+	$(PYTHON) -m venv --clear $(DEPS)/venv
+	$(DEPS)/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement setup/requirements.txt
+	sha256sum setup/requirements.txt > $@
+
+.PHONY: requirements
+requirements: ## pins setup/requirements.in, with hashes, in setup/requirements.txt (needs uv)
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 setup/requirements.in -o setup/requirements.txt
+
+.PHONY: build
+build: tools ## builds the program
+	cargo build --release --workspace
+
+.PHONY: demo
+demo: build ## makes showers, runs the energy resolution of four particles over them, and says where the report is
+	@$(CALOSTREAM) run pipelines/make-showers.yaml
+	$(CALOSTREAM) run pipelines/lcd-energy-resolution.yaml
+	echo "The report:"
+	find "$(CURDIR)/runs" -name '*.html'
+
+.PHONY: test
+test: setup ## runs all tests (CALOSTREAM_CORPUS=folder adds those over real files)
+	@cargo build --release --workspace
+	cargo test --release --workspace
+
+.PHONY: lint
+lint: tools ## checks the format, and what clippy says
+	@cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+.PHONY: bench
+bench: setup ## measures what is claimed of speed
+	@cargo bench --workspace
+
+.PHONY: audit
+audit: ## checks licences and advisories of all dependencies (needs cargo-deny)
+	@cargo deny check
+
+.PHONY: fresh
+fresh: ## throws away what runs wrote
+	@rm -rf runs
+
+.PHONY: clean
+clean: fresh ## throws away what was built, too; what was fetched stays
+	@cargo clean

@@ -1,0 +1,586 @@
+//! The HDF5 library, as far as the reader process needs it: what is in a file, where its chunks are, rows by the library.
+//!
+//! Raw calls instead of the safe crate: that one panics on types it does not know, and one odd dataset must not cost the
+//! others. Invariants: identifiers are owned by [`Handle`] and released once; nothing here runs in the main process; no
+//! allocation is larger than a number that was checked before.
+
+#![allow(unsafe_code)]
+
+use super::header::{Dataset, Element, Filter, Header, Kind, Layout, Member, Number, Numbers};
+use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// Why a request cannot be answered.
+#[derive(Debug)]
+pub enum Failure {
+    /// The library says no.
+    Refused(String),
+    /// The operating system says no.
+    Machine(String),
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+fn refused<T>(reason: impl Into<String>) -> Result<T> {
+    Err(Failure::Refused(reason.into()))
+}
+
+/// What a call returns where it failed.
+trait Returned: Copy {
+    fn failed(self) -> bool;
+}
+impl Returned for i64 {
+    fn failed(self) -> bool {
+        self < 0
+    }
+}
+impl Returned for i32 {
+    fn failed(self) -> bool {
+        self < 0
+    }
+}
+
+fn checked<T: Returned>(returned: T) -> Result<T> {
+    if returned.failed() { Err(last_error()) } else { Ok(returned) }
+}
+
+/// One call of the library, with its error stack as the error.
+macro_rules! call {
+    ($module:ident::$function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: one thread; identifiers come from live `Handle`s or are the library's own; every pointer is to a live buffer
+        // of at least the length that the library documents for it, checked where the call is written.
+        checked(unsafe { $module::$function($($argument),*) })
+    };
+}
+
+/// The same for calls whose result is no error code.
+macro_rules! ask {
+    ($module:ident::$function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: as in `call!`.
+        unsafe { $module::$function($($argument),*) }
+    };
+}
+
+/// An identifier of the library, released when dropped.
+struct Handle(i64);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        ask!(h5i::H5Idec_ref(self.0));
+    }
+}
+
+fn handle(id: Result<i64>) -> Result<Handle> {
+    id.map(Handle)
+}
+
+/// Opens the library, without its habit of printing.
+pub fn start() {
+    ask!(h5::H5open());
+    ask!(h5e::H5Eset_auto2(h5e::H5E_DEFAULT, None, std::ptr::null_mut()));
+}
+
+/// The error stack in one line: what was tried, and the innermost reason.
+fn last_error() -> Failure {
+    unsafe extern "C" fn each(_: c_uint, error: *const h5e::H5E_error2_t, into: *mut c_void) -> c_int {
+        // SAFETY: the library hands a valid record; `into` is the vector below, which outlives the walk.
+        let (error, lines) = unsafe { (&*error, &mut *into.cast::<Vec<String>>()) };
+        if !error.desc.is_null() {
+            // SAFETY: a C string that lives as long as the record.
+            lines.push(unsafe { CStr::from_ptr(error.desc) }.to_string_lossy().into_owned());
+        }
+        0
+    }
+    let mut lines: Vec<String> = Vec::new();
+    ask!(h5e::H5Ewalk2(h5e::H5E_DEFAULT, h5e::H5E_WALK_UPWARD, Some(each), (&raw mut lines).cast()));
+    ask!(h5e::H5Eclear2(h5e::H5E_DEFAULT));
+    let text = match (lines.last(), lines.first()) {
+        (Some(outer), Some(inner)) if lines.len() > 1 => format!("{outer} ({inner})"),
+        (Some(only), _) => only.clone(),
+        _ => "the HDF5 library gives no reason".into(),
+    };
+    // EIO, ESTALE: the disk or the mount is at fault, not the file.
+    if lines.iter().any(|l| l.contains("errno = 5,") || l.contains("errno = 116,")) {
+        Failure::Machine(text)
+    } else {
+        Failure::Refused(text)
+    }
+}
+
+fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Failure::Refused(format!("{text:?} holds a zero byte")))
+}
+
+/// An open file.
+pub struct File {
+    file: Handle,
+    bytes: u64,
+}
+
+impl File {
+    /// Opens a file for reading.
+    pub fn open(path: &str) -> Result<Self> {
+        let bytes = std::fs::metadata(path).map_err(|e| Failure::Machine(e.to_string()))?.len();
+        let name = c_string(path)?;
+        let file = handle(call!(h5f::H5Fopen(name.as_ptr(), h5f::H5F_ACC_RDONLY, h5p::H5P_DEFAULT)))?;
+        Ok(Self { file, bytes })
+    }
+
+    /// Everything that can be said of the datasets; `progress` is called after each.
+    pub fn header(&self, progress: &mut impl FnMut()) -> Result<Header> {
+        let mut header = Header::default();
+        for path in self.links()? {
+            match self.describe(&path) {
+                Ok(Some(dataset)) => header.datasets.push(dataset),
+                Ok(None) => {}
+                Err(Failure::Refused(reason)) => header.unreadable.push((path, reason)),
+                Err(machine) => return Err(machine),
+            }
+            progress();
+        }
+        header.datasets.sort_by(|a, b| a.path.cmp(&b.path));
+        header.check(self.bytes);
+        header.unreadable.sort();
+        Ok(header)
+    }
+
+    /// The paths of all hard links.
+    fn links(&self) -> Result<Vec<String>> {
+        unsafe extern "C" fn each(_: i64, name: *const c_char, info: *const h5l::H5L_info2_t, into: *mut c_void) -> c_int {
+            // SAFETY: the library hands a valid record, whose first field is the link's type as a C int (0: a hard link), and a C
+            // string; `into` is the vector below.
+            let (kind, name, names) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Vec<String>>()) };
+            if kind == 0
+                && let Ok(name) = name.to_str()
+            {
+                names.push(name.to_owned());
+            }
+            0
+        }
+        let mut names: Vec<String> = Vec::new();
+        call!(h5l::H5Lvisit2(self.file.0, h5::H5_INDEX_NAME, h5::H5_ITER_INC, Some(each), (&raw mut names).cast()))?;
+        Ok(names)
+    }
+
+    fn dataset(&self, path: &str) -> Result<Handle> {
+        let name = c_string(path)?;
+        handle(call!(h5d::H5Dopen2(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))
+    }
+
+    fn describe(&self, path: &str) -> Result<Option<Dataset>> {
+        let name = c_string(path)?;
+        let object = handle(call!(h5o::H5Oopen(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))?;
+        if !matches!(ask!(h5i::H5Iget_type(object.0)), h5i::H5I_type_t::H5I_DATASET) {
+            return Ok(None);
+        }
+        let (null, shape, max_shape) = self.space(&object)?;
+        let kind = handle(call!(h5d::H5Dget_type(object.0)))?;
+        let element = element(&kind)?;
+        let plist = handle(call!(h5d::H5Dget_create_plist(object.0)))?;
+        let layout = self.layout(&object, &plist, shape.len())?;
+        let stored = ask!(h5d::H5Dget_storage_size(object.0));
+        let mut dataset = Dataset {
+            path: path.to_owned(),
+            shape,
+            max_shape,
+            null,
+            fill: fill(&plist, &kind, &element)?,
+            element,
+            layout,
+            filters: filters(&plist)?,
+            stored,
+            unit: unit(&object),
+            index_hash: 0,
+        };
+        dataset.index_hash = match &dataset.layout {
+            // The index of a dataset without rows or with a broken index is looked at when it is read.
+            Layout::Chunked { chunk, .. } => chunks(&object, chunk.len()).map_or(0, |index| {
+                let mut hash = Xxh3::new();
+                index.iter().for_each(|entry| hash.update(&entry.to_le_bytes()));
+                hash.digest()
+            }),
+            Layout::Contiguous { address: Some(address) } => xxh3_64(&address.to_le_bytes()),
+            _ => 0,
+        };
+        Ok(Some(dataset))
+    }
+
+    fn space(&self, object: &Handle) -> Result<(bool, Vec<u64>, Vec<Option<u64>>)> {
+        let space = handle(call!(h5d::H5Dget_space(object.0)))?;
+        match ask!(h5s::H5Sget_simple_extent_type(space.0)) {
+            h5s::H5S_class_t::H5S_NULL => return Ok((true, Vec::new(), Vec::new())),
+            h5s::H5S_class_t::H5S_SCALAR => return Ok((false, Vec::new(), Vec::new())),
+            _ => {}
+        }
+        let rank = call!(h5s::H5Sget_simple_extent_ndims(space.0))?.unsigned_abs() as usize;
+        let (mut shape, mut most) = (vec![0u64; rank], vec![0u64; rank]);
+        call!(h5s::H5Sget_simple_extent_dims(space.0, shape.as_mut_ptr(), most.as_mut_ptr()))?;
+        Ok((false, shape, most.into_iter().map(|n| (n != u64::MAX).then_some(n)).collect()))
+    }
+
+    fn layout(&self, object: &Handle, plist: &Handle, rank: usize) -> Result<Layout> {
+        Ok(match ask!(h5p::H5Pget_layout(plist.0)) {
+            h5d::H5D_layout_t::H5D_COMPACT => Layout::Compact,
+            h5d::H5D_layout_t::H5D_CONTIGUOUS => {
+                if call!(h5p::H5Pget_external_count(plist.0))? > 0 {
+                    return Ok(Layout::External);
+                }
+                let address = ask!(h5d::H5Dget_offset(object.0));
+                Layout::Contiguous { address: (address != u64::MAX).then_some(address) }
+            }
+            h5d::H5D_layout_t::H5D_CHUNKED => {
+                let mut chunk = vec![0u64; rank];
+                let limit = c_int::try_from(rank).unwrap_or(0);
+                let found = call!(h5p::H5Pget_chunk(plist.0, limit, chunk.as_mut_ptr()))?;
+                if found != limit {
+                    return refused(format!("chunks of {found} axes in a dataset of {rank}"));
+                }
+                let mut options: c_uint = 0;
+                call!(h5p::H5Pget_chunk_opts(plist.0, &raw mut options))?;
+                Layout::Chunked { chunk, bare_edges: options != 0 }
+            }
+            h5d::H5D_layout_t::H5D_VIRTUAL => Layout::Virtual,
+            _ => return refused("a layout that the HDF5 library does not know"),
+        })
+    }
+
+    /// The chunks as u64: offsets, address, size, filter mask.
+    pub fn index(&self, path: &str) -> Result<Vec<u8>> {
+        let object = self.dataset(path)?;
+        let (_, shape, _) = self.space(&object)?;
+        Ok(chunks(&object, shape.len())?.into_iter().flat_map(u64::to_le_bytes).collect())
+    }
+
+    /// Rows as little-endian numbers in C order, converted by the library.
+    pub fn rows(&self, path: &str, member: Option<&str>, first: u64, rows: u64) -> Result<Vec<u8>> {
+        let object = self.dataset(path)?;
+        let (null, shape, _) = self.space(&object)?;
+        if null {
+            return Ok(Vec::new());
+        }
+        let kind = handle(call!(h5d::H5Dget_type(object.0)))?;
+        let described = Dataset {
+            path: path.to_owned(),
+            element: element(&kind)?,
+            shape: shape.clone(),
+            max_shape: Vec::new(),
+            null,
+            layout: Layout::Compact,
+            filters: Vec::new(),
+            fill: None,
+            stored: 0,
+            unit: None,
+            index_hash: 0,
+        };
+        let numbers = described.numbers(member).map_err(Failure::Refused)?;
+        if first.checked_add(rows).is_none_or(|end| end > shape.first().copied().unwrap_or(1)) {
+            return refused(format!("rows {first} to {} of {}", first.saturating_add(rows), shape.first().copied().unwrap_or(1)));
+        }
+        let per_row =
+            shape.iter().skip(1).chain(&numbers.shape).try_fold(u64::from(numbers.number.bytes), |n, m| n.checked_mul(*m));
+        let Some(bytes) = per_row.and_then(|n| n.checked_mul(rows)).filter(|n| *n <= super::process::MOST_BODY) else {
+            return refused(format!("{rows} rows of {} are too large to be read at once", described.describe()));
+        };
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let mut values = vec![0u8; usize::try_from(bytes).map_err(|e| Failure::Refused(e.to_string()))?];
+        let memory_type = memory_type(&kind, member, &numbers)?;
+        let file_space = handle(call!(h5d::H5Dget_space(object.0)))?;
+        let memory_space = if shape.is_empty() {
+            handle(call!(h5s::H5Screate(h5s::H5S_class_t::H5S_SCALAR)))?
+        } else {
+            let mut start = vec![0u64; shape.len()];
+            let mut count = shape.clone();
+            (start[0], count[0]) = (first, rows);
+            let (from, no) = (start.as_ptr(), std::ptr::null());
+            call!(h5s::H5Sselect_hyperslab(file_space.0, h5s::H5S_seloper_t::H5S_SELECT_SET, from, no, count.as_ptr(), no))?;
+            let rank = c_int::try_from(count.len()).unwrap_or(0);
+            handle(call!(h5s::H5Screate_simple(rank, count.as_ptr(), no)))?
+        };
+        call!(h5d::H5Dread(object.0, memory_type.0, memory_space.0, file_space.0, h5p::H5P_DEFAULT, values.as_mut_ptr().cast()))?;
+        Ok(values)
+    }
+}
+
+/// The chunk index of an open dataset of this rank.
+fn chunks(object: &Handle, rank: usize) -> Result<Vec<u64>> {
+    struct Into {
+        rank: usize,
+        entries: Vec<u64>,
+    }
+    unsafe extern "C" fn each(offset: *const u64, mask: c_uint, address: u64, size: u64, into: *mut c_void) -> c_int {
+        // SAFETY: `into` is the record below; the library hands one offset for each axis.
+        let (into, offset) = unsafe {
+            let into = &mut *into.cast::<Into>();
+            (&mut into.entries, std::slice::from_raw_parts(offset, into.rank))
+        };
+        into.extend_from_slice(offset);
+        into.extend([address, size, u64::from(mask)]);
+        0
+    }
+    let mut into = Into { rank, entries: Vec::new() };
+    call!(h5d::H5Dchunk_iter(object.0, h5p::H5P_DEFAULT, Some(each), (&raw mut into).cast()))?;
+    Ok(into.entries)
+}
+
+fn filters(plist: &Handle) -> Result<Vec<Filter>> {
+    let count = call!(h5p::H5Pget_nfilters(plist.0))?;
+    (0..count.unsigned_abs())
+        .map(|i| {
+            let (mut flags, mut config, mut n) = (0, 0, 32usize);
+            let (mut values, mut name) = ([0 as c_uint; 32], [0 as c_char; 64]);
+            let (v, text) = (values.as_mut_ptr(), name.as_mut_ptr());
+            let id = call!(h5p::H5Pget_filter2(plist.0, i, &raw mut flags, &raw mut n, v, 63, text, &raw mut config))?;
+            // SAFETY: 64 bytes, of which the library was told 63 and the last is zero.
+            let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+            Ok(Filter { id: id.unsigned_abs(), name, values: values[..n.min(32)].to_vec() })
+        })
+        .collect()
+}
+
+/// The fill value as the bytes of one element in the file; none where it is zero.
+fn fill(plist: &Handle, kind: &Handle, element: &Element) -> Result<Option<Vec<u8>>> {
+    let mut status = h5d::H5D_fill_value_t::H5D_FILL_VALUE_UNDEFINED;
+    call!(h5p::H5Pfill_value_defined(plist.0, &raw mut status))?;
+    let user = matches!(status, h5d::H5D_fill_value_t::H5D_FILL_VALUE_USER_DEFINED);
+    // Text of variable length and references would be pointers.
+    if !user || !is_flat(element) || element.bytes() > 1 << 20 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0u8; usize::try_from(element.bytes()).unwrap_or(0)];
+    call!(h5p::H5Pget_fill_value(plist.0, kind.0, bytes.as_mut_ptr().cast()))?;
+    Ok(bytes.iter().any(|b| *b != 0).then_some(bytes))
+}
+
+fn is_flat(element: &Element) -> bool {
+    match element {
+        Element::Number(_) => true,
+        Element::Compound { members, .. } => members.iter().all(|m| is_flat(&m.element)),
+        Element::Array { of, .. } => is_flat(of),
+        Element::Other { .. } => false,
+    }
+}
+
+/// The unit of a dataset, where a short text attribute of a usual name says it.
+fn unit(object: &Handle) -> Option<String> {
+    [c"unit", c"units", c"Unit", c"Units"].into_iter().find_map(|name| {
+        if ask!(h5a::H5Aexists(object.0, name.as_ptr())) <= 0 {
+            return None;
+        }
+        let attribute = handle(call!(h5a::H5Aopen(object.0, name.as_ptr(), h5p::H5P_DEFAULT))).ok()?;
+        let kind = handle(call!(h5a::H5Aget_type(attribute.0))).ok()?;
+        let space = handle(call!(h5a::H5Aget_space(attribute.0))).ok()?;
+        let text = matches!(ask!(h5t::H5Tget_class(kind.0)), h5t::H5T_class_t::H5T_STRING);
+        if !text || ask!(h5s::H5Sget_simple_extent_npoints(space.0)) != 1 {
+            return None;
+        }
+        if call!(h5t::H5Tis_variable_str(kind.0)).ok()? > 0 {
+            let mut pointer: *mut c_char = std::ptr::null_mut();
+            call!(h5a::H5Aread(attribute.0, kind.0, (&raw mut pointer).cast())).ok()?;
+            if pointer.is_null() {
+                return None;
+            }
+            // SAFETY: the library has allocated a C string and hands it over.
+            let text = unsafe { CStr::from_ptr(pointer) }.to_str().ok().map(str::to_owned);
+            ask!(h5::H5free_memory(pointer.cast()));
+            return text;
+        }
+        let size = ask!(h5t::H5Tget_size(kind.0));
+        if size == 0 || size > 256 {
+            return None;
+        }
+        let mut bytes = vec![0u8; size];
+        call!(h5a::H5Aread(attribute.0, kind.0, bytes.as_mut_ptr().cast())).ok()?;
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(size);
+        std::str::from_utf8(&bytes[..end]).ok().map(|s| s.trim_end().to_owned())
+    })
+}
+
+fn member_name(kind: &Handle, number: c_uint) -> Result<String> {
+    let name = ask!(h5t::H5Tget_member_name(kind.0, number));
+    if name.is_null() {
+        return Err(last_error());
+    }
+    // SAFETY: a C string that the library has allocated and hands over.
+    let text = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+    ask!(h5::H5free_memory(name.cast()));
+    Ok(text)
+}
+
+/// The type of an element as data.
+fn element(kind: &Handle) -> Result<Element> {
+    use h5t::H5T_class_t as Class;
+    let bytes = ask!(h5t::H5Tget_size(kind.0)) as u64;
+    if bytes == 0 {
+        return Err(last_error());
+    }
+    let other = |what: &str| Element::Other { bytes, what: what.to_owned() };
+    Ok(match ask!(h5t::H5Tget_class(kind.0)) {
+        Class::H5T_INTEGER => integer(kind, bytes)?.map_or_else(|| other("odd integers"), Element::Number),
+        Class::H5T_FLOAT => float(kind, bytes)?.map_or_else(|| other("odd floats"), Element::Number),
+        Class::H5T_ENUM => {
+            let base = handle(call!(h5t::H5Tget_super(kind.0)))?;
+            match integer(&base, bytes)? {
+                Some(number) if is_boolean(kind)? => Element::Number(Number { kind: Kind::Boolean, ..number }),
+                Some(number) => Element::Number(number),
+                None => other("an odd enum"),
+            }
+        }
+        Class::H5T_COMPOUND => {
+            let count = call!(h5t::H5Tget_nmembers(kind.0))?.unsigned_abs();
+            let members = (0..count)
+                .map(|i| {
+                    let offset = ask!(h5t::H5Tget_member_offset(kind.0, i)) as u64;
+                    let of = element(&handle(call!(h5t::H5Tget_member_type(kind.0, i)))?)?;
+                    if offset.checked_add(of.bytes()).is_none_or(|end| end > bytes) {
+                        return refused("a member reaches over the end of its record");
+                    }
+                    Ok(Member { name: member_name(kind, i)?, offset, element: of })
+                })
+                .collect::<Result<_>>()?;
+            Element::Compound { bytes, members }
+        }
+        Class::H5T_ARRAY => {
+            let rank = call!(h5t::H5Tget_array_ndims(kind.0))?.unsigned_abs() as usize;
+            let mut shape = vec![0u64; rank];
+            call!(h5t::H5Tget_array_dims2(kind.0, shape.as_mut_ptr()))?;
+            let of = Box::new(element(&handle(call!(h5t::H5Tget_super(kind.0)))?)?);
+            let array = Element::Array { shape, of };
+            if array.bytes() != bytes {
+                return refused("an array type whose size does not fit its elements");
+            }
+            array
+        }
+        Class::H5T_STRING => other("text"),
+        Class::H5T_BITFIELD => other("bits"),
+        Class::H5T_OPAQUE => other("opaque bytes"),
+        Class::H5T_REFERENCE => other("references"),
+        Class::H5T_VLEN => other("lists of variable length"),
+        Class::H5T_TIME => other("times"),
+        _ => other("values of a type that calostream does not know"),
+    })
+}
+
+/// h5py writes truth values as an enum of one byte with FALSE = 0 and TRUE = 1.
+fn is_boolean(kind: &Handle) -> Result<bool> {
+    if ask!(h5t::H5Tget_size(kind.0)) != 1 || call!(h5t::H5Tget_nmembers(kind.0))? != 2 {
+        return Ok(false);
+    }
+    let mut found = [(String::new(), 0u8), (String::new(), 0u8)];
+    for (i, member) in found.iter_mut().enumerate() {
+        let number = i as c_uint;
+        member.0 = member_name(kind, number)?;
+        call!(h5t::H5Tget_member_value(kind.0, number, (&raw mut member.1).cast()))?;
+    }
+    found.sort();
+    Ok(found == [("FALSE".to_owned(), 0), ("TRUE".to_owned(), 1)])
+}
+
+/// An integer of 1 to 8 bytes; none for anything wider.
+fn integer(kind: &Handle, stored: u64) -> Result<Option<Number>> {
+    let bits = ask!(h5t::H5Tget_precision(kind.0)) as u64;
+    let offset = call!(h5t::H5Tget_offset(kind.0))?;
+    let signed = match ask!(h5t::H5Tget_sign(kind.0)) {
+        h5t::H5T_sign_t::H5T_SGN_NONE => Kind::Unsigned,
+        h5t::H5T_sign_t::H5T_SGN_2 => Kind::Signed,
+        _ => return Ok(None),
+    };
+    let big_endian = match ask!(h5t::H5Tget_order(kind.0)) {
+        h5t::H5T_order_t::H5T_ORDER_LE | h5t::H5T_order_t::H5T_ORDER_NONE => false,
+        h5t::H5T_order_t::H5T_ORDER_BE => true,
+        _ => return Ok(None),
+    };
+    if bits == 0 || stored > 8 {
+        return Ok(None);
+    }
+    let bytes = stored.next_power_of_two() as u8;
+    let plain = bits == stored * 8 && offset == 0 && u64::from(bytes) == stored;
+    Ok(Some(Number { kind: signed, bytes, stored, big_endian, plain }))
+}
+
+/// A float as the smallest IEEE type that holds it; none where there is none.
+fn float(kind: &Handle, stored: u64) -> Result<Option<Number>> {
+    let big_endian = match ask!(h5t::H5Tget_order(kind.0)) {
+        h5t::H5T_order_t::H5T_ORDER_LE => false,
+        h5t::H5T_order_t::H5T_ORDER_BE => true,
+        h5t::H5T_order_t::H5T_ORDER_VAX => false,
+        _ => return Ok(None),
+    };
+    let (mut sign, mut at, mut exponent, mut mantissa_at, mut mantissa) = (0usize, 0usize, 0usize, 0usize, 0usize);
+    call!(h5t::H5Tget_fields(kind.0, &raw mut sign, &raw mut at, &raw mut exponent, &raw mut mantissa_at, &raw mut mantissa))?;
+    let bytes = match (exponent, mantissa) {
+        (0..=5, 0..=10) => 2,
+        (0..=8, 0..=23) => 4,
+        (0..=11, 0..=52) => 8,
+        _ => return Ok(None),
+    };
+    let standard = match bytes {
+        2 => (15, 10, 5, 0, 10, 15),
+        4 => (31, 23, 8, 0, 23, 127),
+        _ => (63, 52, 11, 0, 52, 1023),
+    };
+    let plain = stored == u64::from(bytes)
+        && (sign, at, exponent, mantissa_at, mantissa, ask!(h5t::H5Tget_ebias(kind.0))) == standard
+        && matches!(ask!(h5t::H5Tget_norm(kind.0)), h5t::H5T_norm_t::H5T_NORM_IMPLIED)
+        && !matches!(ask!(h5t::H5Tget_order(kind.0)), h5t::H5T_order_t::H5T_ORDER_VAX);
+    Ok(Some(Number { kind: Kind::Float, bytes, stored, big_endian, plain }))
+}
+
+/// The little-endian type of a number.
+fn little_endian(number: Number) -> Result<Handle> {
+    let known = match (number.kind, number.bytes) {
+        (Kind::Signed | Kind::Boolean, 1) => *h5t::H5T_STD_I8LE,
+        (Kind::Signed, 2) => *h5t::H5T_STD_I16LE,
+        (Kind::Signed, 4) => *h5t::H5T_STD_I32LE,
+        (Kind::Signed, _) | (Kind::Boolean, _) => *h5t::H5T_STD_I64LE,
+        (Kind::Unsigned, 1) => *h5t::H5T_STD_U8LE,
+        (Kind::Unsigned, 2) => *h5t::H5T_STD_U16LE,
+        (Kind::Unsigned, 4) => *h5t::H5T_STD_U32LE,
+        (Kind::Unsigned, _) => *h5t::H5T_STD_U64LE,
+        (Kind::Float, 8) => *h5t::H5T_IEEE_F64LE,
+        (Kind::Float, _) => *h5t::H5T_IEEE_F32LE,
+    };
+    let copy = handle(call!(h5t::H5Tcopy(known)))?;
+    if number.kind == Kind::Float && number.bytes == 2 {
+        call!(h5t::H5Tset_fields(copy.0, 15, 10, 5, 0, 10))?;
+        call!(h5t::H5Tset_size(copy.0, 2))?;
+        call!(h5t::H5Tset_ebias(copy.0, 15))?;
+    }
+    Ok(copy)
+}
+
+/// What the library is to make of an element: the number, in the small arrays that it stands in, in a record of the one
+/// member that is asked for (the library leaves out the others).
+fn memory_type(kind: &Handle, member: Option<&str>, numbers: &Numbers) -> Result<Handle> {
+    match ask!(h5t::H5Tget_class(kind.0)) {
+        h5t::H5T_class_t::H5T_COMPOUND => {
+            let path = member.unwrap_or_default();
+            let count = call!(h5t::H5Tget_nmembers(kind.0))?.unsigned_abs();
+            for i in 0..count {
+                let name = member_name(kind, i)?;
+                let rest = match path.strip_prefix(name.as_str()) {
+                    Some("") => None,
+                    Some(rest) if rest.starts_with('.') => Some(&rest[1..]),
+                    _ => continue,
+                };
+                let of = memory_type(&handle(call!(h5t::H5Tget_member_type(kind.0, i)))?, rest, numbers)?;
+                let bytes = ask!(h5t::H5Tget_size(of.0));
+                let record = handle(call!(h5t::H5Tcreate(h5t::H5T_class_t::H5T_COMPOUND, bytes)))?;
+                let name = c_string(&name)?;
+                call!(h5t::H5Tinsert(record.0, name.as_ptr(), 0, of.0))?;
+                return Ok(record);
+            }
+            refused(format!("no member `{path}`"))
+        }
+        h5t::H5T_class_t::H5T_ARRAY => {
+            let rank = call!(h5t::H5Tget_array_ndims(kind.0))?.unsigned_abs();
+            let mut shape = vec![0u64; rank as usize];
+            call!(h5t::H5Tget_array_dims2(kind.0, shape.as_mut_ptr()))?;
+            let of = memory_type(&handle(call!(h5t::H5Tget_super(kind.0)))?, member, numbers)?;
+            handle(call!(h5t::H5Tarray_create2(of.0, rank, shape.as_ptr())))
+        }
+        _ => little_endian(numbers.number),
+    }
+}

@@ -1,0 +1,186 @@
+//! The client of the reader process: starts it, restarts it when it dies, and says in words what happened.
+//!
+//! The two processes talk over a socket pair, whose time-outs tell progress from silence. Invariant: a process that was
+//! silent for too long, or answered what it was not asked, is killed and never asked again.
+
+use super::header::Header;
+use super::protocol::{self, Reply, Request};
+use crate::Fault;
+use crate::work::Runtime;
+use anyhow::{Context, anyhow};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// No answer is longer: callers ask for less.
+pub const MOST_BODY: u64 = 1 << 30;
+/// The address space of a reader process: an answer, the library's chunk cache and copies, and the program itself.
+const ADDRESS_SPACE: u64 = 6 << 30;
+
+/// A reader process, started when it is first asked.
+#[derive(Debug)]
+pub struct Reader {
+    program: PathBuf,
+    patience: Duration,
+    running: Option<(Child, UnixStream)>,
+}
+
+impl Reader {
+    /// The reader program that the engine was told to use.
+    #[must_use]
+    pub fn new(runtime: &Runtime) -> Self {
+        Self { program: runtime.reader.clone(), patience: Duration::from_secs(60), running: None }
+    }
+
+    /// The same, killed after this long without a byte.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The header of a file.
+    pub fn header(&mut self, path: &str) -> Result<Header, Fault> {
+        match self.ask(&Request::Header { path: path.into() }, 0, "reading the header")? {
+            (Reply::Header(header), _) => Ok(header),
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// The chunk index of a dataset of this rank: offsets, address, size, filter mask of each chunk.
+    pub fn index(&mut self, path: &str, dataset: &str) -> Result<Vec<u64>, Fault> {
+        let request = Request::Index { path: path.into(), dataset: dataset.into() };
+        match self.ask(&request, MOST_BODY, &format!("reading the chunk index of `{dataset}`"))? {
+            (Reply::Index, body) => {
+                Ok(body.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect())
+            }
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// `rows` rows of `bytes` bytes from `first` on, as little-endian numbers in C order.
+    pub fn rows(
+        &mut self,
+        path: &str,
+        dataset: &str,
+        member: Option<&str>,
+        first: u64,
+        rows: u64,
+        bytes: u64,
+    ) -> Result<Vec<u8>, Fault> {
+        // A row that is larger than an answer is refused by the other side.
+        let at_once = (MOST_BODY / 16 / bytes.max(1)).max(1);
+        let mut all = Vec::new();
+        let mut done = 0;
+        while done < rows {
+            let some = at_once.min(rows - done);
+            let request = Request::Rows {
+                path: path.into(),
+                dataset: dataset.into(),
+                member: member.map(Into::into),
+                first: first + done,
+                rows: some,
+            };
+            match self.ask(&request, MOST_BODY, &format!("reading `{dataset}`"))? {
+                (Reply::Rows, body) if body.len() as u64 == some * bytes => all.extend_from_slice(&body),
+                _ => return Err(self.confused()),
+            }
+            done += some;
+        }
+        Ok(all)
+    }
+
+    fn confused(&mut self) -> Fault {
+        self.stop();
+        Fault::content("the HDF5 reader process gave an answer that does not fit the question")
+    }
+
+    fn start(&mut self) -> Result<&mut UnixStream, Fault> {
+        if self.running.is_none() {
+            let (ours, theirs) = UnixStream::pair().context("a socket pair for the HDF5 reader process")?;
+            ours.set_read_timeout(Some(self.patience))?;
+            ours.set_write_timeout(Some(self.patience))?;
+            let input: OwnedFd = theirs.try_clone()?.into();
+            let output: OwnedFd = theirs.into();
+            let child = Command::new(&self.program)
+                .arg(ADDRESS_SPACE.to_string())
+                .env("HDF5_USE_FILE_LOCKING", "FALSE")
+                .stdin(Stdio::from(input))
+                .stdout(Stdio::from(output))
+                .stderr(Stdio::null())
+                .spawn()
+                .with_context(|| format!("cannot start the HDF5 reader `{}`", self.program.display()))?;
+            self.running = Some((child, ours));
+        }
+        match &mut self.running {
+            Some((_, socket)) => Ok(socket),
+            None => Err(Fault::Machine(anyhow!("the HDF5 reader does not run"))),
+        }
+    }
+
+    fn ask(&mut self, request: &Request, most: u64, doing: &str) -> Result<(Reply, Vec<u8>), Fault> {
+        let patience = self.patience;
+        let socket = self.start()?;
+        let answer = protocol::send(socket, request, &[]).and_then(|()| {
+            loop {
+                match protocol::receive::<Reply>(socket, most)? {
+                    (Reply::Progress, _) => {}
+                    answer => return Ok(answer),
+                }
+            }
+        });
+        let error = match answer {
+            Ok((Reply::Refused(reason), _)) => return Err(Fault::Content(reason)),
+            Ok((Reply::Machine(reason), _)) => return Err(Fault::Machine(anyhow!("{reason} ({doing})"))),
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                self.stop();
+                Err(Fault::Content(format!("the HDF5 library gave no answer for {} s while {doing}", patience.as_secs_f64())))
+            }
+            ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Err(self.death(doing)),
+            _ => {
+                self.stop();
+                Err(Fault::Content(format!("the HDF5 library answered nonsense while {doing}: {error}")))
+            }
+        }
+    }
+
+    /// The process has closed its end: how did it die?
+    fn death(&mut self, doing: &str) -> Fault {
+        let Some((mut child, socket)) = self.running.take() else { return Fault::content("the HDF5 reader is gone") };
+        drop(socket);
+        let status = match child.wait() {
+            Ok(status) => status,
+            Err(error) => return error.into(),
+        };
+        match (status.signal(), status.code()) {
+            (Some(9), _) => Fault::Content(format!("the HDF5 reader was killed (signal 9; out of memory?) while {doing}")),
+            (Some(signal), _) => Fault::Content(format!("the HDF5 library crashed (signal {signal}) while {doing}")),
+            // What a shell or the loader says where a program cannot run at all.
+            (None, Some(code @ (2 | 3 | 126 | 127))) => {
+                Fault::Machine(anyhow!("the HDF5 reader `{}` ended with status {code}", self.program.display()))
+            }
+            (None, code) => Fault::Content(format!("the HDF5 library gave up (status {}) while {doing}", code.unwrap_or(-1))),
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some((mut child, _)) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

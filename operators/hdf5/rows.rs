@@ -1,0 +1,279 @@
+//! Rows of a dataset: by the own path where the layout is proven, by the reader process everywhere else.
+//!
+//! The own path reads chunks with `pread` and keeps those that the next rows may need, so that each is decoded once however
+//! the batches are cut. Invariants: at most the chunks of the bands that the last rows touched are kept; what is read
+//! lies within the file; a short read is an error of the data, any other I/O error one of the machine.
+
+use super::decode::{self, Chunk, Decoder};
+use super::header::{Dataset, Layout};
+use super::index::{Entry, Index};
+use super::process::Reader;
+use crate::Fault;
+use arrow::buffer::MutableBuffer;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+
+/// A file that is open for `pread`.
+#[derive(Debug)]
+pub struct Opened {
+    /// The path, for the reader process and for messages.
+    pub path: String,
+    /// Its length when it was opened.
+    pub bytes: u64,
+    file: File,
+}
+
+impl Opened {
+    /// Opens a file.
+    pub fn open(path: &str) -> Result<Self, Fault> {
+        let file = File::open(path).map_err(|e| anyhow::anyhow!("{path}: {e}"))?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), bytes, file })
+    }
+
+    /// Fills `into` from byte `address` on.
+    pub fn read(&self, into: &mut [u8], address: u64) -> Result<(), Fault> {
+        self.file.read_exact_at(into, address).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => Fault::content(format!("the file ends before byte {}", address + into.len() as u64)),
+            _ => Fault::Machine(anyhow::Error::new(error).context(format!("reading {}", self.path))),
+        })
+    }
+}
+
+/// How the values of a dataset are had.
+#[derive(Debug)]
+enum Method {
+    Contiguous(Option<u64>),
+    Chunks { index: Index, shape: Vec<usize>, kept: Vec<(u64, Option<Chunk>)> },
+    Library,
+}
+
+/// Reads the rows of one dataset of one file, in any order, best from the first to the last.
+#[derive(Debug)]
+pub struct Rows {
+    dataset: Dataset,
+    method: Method,
+    decoder: Decoder,
+}
+
+/// A run of rows that stand in one chunk, as byte planes of a whole chunk; no planes where nothing but zeros is.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The planes of the whole chunk.
+    pub planes: Option<&'a [u8]>,
+    /// The first row within the chunk.
+    pub first: usize,
+    /// The number of rows.
+    pub rows: usize,
+}
+
+/// True where the own path reads this dataset; else the library does.
+#[must_use]
+pub fn is_own(dataset: &Dataset) -> bool {
+    match &dataset.layout {
+        Layout::Contiguous { .. } => dataset.filters.is_empty(),
+        Layout::Chunked { bare_edges, .. } => !bare_edges && decode::is_known(&dataset.filters, dataset.element.bytes()),
+        Layout::Compact | Layout::Virtual | Layout::External => false,
+    }
+}
+
+impl Rows {
+    /// Prepares to read; takes the chunk index where there is one.
+    pub fn new(dataset: &Dataset, opened: &Opened, reader: &mut Reader) -> Result<Self, Fault> {
+        let method = match &dataset.layout {
+            _ if !is_own(dataset) => Method::Library,
+            Layout::Contiguous { address } => Method::Contiguous(*address),
+            Layout::Chunked { chunk, .. } => {
+                let raw = reader.index(&opened.path, &dataset.path)?;
+                let shape = chunk.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>()?;
+                Method::Chunks { index: Index::new(dataset, &raw, opened.bytes)?, shape, kept: Vec::new() }
+            }
+            _ => Method::Library,
+        };
+        Ok(Self { dataset: dataset.clone(), method, decoder: Decoder::default() })
+    }
+
+    /// The dataset.
+    #[must_use]
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// True where the library has to be asked, member by member, with [`Reader::rows`].
+    #[must_use]
+    pub fn by_library(&self) -> bool {
+        matches!(self.method, Method::Library)
+    }
+
+    /// Bytes of a row as they stand in the file.
+    fn row_bytes(&self) -> Result<usize, Fault> {
+        let bytes = self.dataset.row_elements().checked_mul(self.dataset.element.bytes());
+        bytes
+            .and_then(|b| usize::try_from(b).ok())
+            .ok_or_else(|| Fault::content(format!("a row of `{}` is too large", self.dataset.path)))
+    }
+
+    /// The elements of `rows` rows from `first` on, as they stand in the file but for the filters.
+    pub fn plain(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<MutableBuffer, Fault> {
+        let row_bytes = self.row_bytes()?;
+        let mut out = MutableBuffer::from_len_zeroed(rows * row_bytes);
+        if let Some(fill) = &self.dataset.fill {
+            out.as_slice_mut().chunks_exact_mut(fill.len()).for_each(|element| element.copy_from_slice(fill));
+        }
+        self.load(opened, first, rows)?;
+        match &self.method {
+            Method::Contiguous(None) => {}
+            Method::Contiguous(Some(address)) => {
+                let at = (first.checked_mul(row_bytes as u64)).and_then(|o| o.checked_add(*address));
+                let Some(at) = at else {
+                    return Err(Fault::content(format!("`{}` lies outside of the file", self.dataset.path)));
+                };
+                opened.read(out.as_slice_mut(), at).map_err(|fault| self.at(fault))?;
+            }
+            Method::Chunks { index, shape, kept } => {
+                let size = usize::try_from(self.dataset.element.bytes())?;
+                let whole: Vec<usize> = self.dataset.shape.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>()?;
+                for (number, chunk) in kept {
+                    if let Some(chunk) = chunk {
+                        let offset: Vec<usize> =
+                            index.offset(*number).into_iter().map(usize::try_from).collect::<Result<_, _>>()?;
+                        place(chunk, size, shape, &offset, &whole, usize::try_from(first)?, rows, out.as_slice_mut());
+                    }
+                }
+            }
+            Method::Library => return Err(Fault::content(format!("`{}` is read by the library", self.dataset.path))),
+        }
+        Ok(out)
+    }
+
+    /// The same rows as byte planes, where every chunk of them is shuffled, spans whole rows, and is filled up with zeros.
+    pub fn planes(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'_>>>, Fault> {
+        let Method::Chunks { shape, .. } = &self.method else { return Ok(None) };
+        let whole_rows = shape.iter().zip(&self.dataset.shape).skip(1).all(|(c, n)| *c as u64 == *n);
+        if !whole_rows || self.dataset.fill.is_some() {
+            return Ok(None);
+        }
+        let height = shape[0] as u64;
+        self.load(opened, first, rows)?;
+        let Method::Chunks { kept, .. } = &self.method else { return Ok(None) };
+        let end = first + rows as u64;
+        let mut runs = Vec::new();
+        for (number, chunk) in kept {
+            let (from, to) = (first.max(number * height), end.min((number + 1) * height));
+            if from >= to {
+                continue;
+            }
+            let planes = match chunk {
+                Some(Chunk::Planes(bytes)) => Some(&bytes[..]),
+                Some(Chunk::Plain(_)) => return Ok(None),
+                None => None,
+            };
+            runs.push(Run { planes, first: usize::try_from(from - number * height)?, rows: usize::try_from(to - from)? });
+        }
+        Ok(Some(runs))
+    }
+
+    /// Decodes the chunks that these rows touch, in order, and forgets the others.
+    fn load(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<(), Fault> {
+        let chunk_bytes = usize::try_from(self.dataset.chunk_bytes().map_err(Fault::Content)?)?;
+        let height = self.dataset.chunk_rows();
+        let Method::Chunks { index, kept, .. } = &mut self.method else { return Ok(()) };
+        let band = index.band();
+        let (low, high) = (first / height * band, (first + rows as u64).div_ceil(height) * band);
+        let mut old = std::mem::take(kept);
+        for number in low..high {
+            let decoded = match old.iter().position(|(n, _)| *n == number) {
+                Some(i) => old.swap_remove(i),
+                None => {
+                    let chunk = match index.get(number) {
+                        Some(entry) => Some(chunk(opened, &self.dataset, &mut self.decoder, entry, chunk_bytes).map_err(
+                            |fault| match fault {
+                                Fault::Content(reason) => Fault::Content(format!(
+                                    "chunk {:?} of `{}`: {reason}",
+                                    index.offset(number),
+                                    self.dataset.path
+                                )),
+                                machine @ Fault::Machine(_) => machine,
+                            },
+                        )?),
+                        None => None,
+                    };
+                    (number, chunk)
+                }
+            };
+            kept.push(decoded);
+        }
+        Ok(())
+    }
+
+    fn at(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Content(reason) => Fault::Content(format!("`{}`: {reason}", self.dataset.path)),
+            machine @ Fault::Machine(_) => machine,
+        }
+    }
+}
+
+fn chunk(opened: &Opened, dataset: &Dataset, decoder: &mut Decoder, entry: Entry, bytes: usize) -> Result<Chunk, Fault> {
+    let mut raw = vec![0; usize::try_from(entry.size)?];
+    opened.read(&mut raw, entry.address)?;
+    decoder.decode(raw, &dataset.filters, entry.mask, bytes).map_err(Fault::Content)
+}
+
+/// Copies the part of a chunk that lies in rows `first..first + rows` of a dataset of shape `whole` to where it belongs in
+/// `out` (those rows). `shape` and `offset` are the chunk's, in elements of `size` bytes.
+#[allow(clippy::too_many_arguments)]
+fn place(
+    chunk: &Chunk,
+    size: usize,
+    shape: &[usize],
+    offset: &[usize],
+    whole: &[usize],
+    first: usize,
+    rows: usize,
+    out: &mut [u8],
+) {
+    let rank = shape.len();
+    // The range of each axis, in the chunk's own coordinates; what reaches over the edge is left out.
+    let low = first.saturating_sub(offset[0]);
+    let high = (first + rows).min(whole[0]).saturating_sub(offset[0]).min(shape[0]);
+    if low >= high {
+        return;
+    }
+    let length: Vec<usize> = (0..rank).map(|d| if d == 0 { high - low } else { shape[d].min(whole[d] - offset[d]) }).collect();
+    // Trailing axes that the chunk spans make one run.
+    let mut flat = rank - 1;
+    while flat > 0 && length[flat] == whole[flat] && shape[flat] == whole[flat] {
+        flat -= 1;
+    }
+    let run: usize = length[flat..].iter().product();
+    let stride = |lengths: &[usize], d: usize| lengths[d + 1..].iter().product::<usize>();
+    let mut at = vec![0; flat];
+    loop {
+        let (mut from, mut to) = (0, 0);
+        for d in 0..rank {
+            let own = at.get(d).copied().unwrap_or(0) + if d == 0 { low } else { 0 };
+            from += own * stride(shape, d);
+            to += (own + offset[d] - if d == 0 { first } else { 0 }) * stride(whole, d);
+        }
+        let into = &mut out[to * size..(to + run) * size];
+        match chunk {
+            Chunk::Plain(bytes) => into.copy_from_slice(&bytes[from * size..(from + run) * size]),
+            Chunk::Planes(planes) => decode::unshuffle(planes, size, from, into),
+        }
+        // The next run: an odometer over the axes before `flat`.
+        let mut d = flat;
+        loop {
+            if d == 0 {
+                return;
+            }
+            d -= 1;
+            at[d] += 1;
+            if at[d] < length[d] {
+                break;
+            }
+            at[d] = 0;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+"""Random small models, random rows for them, and what ONNX Runtime in Python says of each row.
+
+    oracle.py cases FOLDER                   writes FOLDER/<case>.onnx and, as raw float32, FOLDER/<case>.<input or output>
+    oracle.py run MODEL HDF5 DATASET FOLDER  writes the dataset and what a model of one input says of it, as raw float32
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+ROWS = 83
+
+
+def weights(rng, name, shape):
+    return numpy_helper.from_array((rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name)
+
+
+def save(path, nodes, inputs, outputs, initializers):
+    info = lambda name, dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+    graph = helper.make_graph(nodes, path.stem, [info(*i) for i in inputs], [info(*o) for o in outputs], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def two_images(rng, path):
+    """Two convolutions side by side, an energy and four probabilities: the shape of the calorimeter networks."""
+    node = helper.make_node
+    save(
+        path,
+        [
+            node("Unsqueeze", ["ECAL", "one"], ["e0"]),
+            node("Conv", ["e0", "w1"], ["e1"]),
+            node("Relu", ["e1"], ["e2"]),
+            node("MaxPool", ["e2"], ["e3"], kernel_shape=[2, 2, 2], strides=[2, 2, 2]),
+            node("Flatten", ["e3"], ["e4"]),
+            node("Flatten", ["HCAL"], ["h0"]),
+            node("Concat", ["e4", "h0"], ["c"], axis=1),
+            node("Gemm", ["c", "d1"], ["f"]),
+            node("Relu", ["f"], ["g"]),
+            node("Gemm", ["g", "d2"], ["energy"]),
+            node("Gemm", ["g", "d3"], ["logits"]),
+            node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        [("ECAL", ["N", 7, 7, 9]), ("HCAL", ["N", 3, 3, 5])],
+        [("energy", ["N", 1]), ("probabilities", ["N", 4])],
+        [
+            numpy_helper.from_array(np.array([1]), "one"),
+            weights(rng, "w1", (3, 1, 2, 2, 2)),
+            weights(rng, "d1", (3 * 3 * 3 * 4 + 45, 20)),
+            weights(rng, "d2", (20, 1)),
+            weights(rng, "d3", (20, 4)),
+        ],
+    )
+
+
+def channel(rng, path, dims, kernel):
+    """An image with a channel axis of 1 and two numbers, one a row without and one with an axis."""
+    node = helper.make_node
+    squeeze = [node("Transpose", ["image"], ["i0"], perm=[0, 3, 1, 2])] if dims[-1] == 1 else [node("Identity", ["image"], ["i0"])]
+    save(
+        path,
+        squeeze
+        + [
+            node("Conv", ["i0", "w1"], ["i1"]),
+            node("GlobalAveragePool", ["i1"], ["i2"]),
+            node("Flatten", ["i2"], ["i3"]),
+            node("Unsqueeze", ["eta", "one"], ["e"]),
+            node("Concat", ["i3", "e", "phi"], ["c"], axis=1),
+            node("Gemm", ["c", "d1"], ["d"]),
+            node("Tanh", ["d"], ["t"]),
+            node("ReduceSum", ["t", "one"], ["score"], keepdims=0),
+        ],
+        [("image", dims), ("eta", [dims[0]]), ("phi", [dims[0], 1])],
+        [("score", [dims[0]])],
+        [numpy_helper.from_array(np.array([1]), "one"), weights(rng, "w1", kernel), weights(rng, "d1", (kernel[0] + 2, 6))],
+    )
+
+
+def scaled(path):
+    """Sums an image: what comes out is what the transform put in."""
+    node = helper.make_node
+    save(
+        path,
+        [node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0)],
+        [("x", ["N", 4, 4])],
+        [("sum", ["N"])],
+        [numpy_helper.from_array(np.array([1, 2]), "axes")],
+    )
+
+
+def rows_for(rng, model):
+    """Sparse images with a few negative values, and plain numbers."""
+    for wanted in model.get_inputs():
+        shape = [ROWS, *wanted.shape[1:]]
+        values = rng.standard_normal(shape).astype(np.float32)
+        if len(shape) > 2:
+            values = np.where(rng.random(shape) < 0.15, values, np.float32(0))
+        yield wanted.name, values
+
+
+def cases(folder):
+    rng = np.random.default_rng(17)
+    two_images(rng, folder / "two_images.onnx")
+    channel(rng, folder / "leading.onnx", ["N", 1, 6, 5], (4, 1, 3, 3))
+    channel(rng, folder / "trailing.onnx", ["N", 6, 5, 1], (4, 1, 3, 3))
+    channel(rng, folder / "fixed.onnx", [8, 1, 6, 5], (4, 1, 3, 3))
+    scaled(folder / "scaled.onnx")
+    for path in sorted(folder.glob("*.onnx")):
+        model = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = dict(rows_for(rng, model))
+        names = [output.name for output in model.get_outputs()]
+        step = 8 if path.stem == "fixed" else ROWS
+        padded = {name: np.concatenate([v, np.zeros((-ROWS % step, *v.shape[1:]), np.float32)]) for name, v in inputs.items()}
+        parts = [model.run(names, {name: v[i : i + step] for name, v in padded.items()}) for i in range(0, ROWS, step)]
+        outputs = {name: np.concatenate(part)[:ROWS] for name, part in zip(names, zip(*parts))}
+        for name, values in (inputs | outputs).items():
+            values.astype("<f4").tofile(folder / f"{path.stem}.{name}")
+    onnx.save(onnx.load(folder / "two_images.onnx"), folder / "outside.onnx", save_as_external_data=True, size_threshold=0, location="outside.bin")
+    (folder / "broken.onnx").write_bytes((folder / "two_images.onnx").read_bytes()[:500])
+
+
+def run(model, hdf5, dataset, folder):
+    """Images of a file of the corpus, and what a model says of them."""
+    import h5py
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    images = h5py.File(hdf5)[dataset][:].astype("<f4")
+    images.tofile(folder / "images")
+    names = [output.name for output in session.get_outputs()]
+    for name, values in zip(names, session.run(names, {session.get_inputs()[0].name: images})):
+        values.astype("<f4").tofile(folder / name)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "cases":
+        cases(Path(sys.argv[2]))
+    else:
+        run(sys.argv[2], sys.argv[3], sys.argv[4], Path(sys.argv[5]))

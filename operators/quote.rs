@@ -1,0 +1,47 @@
+//! How a number with its error is quoted: the error with two significant digits, the value to the same place.
+
+/// `18.32 ± 0.21`; the value alone, with four significant digits, where there is no error.
+#[must_use]
+pub fn with_error(value: f64, error: f64) -> String {
+    if !(error.is_finite() && error > 0.0 && value.is_finite()) {
+        return significant(value, 4);
+    }
+    // By the digits that are printed, so that 0.0996 counts as 0.10.
+    let exponent: i32 = format!("{error:.1e}").split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
+    if !(-9..=9).contains(&exponent) {
+        return format!("{value:.3e} ± {error:.1e}");
+    }
+    let places = usize::try_from(1 - exponent).unwrap_or_default();
+    format!("{value:.places$} ± {error:.places$}")
+}
+
+/// A number with so many significant digits, without an exponent where it is of everyday size.
+#[must_use]
+pub fn significant(value: f64, digits: usize) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let scientific = format!("{value:.*e}", digits.saturating_sub(1));
+    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or_default();
+    if !(-5..=9).contains(&exponent) {
+        return scientific;
+    }
+    format!("{value:.*}", usize::try_from(digits as i32 - 1 - exponent).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_has_two_digits_and_the_value_as_many_places() {
+        assert_eq!(with_error(18.3249, 0.2149), "18.32 ± 0.21");
+        assert_eq!(with_error(0.7512, 0.0996), "0.75 ± 0.10");
+        assert_eq!(with_error(13100.0, 230.0), "13100 ± 230");
+        assert_eq!(with_error(0.987_654, 0.000_123), "0.98765 ± 0.00012");
+        assert_eq!(with_error(3.0, f64::NAN), "3.000");
+        assert_eq!(with_error(1e-14, 1e-15), "1.000e-14 ± 1.0e-15");
+        assert_eq!(significant(123_456.7, 4), "123457");
+        assert_eq!(significant(0.001_234_56, 3), "0.00123");
+    }
+}

@@ -1,0 +1,69 @@
+//! Histograms in the UHI serialization (schema 1): JSON that `hist` and `boost-histogram` load.
+//!
+//! The storage is always `weighted` (sums of weights and of their squares), with all flow bins; what is NaN in any
+//! coordinate is in no bin.
+
+use crate::axis::Axis;
+use serde_json::{Value, json};
+
+/// One axis of a histogram.
+#[derive(Debug, Clone)]
+pub enum UhiAxis<'a> {
+    /// Bins along a quantity: the axis, its name and its label.
+    Bins(&'a Axis, &'a str, &'a str),
+    /// Classes: the names, and the label of the axis, whose name is `class`.
+    Classes(&'a [String], &'a str),
+}
+
+impl UhiAxis<'_> {
+    /// Numbers along this axis in the order of [`histogram`]'s arguments: the slots of an axis, or the classes.
+    fn slots(&self) -> usize {
+        match self {
+            Self::Bins(axis, ..) => axis.slots(),
+            Self::Classes(names, _) => names.len(),
+        }
+    }
+
+    /// The slots that go into the file; none for the overflow of classes, where nothing can be.
+    fn stored(&self) -> Vec<Option<usize>> {
+        match self {
+            Self::Bins(axis, ..) => (0..axis.nan()).map(Some).collect(),
+            Self::Classes(names, _) => (0..names.len()).map(Some).chain([None]).collect(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Bins(Axis::Regular { low, high, bins }, name, label) => json!({
+                "type": "regular", "lower": low, "upper": high, "bins": bins,
+                "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },
+            }),
+            Self::Bins(Axis::Variable { edges }, name, label) => json!({
+                "type": "variable", "edges": edges,
+                "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },
+            }),
+            // `hist` keeps the name `sample` for itself.
+            Self::Classes(names, label) => json!({
+                "type": "category_str", "categories": names, "flow": true, "metadata": { "name": "class", "label": label },
+            }),
+        }
+    }
+}
+
+/// The histogram whose cell `number` (slots of the axes, the last fastest) holds `values[number]` and `variances[number]`.
+#[must_use]
+pub fn histogram(axes: &[UhiAxis<'_>], values: &[f64], variances: &[f64]) -> Value {
+    json!({
+        "uhi_schema": 1,
+        "axes": axes.iter().map(UhiAxis::json).collect::<Vec<_>>(),
+        "storage": { "type": "weighted", "values": nested(axes, values, Some(0)), "variances": nested(axes, variances, Some(0)) },
+        "metadata": {},
+    })
+}
+
+/// Arrays in arrays, as JSON has no other way to say a shape.
+fn nested(axes: &[UhiAxis<'_>], cells: &[f64], at: Option<usize>) -> Value {
+    let Some((axis, inner)) = axes.split_first() else { return at.map_or(0.0, |number| cells[number]).into() };
+    let number = |slot: Option<usize>| Some(at? * axis.slots() + slot?);
+    axis.stored().into_iter().map(|slot| nested(inner, cells, number(slot))).collect()
+}

@@ -1,0 +1,236 @@
+//! Which processes there are, and the sockets between them.
+//!
+//! timely's TCP has no authentication: whoever reaches the port is in. So calostream opens the sockets itself, and before
+//! timely sees one both ends prove that they know the secret (a file of mode 0600), without sending it: each answers the
+//! other's random challenge with a keyed hash (HMAC-SHA256, RFC 2104) over it, the version, the plan's hash and both process numbers.
+//! A stranger is refused and the port goes on listening.
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use std::any::Any;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{Config, Hooks};
+
+/// How long the processes wait for each other: queues start jobs' tasks at different moments.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long one greeting may take.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// The processes of a run, connected.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The number of this process.
+    pub process: usize,
+    /// How many there are.
+    pub processes: usize,
+    sockets: Vec<Option<TcpStream>>,
+}
+
+impl Cluster {
+    /// One process.
+    pub fn alone() -> Self {
+        Self { process: 0, processes: 1, sockets: Vec::new() }
+    }
+
+    /// Connects process number `process` with the others; `hosts` are all addresses (`host:port`), in order.
+    pub fn connect((process, workers): (usize, usize), hosts: &[String], secret: &[u8], plan: &str) -> Result<Self> {
+        let own_words = [process as u64, workers as u64];
+        let own = hosts.get(process).with_context(|| format!("process {process} is not among the {} hosts", hosts.len()))?;
+        let listener = TcpListener::bind(own).with_context(|| format!("cannot listen on {own}"))?;
+        let mut sockets: Vec<Option<TcpStream>> = (0..hosts.len()).map(|_| None).collect();
+        let start = Instant::now();
+        // Each connects to those before it and listens for those behind it: one socket for each two.
+        for (other, address) in hosts.iter().enumerate().take(process) {
+            sockets[other] = Some(call(address, start, |s| greet(s, secret, plan, own_words, Some(other), true))?);
+        }
+        listener.set_nonblocking(true)?;
+        while sockets.iter().skip(process + 1).any(Option::is_none) {
+            match listener.accept() {
+                Ok((mut stream, from)) => {
+                    stream.set_nonblocking(false)?;
+                    match greet(&mut stream, secret, plan, own_words, None, false) {
+                        Ok(other) if other > process && other < hosts.len() && sockets[other].is_none() => sockets[other] = Some(stream),
+                        Ok(other) => tracing::warn!("refused {from}: it says that it is process {other}"),
+                        Err(reason) => tracing::warn!("refused {from}: {reason:#}"),
+                    }
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    ensure!(start.elapsed() < PATIENCE, "not all of the {} processes have come within {PATIENCE:?}", hosts.len());
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(e) => return Err(e).context("cannot accept connections"),
+            }
+        }
+        for stream in sockets.iter().flatten() {
+            stream.set_read_timeout(None)?;
+            stream.set_nodelay(true)?;
+        }
+        Ok(Self { process, processes: hosts.len(), sockets })
+    }
+
+    /// Process 0 says when the run folder is ready; the others wait for it.
+    pub fn ready(&mut self) -> Result<()> {
+        let first = self.process == 0;
+        for stream in self.sockets.iter_mut().flatten().take(if first { usize::MAX } else { 1 }) {
+            if first {
+                stream.write_all(b"ready")?;
+            } else {
+                let mut word = [0; 5];
+                stream.read_exact(&mut word).context("process 0 has ended before the run began; its own message says why")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The allocators of this process's workers.
+    pub fn allocators(self, threads: usize) -> Result<(Vec<AllocatorBuilder>, Box<dyn Any + Send>)> {
+        if self.processes == 1 {
+            let config = match std::env::var("CALOSTREAM_SERIALIZED") {
+                Ok(_) => Config::ProcessBinary(threads),
+                Err(_) => Config::Process(threads),
+            };
+            return config.try_build().map_err(|e| anyhow::anyhow!("cannot start the workers: {e}"));
+        }
+        let hooks = Hooks::default();
+        let local = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone());
+        let (builders, guard) = initialize_networking_from_sockets(local, self.sockets, self.process, threads, hooks)?;
+        Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)))
+    }
+}
+
+/// The secret in a file that nobody else may read.
+pub fn secret(path: &Path) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read the secret {}", path.display()))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    ensure!(mode & 0o077 == 0, "others may read the secret {} (mode {mode:03o}); run `chmod 600 {0}`", path.display());
+    let secret = std::fs::read(path).with_context(|| format!("cannot read the secret {}", path.display()))?;
+    ensure!(secret.len() >= 16, "the secret {} is shorter than 16 bytes", path.display());
+    Ok(secret)
+}
+
+fn call(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<usize>) -> Result<TcpStream> {
+    loop {
+        let last = match address.to_socket_addrs().map_err(anyhow::Error::from).and_then(|mut a| a.next().context("no address")) {
+            Err(error) => error,
+            Ok(found) => match TcpStream::connect_timeout(&found, GREETING) {
+                Err(error) => error.into(),
+                Ok(mut stream) => {
+                    greet(&mut stream).with_context(|| format!("the process at {address} does not fit this one"))?;
+                    return Ok(stream);
+                }
+            },
+        };
+        if start.elapsed() > PATIENCE {
+            return Err(last.context(format!("cannot reach the process at {address}")));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Both ends prove that they know the secret; gives the number of the other process.
+fn greet(stream: &mut TcpStream, secret: &[u8], plan: &str, words: [u64; 2], expected: Option<usize>, caller: bool) -> Result<usize> {
+    stream.set_read_timeout(Some(GREETING))?;
+    stream.set_write_timeout(Some(GREETING))?;
+    let mut own = [0u8; 48];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut own[..32])?;
+    own[32..40].copy_from_slice(&words[0].to_le_bytes());
+    own[40..].copy_from_slice(&words[1].to_le_bytes());
+    stream.write_all(&own)?;
+    let mut other = [0u8; 48];
+    stream.read_exact(&mut other).context("it did not greet")?;
+    let proof = |challenge: &[u8; 48], answer: &[u8; 48], from_caller: bool| {
+        let version = env!("CARGO_PKG_VERSION").as_bytes();
+        keyed_hash(secret, &[challenge, answer, &[u8::from(from_caller)], version, b"\0", plan.as_bytes()])
+    };
+    // The listener proves itself last: a stranger who calls learns nothing that it could replay.
+    let (mine, theirs) = (proof(&other, &own, caller), proof(&own, &other, !caller));
+    let mut answer = [0u8; 32];
+    if caller {
+        stream.write_all(&mine)?;
+        stream.read_exact(&mut answer).context("it refused: another secret, plan or version")?;
+    } else {
+        stream.read_exact(&mut answer).context("it did not answer")?;
+    }
+    let same = answer.iter().zip(&theirs).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
+    if !same {
+        bail!("it has another secret, plan or version");
+    }
+    if !caller {
+        stream.write_all(&mine)?;
+    }
+    let word = |at: usize| u64::from_le_bytes(other[at..at + 8].try_into().expect("eight bytes"));
+    let number = usize::try_from(word(32))?;
+    ensure!(expected.is_none_or(|e| e == number), "it says that it is process {number}");
+    // timely counts workers by process: each must have as many as this one.
+    ensure!(word(40) == words[1], "process {number} has {} workers, this one {}; give all the same `--workers`", word(40), words[1]);
+    Ok(number)
+}
+
+/// HMAC-SHA256 (RFC 2104).
+fn keyed_hash(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
+    let mut block = [0u8; 64];
+    if key.len() > 64 {
+        block[..32].copy_from_slice(&Sha256::digest(key));
+    } else {
+        block[..key.len()].copy_from_slice(key);
+    }
+    let mut inner = Sha256::new();
+    inner.update(block.map(|b| b ^ 0x36));
+    message.iter().for_each(|m| inner.update(m));
+    let mut outer = Sha256::new();
+    outer.update(block.map(|b| b ^ 0x5c));
+    outer.update(inner.finalize());
+    outer.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyed_hash_is_that_of_rfc_4231() {
+        let hex = |b: &[u8]| b.iter().map(|x| format!("{x:02x}")).collect::<String>();
+        let case_2 = keyed_hash(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(hex(&case_2), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let case_6 = keyed_hash(&[0xaa; 131], &[b"Test Using Larger Than Block-Size Key - Hash Key First"]);
+        assert_eq!(hex(&case_6), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    }
+
+    fn free_port() -> String {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    }
+
+    #[test]
+    fn strangers_are_refused_and_the_others_find_each_other() {
+        let hosts = [free_port(), free_port()];
+        let first = std::thread::spawn({
+            let hosts = hosts.clone();
+            move || Cluster::connect((0, 2), &hosts, b"0123456789abcdef", "plan")
+        });
+        let mut stranger = loop {
+            if let Ok(s) = TcpStream::connect(&hosts[0]) {
+                break s;
+            }
+        };
+        stranger.write_all(&[7; 80]).unwrap();
+        let wrong = Cluster::connect((1, 2), &hosts, b"another secret!!", "plan").unwrap_err();
+        assert!(format!("{wrong:#}").contains("another secret, plan or version"), "{wrong:#}");
+        let wrong = Cluster::connect((1, 2), &hosts, b"0123456789abcdef", "other plan").unwrap_err();
+        assert!(format!("{wrong:#}").contains("another secret, plan or version"), "{wrong:#}");
+        let wrong = Cluster::connect((1, 3), &hosts, b"0123456789abcdef", "plan").unwrap_err();
+        assert!(format!("{wrong:#}").contains("process 0 has 2 workers, this one 3"), "{wrong:#}");
+        let second = Cluster::connect((1, 2), &hosts, b"0123456789abcdef", "plan").unwrap();
+        let first = first.join().unwrap().unwrap();
+        assert_eq!((first.sockets.len(), second.sockets.len()), (2, 2));
+        // What the stranger got is a challenge and nothing else.
+        let mut got = Vec::new();
+        let _ = stranger.read_to_end(&mut got);
+        assert_eq!(got.len(), 48);
+    }
+}

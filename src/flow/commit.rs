@@ -1,0 +1,199 @@
+//! From records to the log: when the frontier passes a part, what was said of it is checked and committed.
+//!
+//! All records go to worker 0, which is in the process that holds the ledger. A thread beside it writes (an fsync may take
+//! long on a shared file system), and takes all parts that are settled by then with one write. What was committed comes back
+//! as notices to every worker, so that all processes know the same at the end of a pass; the capabilities are kept until
+//! then, so a dataflow that has ended is a dataflow whose parts are on disk.
+//!
+//! A part with a fault is not committed: its units are written into the quarantine, and the next pass does it again without
+//! them.
+
+use super::phase::{Phase, PartPlan};
+use super::stage::Record;
+use super::{Pass, Shared};
+use crate::ledger::Settled;
+use crate::ledger::log::{Commit, Line, Quarantine, Rows};
+use crate::plan::Plan;
+use anyhow::{Context, Result, ensure};
+use calostream_operators::Shape;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::operators::vec::Broadcast;
+use timely::dataflow::operators::{Capability, Probe};
+use timely::dataflow::{ProbeHandle, Scope, Stream};
+
+/// Commits the parts of a pass; the probe is done when everything is on disk and every worker knows it.
+pub fn commit<'s>(
+    scope: Scope<'s, u64>,
+    records: Stream<'s, u64, Vec<Record>>,
+    plan: &Arc<Plan>,
+    pass: &Arc<Pass>,
+    shared: &Arc<Shared>,
+) -> ProbeHandle<u64> {
+    let mut builder = OperatorBuilder::new("commit".to_owned(), scope);
+    let mut input = builder.new_input(records, Exchange::new(|_: &Record| 0));
+    let (port, notices) = builder.new_output::<Vec<String>>();
+    let mut port = OutputBuilder::<_, CapacityContainerBuilder<Vec<String>>>::from(port);
+    let waker = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    let (send, jobs): (Sender<(u64, Vec<Record>)>, Receiver<_>) = channel();
+    let (answers, receive): (Sender<(Vec<u64>, Vec<Line>)>, _) = channel();
+    if scope.worker().index() == 0 {
+        let (plan, pass, shared) = (Arc::clone(plan), Arc::clone(pass), Arc::clone(shared));
+        let failure = shared.failure.clone();
+        let started = std::thread::Builder::new().name("commit".into()).spawn(move || {
+            let failed = shared.failure.clone();
+            let work = || -> Result<()> {
+                while let Ok(first) = jobs.recv() {
+                    let mut group = vec![first];
+                    group.extend(jobs.try_iter());
+                    let mut lines: Settled = Vec::new();
+                    let parts = group.iter().map(|g| g.0).collect();
+                    for (part, records) in group {
+                        lines.extend(settle(&plan, &pass.phase, &pass.left_out, part, records)?);
+                    }
+                    if failed.raised() {
+                        break;
+                    }
+                    let written = shared.commit(lines)?;
+                    if answers.send((parts, written)).is_err() {
+                        break;
+                    }
+                    let _ = waker.activate();
+                }
+                Ok(())
+            };
+            match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed.raise(error),
+                Err(panic) => failed.panicked("commit", panic.as_ref()),
+            }
+            let _ = waker.activate();
+        });
+        if let Err(error) = started {
+            failure.raise(anyhow::Error::new(error).context("cannot start a thread"));
+        }
+    }
+    builder.build_reschedule(move |capabilities| {
+        drop(capabilities);
+        let mut send = Some(send);
+        let mut open: BTreeMap<u64, (Capability<u64>, Vec<Record>)> = BTreeMap::new();
+        let mut sent: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
+        move |frontiers| {
+            input.for_each(|capability, records| {
+                let Some((part, kept)) = capability.least().copied().zip(capability.retain_least(0)) else { return };
+                open.entry(part).or_insert_with(|| (kept, Vec::new())).1.append(records);
+            });
+            while let Some(entry) = open.first_entry().filter(|e| !frontiers[0].less_equal(e.key())) {
+                let (part, (capability, records)) = entry.remove_entry();
+                sent.insert(part, capability);
+                if let Some(send) = &send {
+                    let _ = send.send((part, records));
+                }
+            }
+            while let Ok((parts, lines)) = receive.try_recv() {
+                let last = parts.iter().copied().max();
+                if let Some(capability) = last.and_then(|p| sent.get(&p)) {
+                    // A line is a record of its own; JSON, because a line leaves out what is empty.
+                    let texts = lines.iter().filter_map(|l| serde_json::to_string(l).ok());
+                    port.activate().session(capability).give_iterator(texts);
+                }
+                parts.iter().for_each(|p| drop(sent.remove(p)));
+            }
+            if frontiers[0].is_empty() && open.is_empty() {
+                send = None;
+            }
+            !sent.is_empty()
+        }
+    });
+    let shared = Arc::clone(shared);
+    let probe = ProbeHandle::new();
+    notices
+        .broadcast()
+        .unary::<CapacityContainerBuilder<Vec<String>>, _, _, _>(Pipeline, "notices", move |_, _| {
+            move |input, _| {
+                input.for_each(|_, texts| {
+                    let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+                    for text in texts.drain(..) {
+                        match serde_json::from_str::<Line>(&text) {
+                            Ok(line) => state.apply(&line),
+                            Err(error) => shared.failure.raise(error.into()),
+                        }
+                    }
+                });
+            }
+        })
+        .probe_with(&probe);
+    probe
+}
+
+/// The lines for a part whose records are all here.
+fn settle(plan: &Plan, phase: &Phase, left_out: &BTreeSet<u64>, part: u64, records: Vec<Record>) -> Result<Settled> {
+    let planned = phase.part(part)?;
+    let mut faults: BTreeMap<u64, Quarantine> = BTreeMap::new();
+    let mut commit = Commit { phase: phase.number, part, ..Commit::default() };
+    (commit.left_out, commit.units) = planned.units.iter().map(|u| u.number).partition(|u| left_out.contains(u));
+    let mut contributions = Vec::new();
+    let name = |step: usize| plan.steps[step].name.clone();
+    for record in records {
+        match record {
+            Record::Rows { step, came, out, cut } => commit.rows.push(Rows { step: name(step), came, out, cut }),
+            Record::Files { files, .. } => commit.files.extend(files),
+            Record::Sums { step, bytes } => contributions.push((name(step), bytes)),
+            Record::Spill { step, spill, keys } => {
+                commit.spills.push(spill);
+                contributions.push((name(step), keys));
+            }
+            Record::Fault { step, unit, reason } => {
+                let rows = planned.units.iter().find(|u| u.number == unit).map_or(0, |u| u.rows);
+                let what = phase.unit_name(unit);
+                faults.entry(unit).or_insert(Quarantine { phase: phase.number, unit, step: name(step), what, rows, reason });
+            }
+        }
+    }
+    if !faults.is_empty() {
+        return Ok(faults.into_values().map(|q| (Line::Quarantine(q), Vec::new())).collect());
+    }
+    let order = |step: &str| plan.steps.iter().position(|s| s.name == step);
+    commit.rows.sort_by_key(|r| order(&r.step));
+    commit.files.sort_by_key(|f| (order(&f.step), f.name.clone()));
+    check(plan, phase, planned, &commit)?;
+    Ok(vec![(Line::Commit(commit), contributions)])
+}
+
+/// Every step that the part goes through has reported, and no row was lost between or in them.
+fn check(plan: &Plan, phase: &Phase, part: &PartPlan, commit: &Commit) -> Result<()> {
+    let rows = |step: usize| commit.rows.iter().find(|r| r.step == plan.steps[step].name);
+    let mut reached = BTreeSet::from([part.origin]);
+    for (step, planned) in plan.steps.iter().enumerate() {
+        let Some(from) = planned.from.first().filter(|p| planned.phase == phase.number && reached.contains(p)) else { continue };
+        if planned.planned.shape == Shape::Page {
+            continue;
+        }
+        let report = rows(step).with_context(|| format!("step `{}` did not report on part {}", planned.name, commit.part))?;
+        let sent = rows(from.step).and_then(|r| r.out.get(from.output).copied()).unwrap_or_default();
+        ensure!(sent == report.came, "{sent} rows went to step `{}`, {} arrived", planned.name, report.came);
+        let out: u64 = report.out.iter().sum();
+        let through = matches!(planned.planned.shape, Shape::Map | Shape::Device | Shape::Shuffle);
+        ensure!(
+            !through || report.came == out + report.cut,
+            "{} rows came into step `{}`, {out} went out and {} were cut",
+            report.came,
+            planned.name,
+            report.cut
+        );
+        if planned.planned.shape != Shape::Shuffle {
+            reached.extend((0..planned.planned.outputs.len()).map(|output| crate::plan::Port { step, output }));
+        }
+    }
+    let due: u64 = part.units.iter().filter(|u| commit.units.contains(&u.number)).map(|u| u.rows).sum();
+    let read = rows(part.origin.step).map_or(0, |r| r.out.get(part.origin.output).copied().unwrap_or_default());
+    ensure!(due == read, "part {} has {due} rows, {read} were read", commit.part);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The first thing that went wrong on any worker or thread; it stops all of them.
+//!
+//! A panic in one timely worker leaves the others waiting for ever, so nothing may unwind out of a worker unseen: every
+//! loop looks here, and every thread reports here.
+
+use anyhow::Error;
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A slot for the first failure, shared by everything in this process.
+#[derive(Debug, Clone, Default)]
+pub struct Failure {
+    raised: Arc<AtomicBool>,
+    first: Arc<Mutex<Option<Error>>>,
+}
+
+impl Failure {
+    /// Reports a failure; only the first is kept.
+    pub fn raise(&self, error: Error) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.raised.store(true, Ordering::SeqCst);
+    }
+
+    /// Reports a panic, in the words it was made with.
+    pub fn panicked(&self, what: &str, panic: &(dyn Any + Send)) {
+        let words = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        self.raise(anyhow::anyhow!("{what} panicked: {} (this is a mistake in calostream)", words.unwrap_or("no words")));
+    }
+
+    /// True when somebody has failed.
+    pub fn raised(&self) -> bool {
+        self.raised.load(Ordering::SeqCst)
+    }
+
+    /// The first failure.
+    pub fn take(&self) -> Option<Error> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,432 @@
+//! The dataflow: the only place that knows timely.
+//!
+//! ```text
+//!   phase 0                                         phase 1, 2, ...
+//!
+//!   reader threads (a queue of parts)               reader threads (this worker's runs, range by range)
+//!        | permits, window                               | window
+//!     [source]                                        [source]
+//!        | parcels of one part after the other           | stretches, to the worker whose range it is
+//!     [stage] map, fold: in place                     [placer] puts rows in their places
+//!     [stage] device, sink, spill: own thread            |
+//!        |                                            [stage] ...
+//!        +------------ records ------------+-------------+
+//!                                          |
+//!                                      [commit]  worker 0; fsync on a thread
+//!                                          | notices, to every worker
+//!                                       (probe)
+//! ```
+//!
+//! Invariants:
+//!
+//! 1. A timestamp is a part of the phase. A part stays on one worker from its reader to its sinks, in order.
+//! 2. A part is committed when the frontier has passed it: everything that was to be said of it has arrived.
+//! 3. Whoever fails keeps its capability and raises the failure; everybody looks at it and stops. So nothing that failed
+//!    looks complete, and nothing waits for ever.
+//! 4. Every worker builds the same dataflow, whatever fails while building.
+//! 5. Each phase runs in passes: a pass that quarantines units is followed by one that does their parts again without them.
+//!    What a pass has to do follows from the log, which all processes know in the same words.
+//! 6. Nothing that is computed depends on which worker did what.
+
+mod budget;
+mod cluster;
+mod commit;
+mod failure;
+mod gather;
+mod operator;
+mod order;
+mod parcel;
+mod phase;
+mod progress;
+mod source;
+mod spill;
+mod stage;
+
+pub use cluster::{Cluster, secret};
+pub use progress::Display;
+
+use crate::ledger::log::{Commit, Line, Rows};
+use crate::ledger::units::Numbered;
+use crate::ledger::{Ledger, Settled, State};
+use crate::plan::{Plan, Port};
+use anyhow::{Context, Result, bail};
+use budget::Budget;
+use calostream_operators::work::{Runtime, Start};
+use calostream_operators::{Shape, Work, Worker};
+use failure::Failure;
+use operator::On;
+use phase::Phase;
+use progress::Counter;
+use source::Queue;
+use spill::Spiller;
+use stage::{Given, SinkPlace, Stage, StepStage};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use timely::dataflow::operators::Concatenate;
+use timely::dataflow::{ProbeHandle, Stream};
+
+/// What a run is to do, beside the plan.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Worker threads of this process.
+    pub workers: usize,
+    /// Bytes that data under way may take.
+    pub budget: u64,
+    /// Where runs are put aside; in the run folder where none is given.
+    pub scratch: Option<PathBuf>,
+    /// Where helpers are found.
+    pub runtime: Runtime,
+}
+
+/// What the workers of a process share.
+pub struct Shared {
+    failure: Failure,
+    budget: Arc<Budget>,
+    counters: Vec<Arc<Counter>>,
+    folder: PathBuf,
+    scratch: PathBuf,
+    runtime: Runtime,
+    threads: usize,
+    process: usize,
+    peers: usize,
+    units: Vec<Numbered>,
+    state: Mutex<State>,
+    /// In process 0.
+    ledger: Mutex<Option<Ledger>>,
+    passes: Mutex<BTreeMap<usize, Arc<Pass>>>,
+}
+
+/// One go at the parts of a phase that are not committed, shared by the workers of a process.
+pub struct Pass {
+    phase: Arc<Phase>,
+    pending: Vec<u64>,
+    left_out: BTreeSet<u64>,
+    queue: Queue,
+    frontier: AtomicU64,
+    window: u64,
+}
+
+impl Pass {
+    /// No part below this will say anything any more.
+    fn frontier(&self) -> u64 {
+        self.frontier.load(Ordering::Relaxed)
+    }
+}
+
+/// What a run has come to.
+pub struct Outcome {
+    /// What the log says.
+    pub state: State,
+    /// The rows of every unit, by phase and number.
+    pub unit_rows: BTreeMap<(usize, u64), u64>,
+    /// The ledger, in the process that has it.
+    pub ledger: Option<Ledger>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits to the log; nothing in a process that has no ledger.
+    fn commit(&self, lines: Settled) -> Result<Vec<Line>> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.as_mut().map_or_else(|| Ok(Vec::new()), |ledger| ledger.commit(lines))
+    }
+
+    /// What the workers of this process share.
+    pub fn new(plan: &Plan, options: &Options, cluster: &Cluster, units: Vec<Numbered>, state: State, ledger: Option<Ledger>) -> Arc<Self> {
+        let scratch = options.scratch.clone().unwrap_or_else(|| plan.out.join(".spill"));
+        Arc::new(Self {
+            failure: Failure::default(),
+            budget: Budget::new(options.budget),
+            counters: plan.steps.iter().map(|_| Arc::default()).collect(),
+            folder: plan.out.clone(),
+            scratch,
+            runtime: options.runtime.clone(),
+            threads: options.workers,
+            process: cluster.process,
+            peers: options.workers * cluster.processes,
+            units,
+            state: Mutex::new(state),
+            ledger: Mutex::new(ledger),
+            passes: Mutex::default(),
+        })
+    }
+}
+
+/// Runs all phases of a plan; returns when everything is committed, or with the first thing that went wrong.
+pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<Outcome> {
+    let (builders, guard) = cluster.allocators(shared.threads)?;
+    let (job, all) = (Arc::clone(plan), Arc::clone(shared));
+    let guards = timely::communication::initialize_from(builders, guard, move |allocator| {
+        let failure = all.failure.clone();
+        // The readers and the models want the cores: no spinning.
+        let config = timely::WorkerConfig::default().idle_spin(Duration::ZERO);
+        let mut worker = timely::worker::Worker::new(config, allocator, Some(Instant::now()));
+        match catch_unwind(AssertUnwindSafe(|| work(&mut worker, &job, &all))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failure.raise(error),
+            Err(panic) => failure.panicked(&format!("worker {}", worker.index()), panic.as_ref()),
+        }
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+    });
+    let guards = guards.map_err(|e| anyhow::anyhow!("cannot start the workers: {e}"))?;
+    for joined in guards.join() {
+        if let Err(error) = joined {
+            shared.failure.raise(anyhow::anyhow!("a worker has stopped: {error}"));
+        }
+    }
+    if let Some(error) = shared.failure.take() {
+        return Err(error);
+    }
+    let passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
+    let unit_rows = passes.values().flat_map(|p| p.phase.unit_rows()).collect();
+    let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(Outcome { state: shared.state().clone(), unit_rows, ledger })
+}
+
+/// What one worker does: phase after phase, pass after pass.
+fn work(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shared>) -> Result<()> {
+    let mut number = 0;
+    for phase in 0..plan.phases {
+        loop {
+            let pass = pass(worker, plan, shared, number, phase)?;
+            number += 1;
+            if pass.pending.is_empty() {
+                break;
+            }
+            let probe = build(worker, plan, shared, &pass);
+            while !probe.done() {
+                if shared.failure.raised() {
+                    return Ok(());
+                }
+                worker.step_or_park(Some(Duration::from_millis(20)));
+                probe.with_frontier(|f| f.first().map(|t| pass.frontier.fetch_max(*t, Ordering::Relaxed)));
+            }
+            // Not a moment may lie between: another pass would do what has failed as if it had been quarantined.
+            if shared.failure.raised() {
+                return Ok(());
+            }
+            enough_is_left(plan, shared)?;
+        }
+    }
+    Ok(())
+}
+
+/// The pass of this number: the first worker of the process that comes makes it, from what the log says.
+fn pass(worker: &timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shared>, number: usize, phase: usize) -> Result<Arc<Pass>> {
+    let mut passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pass) = passes.get(&number) {
+        return Ok(Arc::clone(pass));
+    }
+    let before = number.checked_sub(1).and_then(|n| passes.get(&n)).filter(|p| p.phase.number == phase);
+    let phase = match before {
+        Some(pass) => Arc::clone(&pass.phase),
+        None => {
+            let state = shared.state().clone();
+            let start = |step: usize| start(plan, shared, step, worker.index());
+            let made = Phase::of(plan, phase, &state, &shared.units, &shared.folder, &start)?;
+            tell(shared, vec![made.begin()])?;
+            let idle = idle_parts(plan, &made, &shared.state());
+            tell(shared, idle)?;
+            Arc::new(made)
+        }
+    };
+    let state = shared.state();
+    let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
+    let left_out: BTreeSet<u64> = state.quarantined.keys().filter(|(p, _)| *p == phase.number).map(|(_, u)| *u).collect();
+    drop(state);
+    let processes = (shared.peers / shared.threads) as u64;
+    let mine = pending.iter().enumerate().filter(|(i, _)| *i as u64 % processes == shared.process as u64).map(|(_, p)| *p);
+    let window = 4 * shared.peers as u64;
+    let queue = Queue::new(mine.collect::<Vec<_>>());
+    let pass = Arc::new(Pass { phase, pending, left_out, queue, frontier: AtomicU64::new(0), window });
+    passes.insert(number, Arc::clone(&pass));
+    Ok(pass)
+}
+
+/// Lines that every process can write down for itself; the one with the ledger does it in the log as well.
+fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
+    let mut state = shared.state();
+    let new: Vec<Line> = lines
+        .into_iter()
+        .filter(|line| match line {
+            Line::Begin { phase, basis } => state.basis.get(phase) != Some(basis),
+            Line::Commit(c) => !state.commits.contains_key(&(c.phase, c.part)),
+            _ => true,
+        })
+        .collect();
+    new.iter().for_each(|line| state.apply(line));
+    drop(state);
+    shared.commit(new.into_iter().map(|line| (line, Vec::new())).collect())?;
+    Ok(())
+}
+
+/// Commits for ranges in which nothing is to be done: empty ones.
+fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if phase.number == 0 {
+        return lines;
+    }
+    for (number, part) in phase.parts.iter().enumerate() {
+        let left_out = part.units.iter().all(|u| state.quarantined.contains_key(&(phase.number, u.number)));
+        if left_out || part.units.iter().all(|u| u.rows == 0) {
+            let (out, kept) = part.units.iter().map(|u| u.number).partition(|_| left_out);
+            let rows = Rows {
+                step: plan.steps[part.origin.step].name.clone(),
+                came: part.surplus,
+                out: vec![0; part.origin.output + 1],
+                cut: part.surplus,
+            };
+            lines.push(Line::Commit(Commit {
+                phase: phase.number,
+                part: number as u64,
+                units: kept,
+                left_out: out,
+                rows: vec![rows],
+                ..Commit::default()
+            }));
+        }
+    }
+    lines
+}
+
+/// An error when more is quarantined than the pipeline allows.
+fn enough_is_left(plan: &Plan, shared: &Shared) -> Result<()> {
+    let state = shared.state();
+    let bad: Vec<_> = state.quarantined.values().filter(|q| q.phase == 0).collect();
+    let Some(first) = state.quarantined.values().next() else { return Ok(()) };
+    if plan.strict {
+        bail!("{}: {} (`on_error: stop`)", first.what, first.reason);
+    }
+    let share = bad.len() as f64 / shared.units.len().max(1) as f64;
+    if share > plan.quarantine_at_most {
+        bail!(
+            "{} of {} units are quarantined, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
+            bad.len(),
+            shared.units.len(),
+            plan.quarantine_at_most,
+            first.what,
+            first.reason,
+            shared.folder.join("quarantine.jsonl").display()
+        );
+    }
+    Ok(())
+}
+
+fn start(plan: &Plan, shared: &Shared, step: usize, worker: usize) -> Result<Work> {
+    let planned = &plan.steps[step];
+    let at = Start {
+        worker: Worker { index: worker, peers: shared.peers },
+        facts: &plan.facts,
+        inputs: &planned.inputs,
+        outputs: &planned.planned.outputs,
+        runtime: &shared.runtime,
+    };
+    planned.operator.start(&at).with_context(|| format!("step `{}` could not start", planned.name))
+}
+
+/// Stands where a step could not start, so that the dataflow has the same form everywhere.
+struct Broken;
+
+impl Stage for Broken {
+    fn take(&mut self, _: u64, _: parcel::Parcel, _: &mut Given) -> Result<()> {
+        bail!("a step could not start")
+    }
+}
+
+/// Builds the dataflow of a pass on this worker.
+fn build(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shared>, pass: &Arc<Pass>) -> ProbeHandle<u64> {
+    let index = worker.index();
+    worker.dataflow::<u64, _, _>(|scope| {
+        let phase = &pass.phase;
+        let mut streams: BTreeMap<Port, Stream<'_, u64, parcel::Chunk>> = BTreeMap::new();
+        let mut records = Vec::new();
+        if phase.number == 0 {
+            let mut sources = BTreeMap::new();
+            for port in &phase.origins {
+                match start(plan, shared, port.step, index) {
+                    Ok(Work::Source(s)) => {
+                        let schema = Arc::clone(&plan.steps[port.step].planned.outputs[0].schema);
+                        sources.insert(port.step, (s, schema));
+                    }
+                    Ok(_) => shared.failure.raise(anyhow::anyhow!("`{}` is no source any more", plan.steps[port.step].name)),
+                    Err(error) => shared.failure.raise(error),
+                }
+            }
+            let (of, all) = (Arc::clone(pass), Arc::clone(shared));
+            let (outputs, told) = source::source(scope, "read", phase.origins.len(), shared, move |reading| {
+                source::read_parts(&of, sources, &all, reading)
+            });
+            streams.extend(phase.origins.iter().copied().zip(outputs));
+            records.push(told);
+        } else {
+            let (of, all) = (Arc::clone(pass), Arc::clone(shared));
+            let (outputs, told) = source::source(scope, "runs", phase.origins.len(), shared, move |reading| {
+                gather::read_ranges(&of, &all, index, reading)
+            });
+            records.push(told);
+            for (port, stretches) in phase.origins.iter().zip(outputs) {
+                let schema = Arc::clone(&plan.steps[port.step].planned.outputs[port.output].schema);
+                let placer = Box::new(gather::Placer::new(*port, Arc::clone(phase), schema));
+                let name = format!("{} in order", plan.steps[port.step].name);
+                let (mut placed, told) = operator::exchanged(scope, &name, stretches, 1, (placer, On::Thread), shared);
+                records.push(told);
+                streams.extend(placed.pop().map(|s| (*port, s)));
+            }
+        }
+        for (step, planned) in plan.steps.iter().enumerate() {
+            let shape = planned.planned.shape;
+            if planned.phase != phase.number || matches!(shape, Shape::Source | Shape::Page) {
+                continue;
+            }
+            let Some(input) = planned.from.first().and_then(|port| streams.get(port)).cloned() else { continue };
+            let on = if matches!(shape, Shape::Map | Shape::Fold) { On::Worker } else { On::Thread };
+            let stage: Box<dyn Stage> = match step_stage(plan, shared, pass, step, index) {
+                Ok(stage) => Box::new(stage),
+                Err(error) => {
+                    shared.failure.raise(error);
+                    Box::new(Broken)
+                }
+            };
+            let outputs = if matches!(shape, Shape::Map | Shape::Device) { planned.planned.outputs.len() } else { 0 };
+            let (outputs, told) = operator::stage(scope, &planned.name, input, outputs, (stage, on), shared);
+            records.push(told);
+            streams.extend(outputs.into_iter().enumerate().map(|(output, s)| (Port { step, output }, s)));
+        }
+        let records = scope.concatenate(records);
+        commit::commit(scope, records, plan, pass, shared)
+    })
+}
+
+fn step_stage(plan: &Plan, shared: &Arc<Shared>, pass: &Pass, step: usize, worker: usize) -> Result<StepStage> {
+    let planned = &plan.steps[step];
+    let work = start(plan, shared, step, worker)?;
+    let place = SinkPlace {
+        folder: shared.folder.join(&planned.name),
+        staging: shared.folder.join(".staging").join(format!("{}-{worker}", planned.name)),
+    };
+    let shape = planned.planned.shape;
+    let schemas = match shape {
+        Shape::Fold | Shape::Sink => Vec::new(),
+        _ => planned.planned.outputs.iter().map(|o| Arc::clone(&o.schema)).collect(),
+    };
+    let wanted: Vec<bool> = (0..planned.planned.outputs.len())
+        .map(|output| plan.steps.iter().any(|s| s.from.contains(&Port { step, output })))
+        .collect();
+    let spiller = |shuffle| {
+        // In the run folder by its name there, so that the folder may be moved; elsewhere by its whole path.
+        let shown = shared.scratch.strip_prefix(&shared.folder).unwrap_or(&shared.scratch).to_owned();
+        let schema = Arc::clone(&planned.inputs[0].schema);
+        Spiller::new(shuffle, &planned.name, schema, (shared.scratch.clone(), shown), wanted)
+    };
+    let counter = Arc::clone(&shared.counters[step]);
+    StepStage::new((step, &planned.name), schemas, work, place, spiller, (Arc::clone(&pass.phase), counter))
+}

@@ -1,0 +1,292 @@
+//! What one step does with a parcel, whatever the shape of its work; and the counting of rows.
+//!
+//! A stage sees the parcels of one part after the other, in order, on one worker; it is run in place or on a thread of its
+//! own by [`super::operator`]. Invariants:
+//!
+//! - Rows are counted here and not in the operators' code, and the count goes to the ledger with everything else.
+//! - A content fault aborts the part: the stage reports the unit, drops what it has and says so downstream. The part is done
+//!   again without the unit in the next pass, so no other stage has to know how to take rows back.
+//! - What comes out has the planned columns, in the planned order; anything else is a mistake in calostream and stops the run.
+
+use super::parcel::{Content, Parcel};
+use super::phase::Phase;
+use super::progress::Counter;
+use super::spill::Spiller;
+use crate::files;
+use crate::ledger::log::{self, FileMade, Spill};
+use anyhow::{Context, Result, ensure};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use calostream_operators::sums::Sums;
+use calostream_operators::work::{Device, Fold, Map, Part, Sink};
+use calostream_operators::{Fault, Work};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a stage tells the ledger about the part in hand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Record {
+    /// Rows that went through.
+    Rows { step: usize, came: u64, out: Vec<u64>, cut: u64 },
+    /// Files that are in place.
+    Files { step: usize, files: Vec<FileMade> },
+    /// What the part adds to the step's sums.
+    Sums { step: usize, bytes: Vec<u8> },
+    /// A run of rows put aside, with its keys.
+    Spill { step: usize, spill: Spill, keys: Vec<u8> },
+    /// The data of a unit are wrong.
+    Fault { step: usize, unit: u64, reason: String },
+}
+
+/// What a stage gives for a parcel.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Parcels by output.
+    pub parcels: Vec<(usize, Parcel)>,
+    /// What the ledger is to know.
+    pub records: Vec<Record>,
+}
+
+/// What one step does with parcels, one after the other.
+pub trait Stage: Send {
+    /// Takes a parcel of a part. An error stops the run.
+    fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()>;
+}
+
+/// Where a sink's files go.
+#[derive(Debug, Clone)]
+pub struct SinkPlace {
+    /// The step's folder.
+    pub folder: PathBuf,
+    /// The folder of files under way, of this worker and step.
+    pub staging: PathBuf,
+}
+
+enum Kind {
+    Map(Box<dyn Map>),
+    Device(Box<dyn Device>),
+    Fold(Box<dyn Fold>, Sums),
+    Sink { sink: Box<dyn Sink>, place: SinkPlace, begun: bool },
+    Spill(Box<Spiller>),
+}
+
+/// The stage of a planned step.
+pub struct StepStage {
+    step: usize,
+    name: String,
+    schemas: Vec<SchemaRef>,
+    kind: Kind,
+    phase: Arc<Phase>,
+    counter: Arc<Counter>,
+    came: u64,
+    out: Vec<u64>,
+    cut: u64,
+    aborted: bool,
+}
+
+impl StepStage {
+    /// The stage of step number `step`, whose outputs have these schemas.
+    pub fn new(
+        (step, name): (usize, &str),
+        schemas: Vec<SchemaRef>,
+        work: Work,
+        place: SinkPlace,
+        spiller: impl FnOnce(Box<dyn calostream_operators::work::Shuffle>) -> Spiller,
+        (phase, counter): (Arc<Phase>, Arc<Counter>),
+    ) -> Result<Self> {
+        let kind = match work {
+            Work::Map(map) => Kind::Map(map),
+            Work::Device(device) => Kind::Device(device),
+            Work::Fold(fold) => Kind::Fold(fold, Sums::default()),
+            Work::Sink(sink) => Kind::Sink { sink, place, begun: false },
+            Work::Shuffle(shuffle) => Kind::Spill(Box::new(spiller(shuffle))),
+            Work::Source(_) | Work::Page(_) => anyhow::bail!("`{name}` was planned as another shape than it started as"),
+        };
+        let out = vec![0; schemas.len()];
+        Ok(Self { step, name: name.to_owned(), schemas, kind, phase, counter, came: 0, out, cut: 0, aborted: false })
+    }
+
+    fn batch(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<(), Fault> {
+        let Content::Batch(batch) = parcel.content else { return Ok(()) };
+        let rows = batch.num_rows() as u64;
+        self.came += rows;
+        self.counter.add(rows, batch.get_array_memory_size() as u64);
+        let mut made = Vec::new();
+        match &mut self.kind {
+            Kind::Map(map) => {
+                let mapped = map.map(batch)?;
+                self.cut += mapped.cut;
+                made.push(mapped.batch);
+            }
+            Kind::Device(device) => made = device.push(batch)?,
+            Kind::Fold(fold, sums) => fold.add(&batch, sums)?,
+            Kind::Sink { sink, place, begun } => {
+                if !*begun {
+                    let planned = self.phase.part(part)?;
+                    std::fs::create_dir_all(&place.staging)?;
+                    sink.begin(&Part {
+                        number: planned.number_in_origin + 1,
+                        number_in_sample: planned.number_in_sample + 1,
+                        sample: planned.sample.as_deref(),
+                        staging: &place.staging,
+                    })?;
+                    *begun = true;
+                }
+                sink.write(&batch)?;
+            }
+            Kind::Spill(spiller) => {
+                spiller.take(part, &batch)?;
+                given.records.append(&mut spiller.records(self.step));
+            }
+        }
+        for batch in made {
+            self.give(batch, parcel.unit, parcel.permit.clone(), given)?;
+        }
+        Ok(())
+    }
+
+    fn give(
+        &mut self,
+        batch: RecordBatch,
+        unit: u64,
+        permit: Option<Arc<super::budget::Permit>>,
+        given: &mut Given,
+    ) -> Result<(), Fault> {
+        self.out[0] += batch.num_rows() as u64;
+        if batch.num_rows() > 0 {
+            let batch = project(&batch, &self.schemas[0]).with_context(|| format!("step `{}`", self.name))?;
+            given.parcels.push((0, Parcel { unit, to: 0, content: Content::Batch(batch), permit }));
+        }
+        Ok(())
+    }
+
+    fn unit_end(&mut self, unit: u64, given: &mut Given) -> Result<(), Fault> {
+        if let Kind::Device(device) = &mut self.kind {
+            for batch in device.end()? {
+                self.give(batch, unit, None, given)?;
+            }
+        }
+        self.say(Content::UnitEnd, unit, given);
+        Ok(())
+    }
+
+    fn part_end(&mut self, part: u64, given: &mut Given) -> Result<(), Fault> {
+        match &mut self.kind {
+            Kind::Map(_) | Kind::Device(_) => {}
+            Kind::Fold(_, sums) => {
+                let sums = std::mem::take(sums);
+                if !sums.is_empty() {
+                    given.records.push(Record::Sums { step: self.step, bytes: sums.encode() });
+                }
+            }
+            Kind::Sink { sink, place, begun } => {
+                if std::mem::take(begun) {
+                    let mut files = Vec::new();
+                    for staged in sink.finish()? {
+                        let bytes = std::fs::read(&staged.path)?;
+                        let (length, hash) = (bytes.len() as u64, log::hash(&bytes));
+                        files::settle(&staged.path, &place.folder.join(&staged.name))?;
+                        let step = self.name.clone();
+                        files.push(FileMade { step, name: staged.name, rows: staged.rows, bytes: length, hash });
+                    }
+                    let written: u64 = files.iter().map(|f| f.rows).sum();
+                    if written != self.came {
+                        return Err(anyhow::anyhow!("step `{}` wrote {written} rows of {}", self.name, self.came).into());
+                    }
+                    given.records.push(Record::Files { step: self.step, files });
+                }
+            }
+            Kind::Spill(spiller) => {
+                spiller.finish(part)?;
+                given.records.append(&mut spiller.records(self.step));
+                let counts = spiller.take_counts();
+                self.cut += counts.cut;
+                self.out.iter_mut().zip(&counts.out).for_each(|(a, b)| *a += b);
+            }
+        }
+        let out = std::mem::replace(&mut self.out, vec![0; self.schemas.len()]);
+        let (came, cut) = (std::mem::take(&mut self.came), std::mem::take(&mut self.cut));
+        given.records.push(Record::Rows { step: self.step, came, out, cut });
+        self.say(Content::PartEnd, 0, given);
+        Ok(())
+    }
+
+    fn drop_part(&mut self, given: &mut Given) {
+        match &mut self.kind {
+            Kind::Map(_) => {}
+            Kind::Device(device) => device.forget(),
+            Kind::Fold(_, sums) => *sums = Sums::default(),
+            Kind::Sink { sink, begun, .. } => {
+                if std::mem::take(begun) {
+                    sink.abandon();
+                }
+            }
+            Kind::Spill(spiller) => spiller.forget(),
+        }
+        (self.came, self.cut) = (0, 0);
+        self.out.fill(0);
+        self.say(Content::Abort, 0, given);
+    }
+
+    fn say(&self, content: Content, unit: u64, given: &mut Given) {
+        if !matches!(self.kind, Kind::Spill(_)) {
+            for output in 0..self.schemas.len() {
+                given.parcels.push((output, Parcel { unit, to: 0, content: content.clone(), permit: None }));
+            }
+        }
+    }
+}
+
+impl Stage for StepStage {
+    fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()> {
+        let (unit, content) = (parcel.unit, parcel.content.clone());
+        if self.aborted {
+            // Upstream may not know: what is left of the part is dropped here.
+            self.aborted = !matches!(content, Content::PartEnd | Content::Abort);
+            return Ok(());
+        }
+        let done = match content {
+            Content::Batch(_) => self.batch(part, parcel, given),
+            Content::UnitEnd => self.unit_end(unit, given),
+            Content::PartEnd => self.part_end(part, given),
+            Content::Abort => {
+                self.drop_part(given);
+                Ok(())
+            }
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(Fault::Content(reason)) => {
+                given.parcels.clear();
+                given.records.clear();
+                given.records.push(Record::Fault { step: self.step, unit, reason });
+                self.drop_part(given);
+                self.aborted = !matches!(content, Content::PartEnd);
+                Ok(())
+            }
+            Err(Fault::Machine(error)) => {
+                let what = self.phase.unit_name(unit);
+                Err(error.context(format!("step `{}`, {what}", self.name)))
+            }
+        }
+    }
+}
+
+/// The batch with just the planned columns, in the planned order.
+pub fn project(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let column = batch.column_by_name(field.name()).with_context(|| format!("the planned column `{}` was not made", field.name()))?;
+        ensure!(
+            column.data_type() == field.data_type(),
+            "column `{}` was planned as {} and made as {}",
+            field.name(),
+            field.data_type(),
+            column.data_type()
+        );
+        columns.push(Arc::clone(column));
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}

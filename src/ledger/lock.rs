@@ -1,0 +1,148 @@
+//! One run at a time in a run folder.
+//!
+//! The lock is a file made with O_EXCL that holds host, process and job; its owner rewrites it as a heartbeat. It is stale
+//! when three beats were missed, or at once when its process is gone from this very host: a job killed at the wall time
+//! must not keep its successor waiting, and a lock of a dead node must not keep anybody out for ever.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const BEAT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    host: String,
+    process: u32,
+    /// When that process started, in the kernel's ticks: a process number alone may have been given again.
+    #[serde(default)]
+    started: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    beat: u64,
+}
+
+/// The lock of a run folder; gone when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    stop: Option<mpsc::Sender<()>>,
+    heart: Option<JoinHandle<()>>,
+}
+
+impl Lock {
+    /// Takes the lock of a folder, or says who has it.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join("lock");
+        let mut owner = Owner {
+            host: host(),
+            process: std::process::id(),
+            started: start_ticks(std::process::id()).unwrap_or_default(),
+            job: std::env::var("SLURM_JOB_ID").ok(),
+            beat: 0,
+        };
+        for _ in 0..3 {
+            owner.beat = now();
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(mut file) => {
+                    file.write_all(&serde_json::to_vec(&owner)?)?;
+                    let (stop, stopped) = mpsc::channel();
+                    let at = path.clone();
+                    let heart = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
+                        while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                            owner.beat = now();
+                            // A missed beat is no reason to stop: three of them are, for somebody else.
+                            let _ = serde_json::to_vec(&owner).map(|bytes| fs::write(&at, bytes));
+                        }
+                    })?;
+                    return Ok(Self { path, stop: Some(stop), heart: Some(heart) });
+                }
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    let Ok(text) = fs::read(&path) else { continue };
+                    let held: Option<Owner> = serde_json::from_slice(&text).ok();
+                    if let Some(held) = held.filter(|h| !stale(h, &owner)) {
+                        bail!(
+                            "another run is at work in {} (host {}, process {}{}); wait for it, or choose another `out`",
+                            folder.display(),
+                            held.host,
+                            held.process,
+                            held.job.map(|j| format!(", job {j}")).unwrap_or_default()
+                        );
+                    }
+                    // Renamed first: of two that find it stale only one moves it away.
+                    let aside = folder.join(format!("lock-stale-{}-{}", owner.host, owner.process));
+                    if fs::rename(&path, &aside).is_ok() {
+                        let _ = fs::remove_file(&aside);
+                    }
+                }
+                Err(e) => return Err(e).with_context(|| format!("cannot write into {}", folder.display())),
+            }
+        }
+        bail!("the lock {} keeps coming back; another run is starting in the same folder", path.display())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(heart) = self.heart.take() {
+            let _ = heart.join();
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn stale(held: &Owner, us: &Owner) -> bool {
+    if held.host == us.host {
+        return start_ticks(held.process) != Some(held.started);
+    }
+    held.beat + 3 * BEAT.as_secs() < us.beat
+}
+
+/// The name of this machine.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default()
+}
+
+fn start_ticks(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in parentheses may hold anything; the start time is the 20th field behind it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if fields.next() == Some("Z") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_is_refused_and_a_dead_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        let message = Lock::take(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("another run is at work in"), "{message}");
+        drop(lock);
+        let dead = Owner { host: host(), process: u32::MAX - 1, started: 7, job: None, beat: now() };
+        fs::write(folder.path().join("lock"), serde_json::to_vec(&dead).unwrap()).unwrap();
+        drop(Lock::take(folder.path()).unwrap());
+        let far = Owner { host: "elsewhere".into(), beat: now() - 20, ..dead.clone() };
+        fs::write(folder.path().join("lock"), serde_json::to_vec(&far).unwrap()).unwrap();
+        assert!(Lock::take(folder.path()).is_err(), "two missed beats are not three");
+        let gone = Owner { beat: now() - 31, ..far };
+        fs::write(folder.path().join("lock"), serde_json::to_vec(&gone).unwrap()).unwrap();
+        drop(Lock::take(folder.path()).unwrap());
+        assert!(!folder.path().join("lock").exists());
+    }
+}

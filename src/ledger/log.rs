@@ -1,0 +1,252 @@
+//! The commit log: what is true of a run. Data first, the log's line last; readers trust the log alone.
+//!
+//! `commits.jsonl` holds one line a settled part (and a few other kinds, see [`Line`]). What is too large for a line (sums,
+//! the keys of a spill) stands in `contributions.bin`, which is fsynced before the line that points into it. A line without
+//! an end, and contributions that no line points to, are what a kill left behind: they are ignored and overwritten.
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// A phase began on this basis (a digest of its parts). Another basis than before takes back what was committed in this
+    /// phase and the later ones.
+    Begin {
+        /// The phase.
+        phase: usize,
+        /// The digest.
+        basis: String,
+    },
+    /// A part is done: everything in here is on disk.
+    Commit(Commit),
+    /// A unit's data are wrong. It is left out when its part is done again.
+    Quarantine(Quarantine),
+    /// Files that could not be read when the run began: all that are known now, in place of those known before.
+    Unreadable(Vec<Unreadable>),
+    /// Units that were quarantined may be tried again.
+    Retry {},
+    /// All phases are done and the tables are written.
+    Done {},
+}
+
+/// A part that is done.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The phase.
+    pub phase: usize,
+    /// The part, within the phase.
+    pub part: u64,
+    /// The units that are in it: numbers in `units.jsonl`, or of the range in a later phase.
+    pub units: Vec<u64>,
+    /// The units that belong to it and are quarantined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<u64>,
+    /// The files that it made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileMade>,
+    /// What it contributed to sums, and the keys of its spills.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contributions: Vec<Pointer>,
+    /// Its spills.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spills: Vec<Spill>,
+    /// Rows by step.
+    pub rows: Vec<Rows>,
+}
+
+/// A file that a part made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMade {
+    /// The step.
+    pub step: String,
+    /// The name in the step's folder.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The xxh3 hash of its bytes.
+    pub hash: String,
+}
+
+/// A run of rows that a shuffle put aside, in the order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spill {
+    /// The step.
+    pub step: String,
+    /// Where it is: absolute, or in the run folder.
+    pub path: PathBuf,
+    /// The host that wrote it, for scratch that others can't see.
+    pub host: String,
+}
+
+/// Where something stands in `contributions.bin`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The step.
+    pub step: String,
+    /// The first byte.
+    pub offset: u64,
+    /// The number of bytes.
+    pub length: u64,
+    /// The xxh3 hash of these bytes.
+    pub hash: String,
+}
+
+/// What went through a step: rows in = rows out + cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    /// The step.
+    pub step: String,
+    /// Rows that came in.
+    #[serde(rename = "in")]
+    pub came: u64,
+    /// Rows that went out, by output.
+    pub out: Vec<u64>,
+    /// Rows that were cut.
+    pub cut: u64,
+}
+
+/// A unit whose data are wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The phase.
+    pub phase: usize,
+    /// The unit within the phase.
+    pub unit: u64,
+    /// The step that found it.
+    pub step: String,
+    /// The file (or the range of positions).
+    pub what: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A file that could not be read when the run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// The step that was to read it.
+    pub step: String,
+    /// The file.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The lines of a log, without what a kill left behind.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let mut lines = Vec::new();
+    for (number, line) in whole.lines().enumerate() {
+        lines.push(serde_json::from_str(line).with_context(|| format!("line {} of {} is damaged", number + 1, path.display()))?);
+    }
+    Ok(lines)
+}
+
+/// The hash that is written beside everything in the log.
+pub fn hash(bytes: &[u8]) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(bytes))
+}
+
+/// Appends to the log and to the contributions. One process has it.
+#[derive(Debug)]
+pub struct Log {
+    lines: File,
+    contributions: File,
+    end: u64,
+}
+
+impl Log {
+    /// Opens the log of a folder behind `lines`, the lines that are in it.
+    pub fn open(folder: &Path, lines: &[Line]) -> Result<Self> {
+        let open = |name: &str| -> Result<File> {
+            let path = folder.join(name);
+            let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+            file.with_context(|| format!("cannot write {}", path.display()))
+        };
+        let (log, contributions) = (open("commits.jsonl")?, open("contributions.bin")?);
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut &log, &mut text)?;
+        let keep = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        log.set_len(keep as u64)?;
+        std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0))?;
+        let pointers = lines.iter().flat_map(|l| match l {
+            Line::Commit(c) => c.contributions.as_slice(),
+            _ => &[],
+        });
+        let end = pointers.map(|p| p.offset + p.length).max().unwrap_or(0);
+        ensure!(contributions.metadata()?.len() >= end, "contributions.bin is shorter than the commit log says; run with --fresh");
+        contributions.set_len(end)?;
+        Ok(Self { lines: log, contributions, end })
+    }
+
+    /// Puts a contribution behind the others; it counts when a line that points to it is committed.
+    pub fn contribute(&mut self, step: &str, bytes: &[u8]) -> Result<Pointer> {
+        self.contributions.write_all_at(bytes, self.end).context("cannot write contributions.bin")?;
+        let pointer = Pointer { step: step.into(), offset: self.end, length: bytes.len() as u64, hash: hash(bytes) };
+        self.end += bytes.len() as u64;
+        Ok(pointer)
+    }
+
+    /// Commits lines, all of them with one write and one fsync.
+    pub fn commit(&mut self, lines: &[Line]) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
+        }
+        let mut write = || -> std::io::Result<()> {
+            self.contributions.sync_data()?;
+            self.lines.write_all(&text)?;
+            self.lines.sync_data()
+        };
+        write().context("cannot write the commit log")
+    }
+}
+
+/// Reads one contribution and checks it.
+pub fn contribution(file: &File, pointer: &Pointer) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(pointer.length)?];
+    file.read_exact_at(&mut bytes, pointer.offset).context("cannot read contributions.bin")?;
+    ensure!(hash(&bytes) == pointer.hash, "contributions.bin is damaged at byte {}; run with --fresh", pointer.offset);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kill_left_behind_is_ignored_and_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("commits.jsonl");
+        let mut log = Log::open(folder.path(), &[]).unwrap();
+        let pointer = log.contribute("r", b"digits").unwrap();
+        let line = Line::Commit(Commit { contributions: vec![pointer], ..Commit::default() });
+        log.commit(std::slice::from_ref(&line)).unwrap();
+        log.contribute("r", b"never committed").unwrap();
+        drop(log);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"commit\":{\"pha").unwrap();
+        assert_eq!(read(&path).unwrap(), [line.clone()]);
+        let mut log = Log::open(folder.path(), std::slice::from_ref(&line)).unwrap();
+        assert_eq!(log.contribute("r", b"x").unwrap().offset, 6);
+        log.commit(&[Line::Done {}]).unwrap();
+        assert_eq!(read(&path).unwrap(), [line, Line::Done {}]);
+    }
+}

@@ -1,0 +1,228 @@
+//! The run folder: what was found, what is done, and what may be trusted after a kill.
+//!
+//! One folder a run (`out:`):
+//!
+//! | file | holds | written by |
+//! |---|---|---|
+//! | `lock` | who is at work here | process 0 |
+//! | `plan.json` | the plan that the folder belongs to | process 0, once |
+//! | `units.jsonl` | what was found to read | process 0, appended |
+//! | `commits.jsonl`, `contributions.bin` | what is done ([`log`]) | process 0, appended |
+//! | `quarantine.jsonl` | what could not be used, and why | process 0, from the log |
+//! | `run.json` | host, times, versions, workers | process 0 |
+//! | `.staging/` | files under way | every process; emptied at the start |
+//! | `<step>/` | parts and tables | every process, by renaming |
+//!
+//! Invariants: a name that the log does not know is no output; nothing but `run.json`, the log's order of lines and one
+//! block of the report depends on when, where and by how many workers the run was done.
+
+pub mod balance;
+pub mod lock;
+pub mod log;
+pub mod units;
+
+use crate::files;
+use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::Unit;
+use log::{Commit, Line, Log, Quarantine};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Lines to commit, each with its contributions by step.
+pub type Settled = Vec<(Line, Vec<(String, Vec<u8>)>)>;
+
+/// What the log says, with what was taken back left out.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// The digest on which each phase began.
+    pub basis: BTreeMap<usize, String>,
+    /// What is done, by phase and part.
+    pub commits: BTreeMap<(usize, u64), Commit>,
+    /// What is quarantined, by phase and unit.
+    pub quarantined: BTreeMap<(usize, u64), Quarantine>,
+    /// Files that could not be read when the run began.
+    pub unreadable: Vec<log::Unreadable>,
+    /// True where nothing was committed since the tables were written.
+    pub done: bool,
+}
+
+impl State {
+    /// Takes in a line. The same function reads the log and follows a run, so that both see the same.
+    pub fn apply(&mut self, line: &Line) {
+        self.done = matches!(line, Line::Done {});
+        match line {
+            Line::Begin { phase, basis } => {
+                if self.basis.get(phase).is_some_and(|b| b != basis) {
+                    self.commits.retain(|(p, _), _| p < phase);
+                    self.quarantined.retain(|(p, _), _| p < phase);
+                    self.basis.retain(|p, _| p < phase);
+                }
+                self.basis.insert(*phase, basis.clone());
+            }
+            Line::Commit(commit) => {
+                self.commits.insert((commit.phase, commit.part), commit.clone());
+            }
+            Line::Quarantine(q) => {
+                self.quarantined.insert((q.phase, q.unit), q.clone());
+            }
+            Line::Retry {} => {
+                let again: BTreeSet<_> = std::mem::take(&mut self.quarantined).into_keys().collect();
+                // A part that was committed without a unit is done again with it.
+                self.commits.retain(|(phase, _), c| !c.quarantined_among(&again, *phase));
+            }
+            Line::Unreadable(files) => self.unreadable.clone_from(files),
+            Line::Done {} => {}
+        }
+    }
+
+    /// How many units and files could not be used.
+    pub fn lost(&self) -> usize {
+        self.quarantined.len() + self.unreadable.len()
+    }
+}
+
+impl Commit {
+    fn quarantined_among(&self, units: &BTreeSet<(usize, u64)>, phase: usize) -> bool {
+        self.left_out.iter().any(|u| units.contains(&(phase, *u)))
+    }
+}
+
+/// A run folder, held by the process that writes its log.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The units, in order.
+    pub units: Vec<units::Numbered>,
+    /// What is done.
+    pub state: State,
+    log: Log,
+    _lock: lock::Lock,
+}
+
+impl Ledger {
+    /// Opens the run folder of a plan, or says why it can't be used. `fresh` removes what is in it.
+    pub fn open(folder: &Path, canonical: &serde_json::Value, hash: &str, fresh: bool) -> Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the run folder {}", folder.display()))?;
+        let lock = lock::Lock::take(folder)?;
+        let plan_path = folder.join("plan.json");
+        if fresh {
+            remove_run(folder)?;
+        }
+        let _ = std::fs::remove_dir_all(folder.join(".staging"));
+        match std::fs::read(&plan_path) {
+            Ok(bytes) => {
+                let before: serde_json::Value = serde_json::from_slice(&bytes).context("plan.json is damaged; run with --fresh")?;
+                if &before != canonical {
+                    let difference = crate::plan::difference(&before, canonical).unwrap_or_else(|| "the order of parameters".into());
+                    bail!(
+                        "{} belongs to another plan:\n  {}\nRun with --fresh to replace what is there, or into another `out`",
+                        folder.display(),
+                        difference
+                    );
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let strangers = folder.join("commits.jsonl").exists() || folder.join("units.jsonl").exists();
+                ensure!(!strangers, "{} holds a run without its plan.json; run with --fresh", folder.display());
+                files::write_whole(&plan_path, &serde_json::to_vec_pretty(canonical)?)?;
+            }
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", plan_path.display())),
+        }
+        tracing::debug!(%hash, folder = %folder.display(), "run folder");
+        let units = units::read(&folder.join("units.jsonl"))?;
+        let lines = log::read(&folder.join("commits.jsonl"))?;
+        let mut state = State::default();
+        lines.iter().for_each(|line| state.apply(line));
+        let log = Log::open(folder, &lines)?;
+        Ok(Self { folder: folder.to_owned(), units, state, log, _lock: lock })
+    }
+
+    /// Writes down what was found and is not known yet; how many units are new.
+    pub fn discover(&mut self, found: &[Unit]) -> Result<usize> {
+        let new = units::added(&self.units, found)?;
+        units::append(&self.folder.join("units.jsonl"), &new)?;
+        self.units.extend_from_slice(&new);
+        Ok(new.len())
+    }
+
+    /// Commits lines. Contributions come as bytes and are put behind the others first.
+    pub fn commit(&mut self, mut settled: Settled) -> Result<Vec<Line>> {
+        let mut lines = Vec::with_capacity(settled.len());
+        for (line, contributions) in &mut settled {
+            if let Line::Commit(commit) = line {
+                for (step, bytes) in contributions.drain(..) {
+                    commit.contributions.push(self.log.contribute(&step, &bytes)?);
+                }
+            }
+            lines.push(line.clone());
+        }
+        self.log.commit(&lines)?;
+        lines.iter().for_each(|line| self.state.apply(line));
+        if lines.iter().any(|l| matches!(l, Line::Quarantine(_) | Line::Unreadable(_) | Line::Retry {})) {
+            write_quarantine(&self.folder, &self.state)?;
+        }
+        Ok(lines)
+    }
+}
+
+/// `quarantine.jsonl`: what could not be used, and why, for people.
+fn write_quarantine(folder: &Path, state: &State) -> Result<()> {
+    let mut text = Vec::new();
+    for file in &state.unreadable {
+        serde_json::to_writer(&mut text, file)?;
+        text.push(b'\n');
+    }
+    for q in state.quarantined.values() {
+        serde_json::to_writer(&mut text, q)?;
+        text.push(b'\n');
+    }
+    files::write_whole(&folder.join("quarantine.jsonl"), &text)
+}
+
+impl Ledger {
+    /// Removes files in the steps' folders that the log does not know: what a kill, or a part done again, left behind.
+    pub fn sweep(&self, steps: &[String]) -> Result<()> {
+        let known: BTreeSet<(&str, &str)> =
+            self.state.commits.values().flat_map(|c| &c.files).map(|f| (f.step.as_str(), f.name.as_str())).collect();
+        for step in steps {
+            let Ok(entries) = std::fs::read_dir(self.folder.join(step)) else { continue };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if entry.file_type()?.is_file() && !known.contains(&(step.as_str(), name.as_str())) {
+                    std::fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what a run made, and nothing else: a run folder may be a folder in which people keep other things.
+fn remove_run(folder: &Path) -> Result<()> {
+    let made: Vec<String> = match std::fs::read(folder.join("plan.json")) {
+        Ok(bytes) => {
+            let plan: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            plan["steps"].as_object().map(|steps| steps.keys().cloned().collect()).unwrap_or_default()
+        }
+        Err(_) => Vec::new(),
+    };
+    for name in made.iter().map(String::as_str).chain([".staging", ".spill"]) {
+        match std::fs::remove_dir_all(folder.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => {
+                return Err(e).with_context(|| format!("cannot remove {}", folder.join(name).display()));
+            }
+            _ => {}
+        }
+    }
+    for name in ["commits.jsonl", "contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "report.html", "plan.json"] {
+        match std::fs::remove_file(folder.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot remove {}", folder.join(name).display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The written-down list of units, and how small ones share a part.
+//!
+//! `units.jsonl` is only ever appended to: a unit keeps its number, its part and the number of its file for as long as the
+//! run folder lives, so that everything that was named after them stays right when files are added.
+
+use anyhow::{Context, Result, bail};
+use calostream_operators::Unit;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+/// Units of one step and sample are put together into a part until it holds this many bytes.
+const PART_BYTES: u64 = 64 << 20;
+
+/// A unit with its number and its part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// The number of the unit, from 0.
+    pub number: u64,
+    /// The part that it belongs to.
+    pub part: u64,
+    /// The unit.
+    #[serde(flatten)]
+    pub unit: Unit,
+}
+
+/// Reads the list; an empty one where there is none. A line without an end is ignored.
+pub fn read(path: &Path) -> Result<Vec<Numbered>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    whole.lines().map(|l| serde_json::from_str(l).with_context(|| format!("{} is damaged", path.display()))).collect()
+}
+
+/// What of `found` is not in `known` yet, numbered; an error where a known file has changed.
+pub fn added(known: &[Numbered], found: &[Unit]) -> Result<Vec<Numbered>> {
+    let mut files: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
+    let mut paths: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for k in known {
+        files.insert((&k.unit.step, &k.unit.path, &k.unit.fingerprint), k.unit.file);
+        paths.insert((&k.unit.step, &k.unit.path), &k.unit.fingerprint);
+        seen.insert((&k.unit.step, &k.unit.path, &k.unit.fingerprint, k.unit.first));
+    }
+    let mut next_file = known.iter().map(|k| k.unit.file + 1).max().unwrap_or(0);
+    let mut next_part = known.iter().map(|k| k.part + 1).max().unwrap_or(0);
+    let mut open: BTreeMap<(&str, Option<&str>), (u64, u64)> = BTreeMap::new();
+    let mut new = Vec::new();
+    for unit in found {
+        if let Some(before) = paths.get(&(unit.step.as_str(), unit.path.as_str())).filter(|f| **f != unit.fingerprint) {
+            bail!(
+                "{} has changed since this run folder read it (fingerprint {} then, {} now); run with --fresh, or into another `out`",
+                unit.path,
+                before,
+                unit.fingerprint
+            );
+        }
+        if seen.contains(&(&unit.step, &unit.path, &unit.fingerprint, unit.first)) {
+            continue;
+        }
+        let file = *files.entry((&unit.step, &unit.path, &unit.fingerprint)).or_insert_with(|| {
+            next_file += 1;
+            next_file - 1
+        });
+        let bytes = unit.rows * unit.row_bytes;
+        let key = (unit.step.as_str(), unit.sample.as_deref());
+        let part = match open.get_mut(&key) {
+            Some((part, held)) if !unit.alone && *held + bytes <= PART_BYTES => {
+                *held += bytes;
+                *part
+            }
+            _ => {
+                let part = next_part;
+                next_part += 1;
+                open.insert(key, (part, if unit.alone { PART_BYTES } else { bytes }));
+                part
+            }
+        };
+        let unit = Unit { file, ..unit.clone() };
+        new.push(Numbered { number: (known.len() + new.len()) as u64, part, unit });
+    }
+    Ok(new)
+}
+
+/// Appends to the list, fsynced.
+pub fn append(path: &Path, new: &[Numbered]) -> Result<()> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    for unit in new {
+        serde_json::to_writer(&mut text, unit)?;
+        text.push(b'\n');
+    }
+    // What a killed run left behind the last line end belongs to nobody.
+    let keep = std::fs::read(path).ok().map_or(0, |t| t.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1));
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.set_len(keep as u64)?;
+        file.write_all(&text)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(path: &str, sample: &str, rows: u64) -> Unit {
+        Unit {
+            step: "events".into(),
+            sample: Some(sample.into()),
+            path: path.into(),
+            fingerprint: format!("of-{path}"),
+            first: 0,
+            rows,
+            file: 0,
+            row_bytes: 1 << 20,
+            alone: false,
+        }
+    }
+
+    #[test]
+    fn small_units_share_a_part_and_added_files_get_new_numbers() {
+        let found = [unit("a", "e", 20), unit("b", "g", 60), unit("c", "e", 20), unit("d", "e", 40)];
+        let first = added(&[], &found).unwrap();
+        assert_eq!(first.iter().map(|n| n.part).collect::<Vec<_>>(), [0, 1, 0, 2]);
+        assert_eq!(first.iter().map(|n| n.unit.file).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let more = [unit("0", "e", 1), found[0].clone(), found[1].clone(), found[2].clone(), found[3].clone()];
+        let second = added(&first, &more).unwrap();
+        assert_eq!(second.len(), 1);
+        assert_eq!((second[0].number, second[0].part, second[0].unit.file), (4, 3, 4));
+        let mut changed = found[2].clone();
+        changed.fingerprint = "other".into();
+        assert!(added(&first, &[changed]).unwrap_err().to_string().contains("c has changed since"));
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_ignored_and_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("units.jsonl");
+        let all = added(&[], &[unit("a", "e", 20), unit("b", "g", 60)]).unwrap();
+        append(&path, &all[..1]).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"number\":1,\"pa").unwrap();
+        assert_eq!(read(&path).unwrap(), all[..1]);
+        append(&path, &all[1..]).unwrap();
+        assert_eq!(read(&path).unwrap(), all);
+    }
+}

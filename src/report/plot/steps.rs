@@ -1,0 +1,56 @@
+//! Contents of bins along one axis, as the outlines that physicists expect of a histogram.
+
+use super::axis::{Axis, extent};
+use super::svg::{Svg, px};
+use super::{Frame, Key, colour, dashes};
+use calostream_operators::figure::Figure;
+
+pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, edges: &[f64], series: &[(String, Vec<f64>)], log_y: bool) {
+    let contents = || series.iter().flat_map(|(_, contents)| contents).copied().filter(|c| c.is_finite());
+    let x = extent(edges.iter().copied()).unwrap_or((0.0, 1.0));
+    let x = Axis::linear(x.0, x.1);
+    let entries = contents().any(|c| c != 0.0);
+    let y = if log_y {
+        let (low, high) = extent(contents().filter(|c| *c > 0.0)).unwrap_or((0.1, 1.0));
+        Axis::log(low / 2.0, high).padded(0.0, 0.06)
+    } else {
+        let (low, high) = extent(contents()).unwrap_or((0.0, 1.0));
+        let axis = Axis::linear(low.min(0.0), if entries { high.max(0.0) } else { 1.0 });
+        axis.padded(if low < 0.0 { 0.06 } else { 0.0 }, 0.08)
+    };
+    let legend: Vec<(Key, &str)> = series.iter().enumerate().map(|(i, (label, _))| (Key::Line(i), label.as_str())).collect();
+    let frame = Frame::new(svg, figure, x, y, &legend, 0.0);
+    frame.clip(svg, id);
+    for (number, (_, contents)) in series.iter().enumerate() {
+        let (outline, ground) = (outline(&frame, edges, contents), if log_y { frame.bottom } else { frame.y(0.0) });
+        if outline.is_empty() {
+            continue;
+        }
+        if series.len() == 1 {
+            let (from, ground) = (px(frame.x(edges[0])), px(ground));
+            let area = format!("M{from} {ground}L{}V{ground}H{from}Z", &outline[1..]);
+            svg.path(&area, &format!(r#"fill="{}" fill-opacity="0.18""#, colour(number)));
+        }
+        let style = format!(r#"fill="none" stroke="{}" stroke-width="1.8"{}"#, colour(number), dashes(number));
+        svg.path(&outline, &style);
+    }
+    frame.close(svg);
+    if !entries {
+        frame.nothing(svg);
+    }
+}
+
+/// From the first edge to the last, up and down as the contents are; what is not finite counts as empty.
+fn outline(frame: &Frame, edges: &[f64], contents: &[f64]) -> String {
+    let mut data = String::new();
+    for (ends, content) in edges.windows(2).zip(contents) {
+        let y = px(frame.y(if content.is_finite() { *content } else { 0.0 }));
+        if data.is_empty() {
+            data = format!("M{} {y}", px(frame.x(ends[0])));
+        } else {
+            data.push_str(&format!("V{y}"));
+        }
+        data.push_str(&format!("H{}", px(frame.x(ends[1]))));
+    }
+    data
+}

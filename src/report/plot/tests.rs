@@ -1,0 +1,186 @@
+use super::*;
+use calostream_operators::figure::{Curve, Point};
+use proptest::prelude::*;
+
+/// Numbers that look like noise, the same each time.
+fn noise(n: usize) -> f64 {
+    ((n * 7919 + 104_729) % 1009) as f64 / 1009.0
+}
+
+fn curves() -> Figure {
+    let particle = |(number, label, a): (usize, &str, f64)| Curve {
+        label: label.into(),
+        points: (0..10)
+            .map(|i| {
+                let x = 35.0 + 50.0 * f64::from(i);
+                let y = a / x.sqrt() + 0.8;
+                Point { x, x_error: 25.0, y: y * (1.0 + 0.04 * (noise(10 * number + i as usize) - 0.5)), y_error: 0.02 * y }
+            })
+            .collect(),
+        line: (0..200).map(|i| 10.0 + 2.5 * f64::from(i)).map(|x| (x, a / x.sqrt() + 0.8)).collect(),
+    };
+    let fitted =
+        [(0, "electron: 15.2 %/√E ⊕ 0.70 %", 15.2), (1, "photon", 13.6), (2, "pi0", 19.3), (3, "pion, a/√E ⊕ b ⊕ c/E", 55.0)];
+    Figure {
+        name: "resolution".into(),
+        title: "Relative energy resolution by particle".into(),
+        x: "energy [GeV]".into(),
+        y: "σ(E) / E [%]".into(),
+        content: Content::Curves { curves: fitted.map(particle).to_vec(), log_y: false },
+    }
+}
+
+fn roc() -> Figure {
+    let line = |power: f64| (1..=300).map(|i| f64::from(i) / 300.0).map(|x| (x, x.powf(power) * 1e-1)).collect();
+    let curves =
+        [("CNN", 4.0), ("BDT", 2.5)].map(|(label, power)| Curve { label: label.into(), points: Vec::new(), line: line(power) });
+    Figure {
+        name: "roc".into(),
+        title: "Background that is kept, by signal efficiency".into(),
+        x: "signal efficiency".into(),
+        y: "background efficiency".into(),
+        content: Content::Curves { curves: curves.to_vec(), log_y: true },
+    }
+}
+
+fn steps(log_y: bool, series: usize) -> Figure {
+    let edges: Vec<f64> = (0..=60).map(|i| -0.3 + 0.01 * f64::from(i)).collect();
+    let gauss = |s: usize| {
+        move |e: &[f64]| {
+            (25_000.0 * (-0.5 * ((e[0] + 0.005 - 0.02 * s as f64) / (0.03 * (s + 1) as f64)).powi(2)).exp()).round() * 10.0
+        }
+    };
+    let labels = ["electron", "photon", "pi0", "pion"];
+    Figure {
+        name: "pulls".into(),
+        title: "Relative error of the predicted energy".into(),
+        x: "(E − Ê) / E".into(),
+        y: "events".into(),
+        content: Content::Steps {
+            series: (0..series).map(|s| (labels[s].into(), edges.windows(2).map(gauss(s)).collect())).collect(),
+            edges,
+            log_y,
+        },
+    }
+}
+
+fn heat() -> Figure {
+    let edges: Vec<f64> = (0..=50).map(|i| 10.0 + 10.0 * f64::from(i)).collect();
+    let content =
+        |i: usize, j: usize| (4000.0 * (-0.5 * ((i as f64 - j as f64) / 2.5).powi(2)).exp() * (0.5 + noise(i * 50 + j))).floor();
+    Figure {
+        name: "predicted".into(),
+        title: "Predicted and true energy".into(),
+        x: "energy [GeV]".into(),
+        y: "predicted_energy [GeV]".into(),
+        content: Content::Heat {
+            values: (0..2500).map(|b| content(b / 50, b % 50)).collect(),
+            x_edges: edges.clone(),
+            y_edges: edges,
+            log: true,
+        },
+    }
+}
+
+/// One of each kind, and the hard cases.
+pub(crate) fn gallery() -> Vec<Figure> {
+    let named = |name: &str, mut figure: Figure| {
+        figure.name = name.into();
+        figure
+    };
+    let mut lonely = curves();
+    lonely.title =
+        "A title that is far too long for the width of a plot, because somebody wanted to say everything in it at once".into();
+    if let Content::Curves { curves, .. } = &mut lonely.content {
+        curves.truncate(1);
+        curves[0].line.clear();
+        curves[0].points.truncate(3);
+        curves[0].points[1].y_error = 1e6;
+        curves[0].points[2].y = f64::NAN;
+    }
+    let empty = Content::Heat { x_edges: vec![0.0, 1.0], y_edges: vec![0.0, 1.0], values: vec![0.0], log: true };
+    let nothing = Content::Curves { curves: vec![Curve::default()], log_y: true };
+    vec![
+        curves(),
+        roc(),
+        steps(false, 4),
+        named("pulls_log", steps(true, 3)),
+        named("one", steps(false, 1)),
+        heat(),
+        named("lonely", lonely),
+        named("empty_heat", Figure { content: empty, ..heat() }),
+        named("empty_curves", Figure { content: nothing, ..curves() }),
+    ]
+}
+
+/// What xmllint would find: every tag is closed, in order.
+fn well_formed(text: &str) -> Result<(), String> {
+    let mut open = Vec::new();
+    for tag in text.split('<').skip(1) {
+        let (tag, rest) = tag.split_once('>').ok_or("a tag without an end")?;
+        if rest.contains('&')
+            && !rest.split('&').skip(1).all(|r| ["amp;", "lt;", "gt;", "quot;"].iter().any(|e| r.starts_with(e)))
+        {
+            return Err(format!("a bare & in {rest}"));
+        }
+        match (tag.strip_prefix('/'), tag.ends_with('/')) {
+            (Some(name), _) if open.pop() != Some(name) => return Err(format!("</{name}> closes nothing")),
+            (None, false) => open.push(tag.split(' ').next().unwrap_or_default()),
+            _ => {}
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err(format!("{open:?} are not closed")) }
+}
+
+fn check(figure: &Figure) -> String {
+    let text = svg(figure, "frame");
+    assert_eq!(text, svg(figure, "frame"), "the same bytes again");
+    well_formed(&text).unwrap_or_else(|reason| panic!("{}: {reason}", figure.name));
+    assert!(!text.contains("NaN") && !text.contains("inf"), "{}", figure.name);
+    text
+}
+
+#[test]
+fn every_kind_is_drawn() {
+    let folder = std::env::var_os("CALOSTREAM_GALLERY");
+    for figure in gallery() {
+        let text = check(&figure);
+        assert!(text.contains(&figure.x), "{} says what is along its axis", figure.name);
+        if let Some(folder) = &folder {
+            std::fs::write(std::path::Path::new(folder).join(format!("{}.svg", figure.name)), text).unwrap();
+        }
+    }
+    let text = check(&curves());
+    assert_eq!(text.matches("<title>").count(), 40, "a tooltip for each point");
+    assert!(text.contains("photon at 35 ± 25"), "with its numbers");
+    assert!(check(&gallery()[7]).contains("no entries") && check(&gallery()[8]).contains("no entries"));
+}
+
+#[test]
+fn one_bad_point_does_not_flatten_the_others() {
+    let points = [(1.0, 2.0, 0.1), (2.0, 2.2, 0.1), (3.0, 2.1, 1e9)].map(|(x, y, y_error)| Point { x, y, y_error, x_error: 0.5 });
+    let curve = Curve { label: "a".into(), points: points.to_vec(), line: vec![(1.0, 1e12), (3.0, -1e12)] };
+    let figure = Figure { content: Content::Curves { curves: vec![curve], log_y: false }, ..curves() };
+    assert!(check(&figure).contains(">2.0</text>"), "the axis is that of the points");
+}
+
+fn any_value() -> impl Strategy<Value = f64> {
+    prop_oneof![5 => -1e3f64..1e3, 1 => Just(0.0), 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => any::<f64>()]
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_a_fold_says_breaks_a_plot(values in prop::collection::vec(any_value(), 1..30), log in any::<bool>()) {
+        let edges: Vec<f64> = (0..=values.len()).map(|i| i as f64).collect();
+        let points = values.windows(4).map(|v| Point { x: v[0], x_error: v[1], y: v[2], y_error: v[3] }).collect();
+        let line = values.windows(2).map(|v| (v[0], v[1])).collect();
+        let contents = [
+            Content::Curves { curves: vec![Curve { label: "<a & b>".into(), points, line }], log_y: log },
+            Content::Steps { edges: edges.clone(), series: vec![("a".into(), values.clone())], log_y: log },
+            Content::Heat { x_edges: edges, y_edges: vec![0.0, 1.0], values, log },
+        ];
+        for content in contents {
+            check(&Figure { content, ..curves() });
+        }
+    }
+}
