@@ -32,10 +32,8 @@ struct Finding {
 pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let findings = findings(args);
     if args.json {
-        let all: serde_json::Map<String, serde_json::Value> = findings
-            .iter()
-            .map(|f| (f.what.to_owned(), serde_json::json!({ "found": f.found, "wrong": f.wrong })))
-            .collect();
+        let all: serde_json::Map<String, serde_json::Value> =
+            findings.iter().map(|f| (f.what.to_owned(), serde_json::json!({ "found": f.found, "wrong": f.wrong }))).collect();
         super::print(&(serde_json::to_string_pretty(&all)? + "\n"))?;
     } else {
         let width = findings.iter().map(|f| f.what.len()).max().unwrap_or(0);
@@ -64,7 +62,11 @@ fn findings(args: &DoctorArgs) -> Vec<Finding> {
     let files = getrlimit(Resource::Nofile);
     let most = files.current.map_or_else(|| "no limit".into(), |n| format!("{n}"));
     let wrong = files.current.is_some_and(|n| n < 256);
-    all.push(Finding { what: "open files", found: if wrong { format!("{most}: raise it with `ulimit -n`") } else { most }, wrong });
+    all.push(Finding {
+        what: "open files",
+        found: if wrong { format!("{most}: raise it with `ulimit -n`") } else { most },
+        wrong,
+    });
     let space = machine::free_space(Path::new(".")).ok_or_else(|| "can't be found out".to_owned());
     all.push(either("space here", space.map(|free| format!("{} free", words::bytes(free)))));
     all

@@ -21,8 +21,6 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use load::{Load, load};
-
 /// Detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
 #[derive(Debug, Parser)]
 #[command(name = "calostream", version, max_term_width = 100, arg_required_else_help = true)]

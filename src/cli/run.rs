@@ -4,7 +4,8 @@
 //! written into `run.json` and nowhere else.
 
 use super::finish;
-use super::{Load, RunArgs, load};
+use super::RunArgs;
+use super::load::{Load, load};
 use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;

@@ -82,9 +82,9 @@ fn differ(at: &str, was: &Value, now: &Value) -> Option<String> {
                 return Some(format!("{}: was not there, now {}", below(key), shown(value)));
             }
             let order = |m: &Map<String, Value>| m.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            a.iter().find_map(|(k, v)| differ(&below(k), v, &b[k])).or_else(|| {
-                (order(a) != order(b)).then(|| format!("{at}: the order was {}, now {}", order(a), order(b)))
-            })
+            a.iter()
+                .find_map(|(k, v)| differ(&below(k), v, &b[k]))
+                .or_else(|| (order(a) != order(b)).then(|| format!("{at}: the order was {}, now {}", order(a), order(b))))
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             a.iter().zip(b).enumerate().find_map(|(i, (x, y))| differ(&format!("{at}[{i}]"), x, y))
@@ -117,10 +117,7 @@ mod tests {
         assert_eq!(difference(&was, &now).unwrap(), "steps.pulls.derive.relative_error: was `x`, now `y`");
         let now = json!({ "seed": 1, "steps": { "pulls": { "derive": { "b": 1, "relative_error": "x" } } } });
         assert_ne!(hash(&was), hash(&now));
-        assert_eq!(
-            difference(&was, &now).unwrap(),
-            "steps.pulls.derive: the order was relative_error, b, now b, relative_error"
-        );
+        assert_eq!(difference(&was, &now).unwrap(), "steps.pulls.derive: the order was relative_error, b, now b, relative_error");
         let now = json!({ "seed": 1, "steps": {} });
         assert!(difference(&was, &now).unwrap().starts_with("steps.pulls: was `{"));
         assert_eq!(difference(&json!([1, 2]), &json!([1])).unwrap(), ": was `[1,2]`, now `[1]`");
