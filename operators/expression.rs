@@ -153,10 +153,7 @@ fn in_words(data_type: &DataType) -> String {
 }
 
 fn options() -> ParserOptions {
-    ParserOptions::new()
-        .with_enable_ident_normalization(false)
-        .with_collect_spans(true)
-        .with_map_string_types_to_utf8view(false)
+    ParserOptions::new().with_enable_ident_normalization(false).with_collect_spans(true).with_map_string_types_to_utf8view(false)
 }
 
 /// Parses the whole text.
@@ -169,8 +166,7 @@ fn syntax(text: &Placed<String>) -> Result<datafusion_sql::sqlparser::ast::Expr,
         let what = what.replace("Expected: ", "expected ").replace("found: ", "found ").replace("found EOF", "found its end");
         Problem { place, what: format!("`{}` is no expression: {what}", text.value), help: None }
     };
-    let mut parser =
-        Parser::new(&GenericDialect {}).try_with_sql(text).map_err(|error| wrong(error.to_string()))?;
+    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text).map_err(|error| wrong(error.to_string()))?;
     let ast = parser.parse_expr().map_err(|error| wrong(error.to_string()))?;
     let next = parser.peek_token();
     if next.token == Token::EOF {
@@ -228,7 +224,8 @@ fn no_column(text: &Placed<String>, name: &str, error: &DataFusionError, schema:
 fn failed(text: &Placed<String>, error: &DataFusionError) -> Problem {
     let said = first_line(&error.strip_backtrace());
     let mut what = said.as_str();
-    for prefix in ["Schema error: ", "Error during planning: ", "type_coercion", "This feature is not implemented: ", "caused by"] {
+    for prefix in ["Schema error: ", "Error during planning: ", "type_coercion", "This feature is not implemented: ", "caused by"]
+    {
         what = what.trim_start_matches(prefix).trim_start();
     }
     let place = position(text, error);
@@ -289,11 +286,7 @@ fn comparable(operand: Expr, schema: &dyn ExprSchema) -> Result<Expr, DataFusion
 }
 
 /// A function of one float array to another.
-fn function(
-    name: &str,
-    data_type: DataType,
-    apply: impl Fn(&ArrayRef) -> ArrayRef + Send + Sync + 'static,
-) -> Arc<ScalarUDF> {
+fn function(name: &str, data_type: DataType, apply: impl Fn(&ArrayRef) -> ArrayRef + Send + Sync + 'static) -> Arc<ScalarUDF> {
     let call = move |args: &[ColumnarValue]| {
         let scalar = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let result = apply(&ColumnarValue::values_to_arrays(args)?[0]);
@@ -333,7 +326,8 @@ static CONTEXT: LazyLock<Context> = LazyLock::new(|| {
             }
         }
     }
-    let sqrt = function("sqrt", DataType::Float64, |a| Arc::new(unary::<_, _, Float64Type>(a.as_primitive::<Float64Type>(), f64::sqrt)));
+    let sqrt =
+        function("sqrt", DataType::Float64, |a| Arc::new(unary::<_, _, Float64Type>(a.as_primitive::<Float64Type>(), f64::sqrt)));
     functions.insert("sqrt".into(), sqrt);
     let mut names: Vec<String> = functions.keys().cloned().collect();
     names.sort();
@@ -450,11 +444,16 @@ mod tests {
         };
         assert_eq!(
             found("energy > enrgy and etta < 2"),
-            ["3:20 no column `enrgy` (did you mean `energy`?)", "3:30 no column `etta` (there is energy, Energy, pdg, good, name)"]
+            [
+                "3:20 no column `enrgy` (did you mean `energy`?)",
+                "3:30 no column `etta` (there is energy, Energy, pdg, good, name)"
+            ]
         );
         assert_eq!(
             found("2 * ecal"),
-            ["3:15 column `ecal` is an image or a list, which an expression can't use (make a number of it first, with a step for images)"]
+            [
+                "3:15 column `ecal` is an image or a list, which an expression can't use (make a number of it first, with a step for images)"
+            ]
         );
         assert_eq!(found("energy >"), ["3:11 `energy >` is no expression: expected an expression, found its end"]);
         assert_eq!(found("energy > > 3"), ["3:20 `energy > > 3` is no expression: expected an expression, found >"]);

@@ -3,9 +3,10 @@
 //! Everything here is data that the planner combines: phases follow from [`Shape`], the columns that need not be read at
 //! all from [`Reads`], the memory check from `holds`.
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// One output of a step: a stream of batches, or a table that is there when its fold has settled.
 #[derive(Debug, Clone)]
@@ -20,6 +21,58 @@ pub struct Output {
     pub rows: Option<u64>,
     /// Expected bytes of a row in memory.
     pub row_bytes: u64,
+}
+
+impl Output {
+    /// The same with only the columns for which `keep` is true.
+    ///
+    /// Columns of a fixed width take what they take; what is left of `row_bytes` is shared by the others in proportion to
+    /// their dense images, which is right up to the filling that the images of one event share.
+    #[must_use]
+    pub fn narrowed(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let (mut fields, mut fixed, mut fixed_all, mut free, mut free_all) = (Vec::new(), 0, 0, 0.0, 0.0);
+        for field in self.schema.fields() {
+            let kept = keep(field.name());
+            match fixed_bytes(field.data_type()) {
+                Some(bytes) => {
+                    fixed_all += bytes;
+                    fixed += if kept { bytes } else { 0 };
+                }
+                None => {
+                    let bytes = dense_bytes(field);
+                    free_all += bytes;
+                    free += if kept { bytes } else { 0.0 };
+                }
+            }
+            if kept {
+                fields.push(Arc::clone(field));
+            }
+        }
+        let shared = self.row_bytes.saturating_sub(fixed_all) as f64;
+        let row_bytes = fixed + if free_all > 0.0 { (shared * free / free_all).ceil() as u64 } else { 0 };
+        let schema = Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone()));
+        Self { schema, row_bytes: row_bytes.max(1), ..self.clone() }
+    }
+}
+
+/// The bytes of a value, where all values have as many.
+fn fixed_bytes(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Boolean => Some(1),
+        DataType::Dictionary(key, _) => fixed_bytes(key),
+        DataType::FixedSizeList(item, length) => Some(fixed_bytes(item.data_type())? * u64::try_from(*length).ok()?),
+        DataType::Struct(fields) => fields.iter().map(|f| fixed_bytes(f.data_type())).sum(),
+        other => other.primitive_width().map(|bytes| bytes as u64),
+    }
+}
+
+/// The bytes that an image would take with every cell filled; a guess for texts and lists without a shape.
+fn dense_bytes(field: &Field) -> f64 {
+    let cells = crate::hits::shape(field).map_or(16.0, |shape| shape.iter().product::<usize>() as f64);
+    match field.data_type() {
+        DataType::List(item) => cells * fixed_bytes(item.data_type()).unwrap_or(8) as f64,
+        _ => 16.0,
+    }
 }
 
 /// The shape of a step's work, known before it starts; see [`crate::Work`] for what each may do.

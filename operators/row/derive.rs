@@ -164,10 +164,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_divide_as_in_sql_and_by_zero_to_null() {
-        let batch = batch_of(vec![
-            ("a", Arc::new(Int64Array::from(vec![7, -7, 7]))),
-            ("b", Arc::new(Int64Array::from(vec![2, 2, 0]))),
-        ]);
+        let batch =
+            batch_of(vec![("a", Arc::new(Int64Array::from(vec![7, -7, 7]))), ("b", Arc::new(Int64Array::from(vec![2, 2, 0])))]);
         let derive = derive(&[("q", "a / b"), ("r", "a % b"), ("x", "a / 2.0"), ("z", "1 / 0")]);
         let made = map_of(&derive, &batch).map(batch).unwrap().batch;
         let whole = |name: &str| made.column_by_name(name).unwrap().as_primitive::<Int64Type>().iter().collect::<Vec<_>>();

@@ -42,7 +42,8 @@ impl Operator for Select {
         let kept = |name: &str| PROVENANCE.contains(&name) && !seen.contains(name);
         fields.extend(input.schema.fields().iter().filter(|f| kept(f.name())).cloned());
         let schema = Arc::new(Schema::new_with_metadata(fields, input.schema.metadata().clone()));
-        let output = Output { name: String::new(), schema, ..input.clone() };
+        let row_bytes = input.narrowed(|name| schema.index_of(name).is_ok()).row_bytes;
+        let output = Output { name: String::new(), schema, row_bytes, ..input.clone() };
         Ok(Planned::new(Shape::Map, vec![output]).reading(Reads::Columns(BTreeSet::new())))
     }
 

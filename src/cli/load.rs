@@ -42,7 +42,11 @@ pub fn load(args: &PipelineArgs, libraries: &LibraryArgs) -> Load {
     match plan::plan(pipeline, facts, problems) {
         Ok(plan) => {
             let place = |name: &str| plan.steps.iter().find(|s| s.name == name).map_or(Place::default(), |s| s.place);
-            remarks.extend(plan.remarks.iter().map(|(step, what)| Problem { place: place(step), what: what.clone(), help: None }));
+            remarks.extend(plan.remarks.iter().map(|(step, what)| Problem {
+                place: place(step),
+                what: what.clone(),
+                help: None,
+            }));
             Load::Right { plan: Box::new(plan), text, remarks: show::sorted(remarks) }
         }
         Err(problems) => Load::Wrong { text, problems: show::sorted(problems) },

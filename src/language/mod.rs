@@ -62,8 +62,7 @@ pub struct Step {
 }
 
 /// Every word that may stand at the top of a pipeline file.
-pub const TOP: [&str; 9] =
-    ["pipeline", "about", "params", "out", "seed", "budget", "quarantine_at_most", "on_error", "steps"];
+pub const TOP: [&str; 9] = ["pipeline", "about", "params", "out", "seed", "budget", "quarantine_at_most", "on_error", "steps"];
 
 /// Reads a pipeline from the text of a file. What can be read is there even where problems were found, unless the text is no YAML.
 pub fn read(text: &str, settings: &[Setting]) -> (Option<Pipeline>, Vec<Problem>) {
@@ -138,7 +137,9 @@ impl Top<'_> {
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self, name: &str, problems: &mut Vec<Problem>) -> Option<T> {
-        reader::read(self.get(name)?, name, &Reading::default(), |at| T::deserialize(at)).map_err(|found| problems.extend(found)).ok()
+        reader::read(self.get(name)?, name, &Reading::default(), |at| T::deserialize(at))
+            .map_err(|found| problems.extend(found))
+            .ok()
     }
 }
 

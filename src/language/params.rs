@@ -97,9 +97,11 @@ impl Params {
     }
 
     fn replace_text(&mut self, node: &mut Node, text: &str, problems: &mut Vec<Problem>) {
-        let at = |what: String| Problem { place: node.place, what, help: None };
         let (mut made, mut rest) = (String::new(), text);
         while let Some(start) = rest.find("${") {
+            let before = text[..text.len() - rest.len() + start].chars().count();
+            let column = node.place.column + if text.contains('\n') { 0 } else { u32::try_from(before).unwrap_or(0) };
+            let at = |what: String| Problem { place: Place { column, ..node.place }, what, help: None };
             let Some(length) = rest[start + 2..].find('}') else {
                 problems.push(at("`${` without `}`".into()));
                 return;

@@ -94,8 +94,10 @@ impl<'a> At<'a> {
     /// True where a key was reported as unknown that was probably meant to be this one.
     fn misspelt(&self, key: &str) -> bool {
         let left_out = self.reading.left_out.borrow();
-        let mut unknown = self.node.entries().iter().filter(|(k, n)| k.text != key && left_out.contains(&n.id));
-        unknown.any(|(k, _)| Problem { place: k.place, what: String::new(), help: None }.suggest(&k.text, [key]).help.is_some_and(|h| h.starts_with("did")))
+        self.node.entries().iter().filter(|(k, n)| k.text != key && left_out.contains(&n.id)).any(|(k, _)| {
+            let close = Problem { place: k.place, what: String::new(), help: None }.suggest(&k.text, [key]);
+            close.help.is_some_and(|help| help.starts_with("did you mean"))
+        })
     }
 
     fn has_items_left_out(&self) -> bool {
@@ -106,7 +108,7 @@ impl<'a> At<'a> {
     /// Reads a part of this node; where that fails, the smallest part that holds the mistake is left out of the next reading.
     fn part<'de, T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Wrong> {
         let before = self.reading.left_out.borrow().len();
-        seed.deserialize(self).inspect_err(|_| {
+        self.checked(seed.deserialize(self)).inspect_err(|_| {
             let mut left_out = self.reading.left_out.borrow_mut();
             if left_out.len() == before {
                 left_out.insert(self.node.id);
@@ -219,9 +221,7 @@ impl<'de> Deserializer<'de> for At<'_> {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Wrong> {
         self.checked(match &self.node.value {
-            Value::List(items) if items.len() != length => {
-                Err(Wrong::Length(items.len(), format!("a list of {length} values")))
-            }
+            Value::List(items) if items.len() != length => Err(Wrong::Length(items.len(), format!("a list of {length} values"))),
             Value::List(items) => self.list(items, visitor),
             _ => Err(Wrong::Expected(format!("a list of {length} values"))),
         })
@@ -254,6 +254,9 @@ impl<'de> Deserializer<'de> for At<'_> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         self.checked(match (&self.node.value, &self.node.raw) {
+            (Value::Text(word), _) | (_, Some(word)) if !words.contains(&word.as_str()) => {
+                Err(Wrong::Word(word.clone(), words.to_vec()))
+            }
             (Value::Text(word), _) | (_, Some(word)) => visitor.visit_enum(Choice { at: self, word, content: None }),
             (Value::Bool(b), _) => visitor.visit_enum(Choice { at: self, word: &b.to_string(), content: None }),
             (Value::Map(entries), _) => match entries.as_slice() {
@@ -623,6 +626,9 @@ mod tests {
     fn what_is_missing_is_said_once_and_only_where_it_is_missing() {
         assert_eq!(read_text("title: x").unwrap_err(), ["1:1 `histogram` needs `axes`"]);
         assert_eq!(read_text("{ title: x, axes: [{ column: x }] }").unwrap_err(), ["1:20 an entry of `axes` needs `bins`"]);
-        assert_eq!(read_text("[]").unwrap_err(), ["1:1 `histogram` must be a map with `axes`, `by`, `weights`, `loose`, `title`, not a list"]);
+        assert_eq!(
+            read_text("[]").unwrap_err(),
+            ["1:1 `histogram` must be a map with `axes`, `by`, `weights`, `loose`, `title`, not a list"]
+        );
     }
 }

@@ -39,6 +39,9 @@ pub fn one(file: &str, text: &str, kind: &str, problem: &Problem) -> String {
 
 /// How many characters the word at the start of a line's rest has.
 fn width(rest: &str) -> usize {
+    if let Some(end) = rest.find('}').filter(|_| rest.starts_with("${")) {
+        return rest[..=end].chars().count();
+    }
     rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '*' | '$')).count().max(1)
 }
 

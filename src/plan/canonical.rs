@@ -24,7 +24,7 @@ pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts)
             match need {
                 Need::Hdf5(word) | Need::Parquet(word) => words.insert(word.value, "(input)".to_owned()),
                 Need::Model(word) => {
-                    let hash = facts.models.get(&word.value).and_then(|m| m.as_ref().ok()).map(model_hash);
+                    let hash = facts.models.get(&word.value).and_then(|m| m.as_ref().ok()).map(|m| format!("model {}", m.sha256));
                     words.insert(word.value, hash.unwrap_or_default())
                 }
                 Need::Text(word) => {
@@ -41,10 +41,6 @@ pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts)
         all.insert(step.name.value.clone(), said.into());
     }
     json!({ "format": FORMAT, "seed": seed, "steps": all })
-}
-
-fn model_hash(model: &calostream_operators::onnx::model::ModelFacts) -> String {
-    format!("model {}", sha256(format!("{model:?}").as_bytes()))
 }
 
 fn replaced(value: &Value, words: &BTreeMap<String, String>) -> Value {
@@ -86,9 +82,9 @@ fn differ(at: &str, was: &Value, now: &Value) -> Option<String> {
                 return Some(format!("{}: was not there, now {}", below(key), shown(value)));
             }
             let order = |m: &Map<String, Value>| m.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            a.iter().find_map(|(k, v)| differ(&below(k), v, &b[k])).or_else(|| {
-                (order(a) != order(b)).then(|| format!("{at}: the order was {}, now {}", order(a), order(b)))
-            })
+            a.iter()
+                .find_map(|(k, v)| differ(&below(k), v, &b[k]))
+                .or_else(|| (order(a) != order(b)).then(|| format!("{at}: the order was {}, now {}", order(a), order(b))))
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             a.iter().zip(b).enumerate().find_map(|(i, (x, y))| differ(&format!("{at}[{i}]"), x, y))
@@ -121,10 +117,7 @@ mod tests {
         assert_eq!(difference(&was, &now).unwrap(), "steps.pulls.derive.relative_error: was `x`, now `y`");
         let now = json!({ "seed": 1, "steps": { "pulls": { "derive": { "b": 1, "relative_error": "x" } } } });
         assert_ne!(hash(&was), hash(&now));
-        assert_eq!(
-            difference(&was, &now).unwrap(),
-            "steps.pulls.derive: the order was relative_error, b, now b, relative_error"
-        );
+        assert_eq!(difference(&was, &now).unwrap(), "steps.pulls.derive: the order was relative_error, b, now b, relative_error");
         let now = json!({ "seed": 1, "steps": {} });
         assert!(difference(&was, &now).unwrap().starts_with("steps.pulls: was `{"));
         assert_eq!(difference(&json!([1, 2]), &json!([1])).unwrap(), ": was `[1,2]`, now `[1]`");

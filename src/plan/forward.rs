@@ -162,7 +162,7 @@ fn narrow(steps: &mut [PlannedStep], facts: &Facts, remarks: &mut Vec<(String, S
             step.planned = step.operator.plan(facts, &step.inputs).map_err(|found| placed(found, step.place))?;
             step.planned.quarantined = quarantined;
         }
-        let mut widest = 0.0f64;
+        let mut share = 0.0f64;
         let several = step.planned.outputs.len() > 1;
         for (output, made) in step.planned.outputs.iter_mut().enumerate() {
             let columns = needed.get(&Port { step: number, output });
@@ -172,13 +172,13 @@ fn narrow(steps: &mut [PlannedStep], facts: &Facts, remarks: &mut Vec<(String, S
                 remarks.push((step.name.clone(), format!("nobody reads {which} of `{}`", step.name)));
             }
             if stream {
-                let (narrowed, share) = columns::narrowed(made, &columns.cloned().unwrap_or_default());
+                let narrowed = columns::narrowed(made, &columns.cloned().unwrap_or_default());
+                share = share.max(narrowed.row_bytes as f64 / made.row_bytes.max(1) as f64);
                 *made = narrowed;
-                widest = widest.max(share);
             }
         }
         for unit in &mut step.planned.units {
-            unit.row_bytes = columns::scaled(unit.row_bytes, widest);
+            unit.row_bytes = (unit.row_bytes as f64 * share).ceil() as u64;
         }
     }
     Ok(())

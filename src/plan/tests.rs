@@ -50,18 +50,12 @@ impl Operator for Fake {
         fields.extend(self.adds.iter().map(|name| Arc::new(Field::new(*name, DataType::Float64, false))));
         let row_bytes = 8 * fields.len() as u64;
         let schema = Arc::new(Schema::new(fields));
-        let output = |name: &&str| Output {
-            name: (*name).into(),
-            schema: Arc::clone(&schema),
-            table: self.table,
-            rows: None,
-            row_bytes,
-        };
+        let output =
+            |name: &&str| Output { name: (*name).into(), schema: Arc::clone(&schema), table: self.table, rows: None, row_bytes };
         let mut planned = Planned::new(self.shape, self.outputs.iter().map(output).collect()).holding(self.holds);
         planned.reads = inputs.iter().map(|_| self.reads.clone().map_or(Reads::All, Reads::columns)).collect();
         if self.shape == Shape::Source {
             planned.units.push(Unit {
-                alone: false,
                 step: String::new(),
                 sample: None,
                 path: "a".into(),
@@ -70,6 +64,7 @@ impl Operator for Fake {
                 rows: 10,
                 file: 0,
                 row_bytes,
+                alone: false,
             });
         }
         Ok(planned)
