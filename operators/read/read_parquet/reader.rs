@@ -6,6 +6,7 @@
 use super::layout::Layout;
 use super::probe::{in_memory, leaf_bytes};
 use crate::column::{self, SAMPLE};
+use crate::hits::retyped;
 use crate::work::{Batches, Source};
 use crate::{Fault, Unit};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, RecordBatchOptions, StringArray};
@@ -220,7 +221,7 @@ impl Rows<'_> {
                     } else if column.data_type() == field.data_type() {
                         column.clone()
                     } else {
-                        caught(|| cast(column, field.data_type())).map_err(wrong)?
+                        caught(|| retyped(column, field.data_type())).map_err(wrong)?
                     }
                 }
                 None => {
