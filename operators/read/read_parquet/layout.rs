@@ -78,12 +78,11 @@ impl Layout {
             .filter(|i| forms[*i] != forms[usual])
             .map(|i| (i, difference(&forms[i], &forms[usual], &files[usual].file.path)))
             .collect();
-        if files.len() < 3 || odd.len() > (files.len() / 100).max(1) {
-            if let Some((i, how)) = odd.first() {
+        if (files.len() < 3 || odd.len() > (files.len() / 100).max(1))
+            && let Some((i, how)) = odd.first() {
                 let what = format!("{} is not like the other files: {how}", files[*i].file.path);
                 return Err(Problem::at(&files[*i].pattern, what).help("read files of another form in a step of their own"));
             }
-        }
         for (i, how) in odd.into_iter().rev() {
             let known = files.remove(i);
             quarantined.push((known.file.path.clone(), how));

@@ -123,11 +123,10 @@ impl Reader {
     }
 
     fn open(&mut self, path: &str) -> Result<(Input, ArrowReaderMetadata), Fault> {
-        if let Some((known, input, metadata)) = &self.open {
-            if known == path {
+        if let Some((known, input, metadata)) = &self.open
+            && known == path {
                 return Ok((input.clone(), metadata.clone()));
             }
-        }
         let input = Input::open(path).map_err(|error| Fault::from(anyhow::Error::new(error).context(format!("can't open {path}"))))?;
         let metadata = caught(|| ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())).map_err(|reason| input.fault(path, &reason))?;
         self.open = Some((path.to_owned(), input.clone(), metadata.clone()));

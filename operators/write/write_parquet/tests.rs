@@ -111,7 +111,7 @@ fn row_groups_end_by_bytes_whatever_the_batches() {
     let path = write(&with, &rows, &[rows.num_rows()], folder.path());
     let whole = std::fs::read(&path).unwrap();
     let metadata = parquet::arrow::arrow_reader::ArrowReaderMetadata::load(&File::open(&path).unwrap(), Default::default()).unwrap();
-    let groups: Vec<i64> = metadata.metadata().row_groups().iter().map(|g| g.num_rows()).collect();
+    let groups: Vec<i64> = metadata.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect();
     assert!(groups.len() > 1, "{groups:?}");
     assert_eq!(groups.iter().sum::<i64>(), 240_000);
     assert!(std::fs::read(write(&with, &rows, &[1013, 77, 4999], folder.path())).unwrap() == whole);
