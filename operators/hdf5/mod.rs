@@ -9,7 +9,6 @@ pub mod decode;
 mod ffi;
 pub mod fingerprint;
 pub mod header;
-pub mod write;
 pub mod images;
 pub mod index;
 mod library;
@@ -20,6 +19,7 @@ mod protocol;
 pub mod rows;
 pub mod serve;
 mod types;
+pub mod write;
 
 pub use probe::probe;
 

@@ -3,14 +3,14 @@
 //! Process 0 holds the run folder; the others wait until it is ready and read it. What a run was (host, times, versions) is
 //! written into `run.json` and nowhere else.
 
-use super::finish;
 use super::RunArgs;
+use super::finish;
 use super::load::{Load, load};
+use crate::files;
 use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
-use crate::files;
 use crate::ledger::{Ledger, State, log, units};
 use crate::plan::Plan;
 use crate::report;
@@ -305,6 +305,10 @@ fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
-    let files = if state.unreadable.is_empty() { String::new() } else { format!("files that can't be read: {}\n", state.unreadable.len()) };
+    let files = if state.unreadable.is_empty() {
+        String::new()
+    } else {
+        format!("files that can't be read: {}\n", state.unreadable.len())
+    };
     format!("{table}\n{files}every row is accounted for\n")
 }

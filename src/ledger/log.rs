@@ -188,7 +188,10 @@ impl Log {
             _ => &[],
         });
         let end = pointers.map(|p| p.offset + p.length).max().unwrap_or(0);
-        ensure!(contributions.metadata()?.len() >= end, "contributions.bin is shorter than the commit log says; run with --fresh");
+        ensure!(
+            contributions.metadata()?.len() >= end,
+            "contributions.bin is shorter than the commit log says; run with --fresh"
+        );
         contributions.set_len(end)?;
         Ok(Self { lines: log, contributions, end })
     }
