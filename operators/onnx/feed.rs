@@ -81,7 +81,8 @@ impl Feed {
         match column.as_primitive_opt::<Float32Type>() {
             Some(numbers) => into.copy_from_slice(&numbers.values()[first..first + rows]),
             None => {
-                hits::to_dense(column, self.cells, self.value, first, rows, into).map_err(|e| Fault::content(format!("{e:#}")))?
+                hits::to_dense(column, self.cells, self.value, first, rows, into)
+                    .map_err(|e| Fault::content(format!("{e:#}")))?;
             }
         }
         self.transform.apply(into);

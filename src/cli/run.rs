@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::report;
 use crate::{machine, words};
 use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::onnx::library;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit};
 use serde::{Deserialize, Serialize};
@@ -249,7 +250,7 @@ fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
 fn arithmetic(plan: &Plan, runtime: &Runtime) -> BTreeMap<String, String> {
     let mut found = BTreeMap::from([("processor".to_owned(), machine::features())]);
     if !plan.facts.models.is_empty() {
-        let version = calostream_operators::onnx::library::load(runtime).map(|l| l.version());
+        let version = library::load(runtime).map(library::Library::version);
         found.insert("onnxruntime".to_owned(), version.unwrap_or_else(|reason| reason));
     }
     found

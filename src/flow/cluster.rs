@@ -56,7 +56,7 @@ impl Cluster {
                     stream.set_nonblocking(false)?;
                     match greet(&mut stream, secret, plan, own_words, None, false) {
                         Ok(other) if other > process && other < hosts.len() && sockets[other].is_none() => {
-                            sockets[other] = Some(stream)
+                            sockets[other] = Some(stream);
                         }
                         Ok(other) => tracing::warn!("refused {from}: it says that it is process {other}"),
                         Err(reason) => tracing::warn!("refused {from}: {reason:#}"),

@@ -17,9 +17,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::{Scope, Stream};
 
 /// What a reader thread tells its operator.
 pub enum Read {
@@ -53,7 +53,7 @@ pub fn source<'s>(
     outputs: usize,
     shared: &Arc<Shared>,
     read: impl FnOnce(&Reading) -> Result<()> + Send + 'static,
-) -> (Vec<Stream<'s, u64, Chunk>>, Stream<'s, u64, Vec<Record>>) {
+) -> super::operator::Streams<'s> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
     let (mut ports, mut streams) = (Vec::new(), Vec::new());
     for _ in 0..outputs {

@@ -214,7 +214,7 @@ pub fn encode(groups: &[Group]) -> Vec<u8> {
 
 /// Reads [`encode`]'s bytes.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Group>> {
-    ensure!(bytes.len() % 8 == 0, "the keys of a spill are damaged");
+    ensure!(bytes.len().is_multiple_of(8), "the keys of a spill are damaged");
     let mut words = bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes")));
     let mut groups = Vec::new();
     while let Some(output) = words.next() {
