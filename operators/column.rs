@@ -196,8 +196,17 @@ mod tests {
         let schema = Arc::new(with_samples(Schema::new(provenance_fields(true)), &samples));
         let batch = |sample: &str, file, rows| {
             let (step, path, fingerprint) = (String::new(), String::new(), format!("{file}"));
-            let unit =
-                crate::Unit { step, sample: Some(sample.into()), path, fingerprint, first: 0, rows: 9, file, row_bytes: 1, alone: false };
+            let unit = crate::Unit {
+                step,
+                sample: Some(sample.into()),
+                path,
+                fingerprint,
+                first: 0,
+                rows: 9,
+                file,
+                row_bytes: 1,
+                alone: false,
+            };
             RecordBatch::try_new(schema.clone(), provenance(&samples, &unit, 0, rows)).unwrap()
         };
         let batches = [batch("pion", 0, 2), batch("electron", 1, 1), batch("pion", 2, 1)];

@@ -1,10 +1,10 @@
 //! An exact sum of f64s: order-independent, mergeable, invertible.
 //!
-//! A sum is a number in units of 2^-1074 (the smallest f64), held as digits of 32 bits in slots of 64, so that adding is
-//! three integer additions and carries can wait. Only the digits in use are held: sums of one quantity span few of the 68.
+//! A sum is a number in units of 2^-1074 (the smallest f64), held as digits of 32 bits in slots of 128, so that adding is one
+//! integer addition (a mantissa, shifted by less than a digit, has 84 bits) and carries can wait. Only the digits in use are held: sums of one quantity span few of the 68.
 //! NaN and infinities are counted beside the sum and never poured in, so they too can be taken back.
 //!
-//! Invariants: no digit exceeds `(pending + 1) * 2^32`, and `pending` stays below 2^31, so no slot overflows. The digits as
+//! Invariants: no digit exceeds `(pending + 1) * 2^84`, and `pending` stays below 2^32, so no slot overflows. The digits as
 //! held depend on history; what is compared, encoded and rounded is the [magnitude](Exact::magnitude), which does not: a
 //! sign and digits in `0..2^32` without zeros at either end. So equal sums are equal, and equal bytes.
 
@@ -12,7 +12,7 @@ use crate::varint::{Reader, write_signed, write_unsigned};
 use anyhow::ensure;
 
 const DIGIT: u32 = 32;
-const MASK: i64 = 0xffff_ffff;
+const MASK: i128 = 0xffff_ffff;
 /// Digits that any sum of fewer than 2^63 finite values can have.
 const DIGITS: usize = 68;
 /// Additions after which carries are settled.
@@ -22,7 +22,7 @@ const FRACTION: u64 = (1 << 52) - 1;
 /// An exact sum of f64s. See the module's documentation.
 #[derive(Debug, Clone, Default)]
 pub struct Exact {
-    digits: Vec<i64>,
+    digits: Vec<i128>,
     /// The place of `digits[0]`: its unit is `2^(32 low - 1074)`.
     low: u32,
     pending: u32,
@@ -47,13 +47,11 @@ impl Exact {
         let mantissa = (bits & FRACTION) | (u64::from(exponent != 0) << 52);
         let shift = exponent.max(1) as u32 - 1; // x = mantissa * 2^(shift - 1074)
         let at = ((shift / DIGIT) as usize).wrapping_sub(self.low as usize);
-        match self.digits.get_mut(at..).and_then(<[i64]>::first_chunk_mut::<3>) {
-            Some(slots) if self.pending < SETTLE && exponent != 0x7ff => {
-                let (low, high) = (mantissa << (shift % DIGIT), (mantissa >> 1) >> (63 - shift % DIGIT));
+        match self.digits.get_mut(at) {
+            Some(digit) if self.pending < SETTLE && exponent != 0x7ff => {
                 let sign = (bits as i64) >> 63;
-                slots[0] += ((low as i64 & MASK) ^ sign) - sign;
-                slots[1] += ((low >> DIGIT) as i64 ^ sign) - sign;
-                slots[2] += (high as i64 ^ sign) - sign;
+                let signed = (mantissa as i64 ^ sign) - sign;
+                *digit += i128::from(signed) << (shift % DIGIT);
                 self.pending += 1;
             }
             _ => self.add_slowly(x, (shift / DIGIT) as usize, mantissa == 0),
@@ -67,7 +65,7 @@ impl Exact {
             self.beside[if x.is_nan() { 2 } else { usize::from(x < 0.0) }] += 1;
         } else if !zero {
             self.settle();
-            self.hold(at.saturating_sub(1), at + 4);
+            self.hold(at.saturating_sub(1), at + 2);
             self.add(x);
         }
     }
@@ -98,7 +96,10 @@ impl Exact {
         }
         match self.digits.last_mut() {
             Some(last) if carry == -1 && *last != 0 => *last -= MASK + 1,
-            Some(_) if carry != 0 => self.digits.push(carry),
+            Some(_) if carry != 0 => {
+                self.digits.push(carry);
+                return self.settle();
+            }
             _ => {}
         }
         self.pending = 0;
@@ -122,9 +123,8 @@ impl Exact {
 
     /// Makes it what takes the sum back: `x.plus(-x)` is zero.
     pub fn negate(&mut self) {
-        for slot in self.digits.iter_mut().chain(&mut self.beside) {
-            *slot = -*slot;
-        }
+        self.digits.iter_mut().for_each(|digit| *digit = -*digit);
+        self.beside.iter_mut().for_each(|count| *count = -*count);
     }
 
     /// True where nothing is left: no digit, and nothing beside.
@@ -135,7 +135,7 @@ impl Exact {
 
     fn magnitude(&self) -> Magnitude {
         let mut digits = self.digits.clone();
-        let carried = |digits: &mut Vec<i64>| {
+        let carried = |digits: &mut Vec<i128>| {
             let mut carry = 0;
             for digit in digits.iter_mut() {
                 *digit += carry;
@@ -150,7 +150,10 @@ impl Exact {
             digits = self.digits.iter().map(|d| -d).collect();
             carry = carried(&mut digits);
         }
-        digits.push(carry);
+        while carry != 0 {
+            digits.push(carry & MASK);
+            carry >>= DIGIT;
+        }
         let zeros = digits.iter().take_while(|d| **d == 0).count();
         let end = digits.iter().rposition(|d| *d != 0).map_or(zeros, |last| last + 1);
         if zeros >= end {
@@ -194,7 +197,7 @@ impl Exact {
         let sign = if header & 1 == 1 { -1 } else { 1 };
         let mut digits = Vec::with_capacity(length as usize);
         for _ in 0..length {
-            digits.push(i64::from(u32::from_le_bytes(from.take()?)) * sign);
+            digits.push(i128::from(u32::from_le_bytes(from.take()?)) * sign);
         }
         let mut beside = [0; 3];
         if header & 2 == 2 {
@@ -363,7 +366,7 @@ answer(bits([rounded(floats(l)) for l in given]))
     fn carries_are_settled_before_a_digit_overflows() {
         let mut many = Exact { pending: SETTLE - 2, ..sum(&[f64::MAX, -1.5]) };
         for digit in &mut many.digits {
-            *digit += i64::from(SETTLE - 2) << DIGIT; // as large as the invariant lets it be
+            *digit += i128::from(SETTLE - 2) << 84; // as large as the invariant lets it be
         }
         let mut before = many.clone();
         for _ in 0..5 {

@@ -12,6 +12,7 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, ToByteSlice, UInt16Type, UInt32Type};
+use arrow::error::ArrowError;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -44,6 +45,27 @@ pub fn dense_field(name: &str, shape: &[usize], value: DataType) -> Field {
     metadata.insert(EXTENSION_NAME.into(), "arrow.fixed_shape_tensor".into());
     metadata.insert(EXTENSION_METADATA.into(), serde_json::json!({ "shape": shape }).to_string());
     Field::new(name, DataType::FixedSizeList(Arc::new(Field::new("item", value, false)), length), false).with_metadata(metadata)
+}
+
+/// The column as another type that differs in keys, offsets or in whether values may be missing. An error where they are.
+pub(crate) fn retyped(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    match (column.as_any().downcast_ref::<FixedSizeListArray>(), to) {
+        (Some(list), DataType::FixedSizeList(item, length)) if item.data_type() == list.values().data_type() => {
+            let list = FixedSizeListArray::try_new(item.clone(), *length, list.values().clone(), list.nulls().cloned())?;
+            Ok(Arc::new(list))
+        }
+        _ => cast(column, to),
+    }
+}
+
+/// The type of a dense column with items that may (or may not) be missing; any other type as it is.
+pub(crate) fn dense_type(field: &Field, nullable: bool) -> DataType {
+    match field.data_type() {
+        DataType::FixedSizeList(item, length) if shape(field).is_some() => {
+            DataType::FixedSizeList(Arc::new(item.as_ref().clone().with_nullable(nullable)), *length)
+        }
+        other => other.clone(),
+    }
 }
 
 fn shape_metadata(shape: &[usize]) -> HashMap<String, String> {

@@ -67,7 +67,7 @@ impl Ladder {
         let bits = x.to_bits();
         let steps = u64::from(self.steps);
         // The upper 40 bits of the fraction decide; there are at most 2^23 steps, so the product fits.
-        (bits >> 52) * steps + (((bits & FRACTION) >> 12) * steps >> 40)
+        (bits >> 52) * steps + ((((bits & FRACTION) >> 12) * steps) >> 40)
     }
 
     /// The rung of a finite value.

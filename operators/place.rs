@@ -121,11 +121,8 @@ impl Problem {
     #[must_use]
     pub fn suggest<'a>(self, typed: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
-        let close = known
-            .iter()
-            .map(|k| (strsim::damerau_levenshtein(typed, k), *k))
-            .filter(|(d, k)| *d <= 1 + k.len() / 4)
-            .min();
+        let close =
+            known.iter().map(|k| (strsim::damerau_levenshtein(typed, k), *k)).filter(|(d, k)| *d <= 1 + k.len() / 4).min();
         match close {
             Some((_, k)) => self.help(format!("did you mean `{k}`?")),
             None if known.is_empty() => self,

@@ -6,6 +6,9 @@
 use crate::Operator;
 use std::ops::RangeInclusive;
 
+/// Reads the parameters of an operator from a node of a pipeline file.
+pub type Reader = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Operator>, erased_serde::Error>;
+
 /// What is known of an operator without a pipeline: enough to read, list, explain and check it.
 pub struct Entry {
     /// The word that people type.
@@ -19,7 +22,7 @@ pub struct Entry {
     /// The folder it lives in, which says what kind of operator it is (`read`, `row`, ...).
     pub folder: &'static str,
     /// Reads the parameters from a node of the pipeline file.
-    pub read: fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Operator>, erased_serde::Error>,
+    pub read: Reader,
     /// The JSON Schema of the parameters.
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
 }

@@ -7,6 +7,7 @@
 use crate::column::with_unit;
 use crate::hdf5::header::{Dataset, Header, Numbers, shape_name};
 use crate::hdf5::images::{Pick, cell_value};
+use crate::hdf5::rows::unknown_filter;
 use crate::hits::{dense_field, hits_field};
 use crate::{Facts, Placed, Problem};
 use arrow::datatypes::{DataType, Field};
@@ -251,6 +252,9 @@ impl Column {
     pub fn resolve(&self, name: &str, header: &Header) -> Result<Resolved, String> {
         let Some(dataset) = header.dataset(self.path()) else { return Err(missing(self.path(), header)) };
         let numbers = dataset.numbers(self.member.as_deref())?;
+        if let Some(reason) = unknown_filter(dataset) {
+            return Err(reason);
+        }
         let path = &dataset.path;
         let Some(rows) = dataset.rows() else { return Err(format!("`{path}` is a single value, it has no axis of events")) };
         let trailing = &dataset.shape[1..];
@@ -328,8 +332,11 @@ fn missing(path: &str, header: &Header) -> String {
     if let Some((_, reason)) = header.unreadable.iter().find(|(p, _)| p == path) {
         return format!("dataset `{path}` cannot be read: {reason}");
     }
-    let problem = Problem::at(&Placed::unplaced(()), "").suggest(path, header.paths());
-    match problem.help {
+    // The same word in other letters or in another group is what is meant most often.
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_lowercase();
+    let meant = header.paths().find(|known| last(known) == last(path)).map(|known| format!("did you mean `{known}`?"));
+    let help = meant.or_else(|| Problem::at(&Placed::unplaced(()), "").suggest(path, header.paths().take(20)).help);
+    match help {
         Some(help) => format!("no dataset `{path}`; {help}"),
         None => format!("no dataset `{path}`; the file has no datasets"),
     }

@@ -111,7 +111,7 @@ impl Sums {
 
     /// Reads [`encode`](Self::encode)'s bytes.
     pub fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
-        fn keyed<T>(from: &mut Reader<'_>, each: impl Fn(&mut Reader<'_>) -> anyhow::Result<T>) -> anyhow::Result<Slots<T>> {
+        fn keyed<'a, T>(from: &mut Reader<'a>, each: impl Fn(&mut Reader<'a>) -> anyhow::Result<T>) -> anyhow::Result<Slots<T>> {
             let mut slots = Slots { dense: Vec::new(), sparse: HashMap::default() };
             let mut next = Some(0_u64);
             for _ in 0..from.unsigned()? {
@@ -125,7 +125,7 @@ impl Sums {
         let mut from = Reader(bytes);
         let [format] = from.take()?;
         ensure!(format == FORMAT, "sums in format {format}, not {FORMAT}");
-        let sums = Self { counts: keyed(&mut from, |from| from.signed())?, sums: keyed(&mut from, |from| Exact::decode(from))? };
+        let sums = Self { counts: keyed(&mut from, Reader::signed)?, sums: keyed(&mut from, Exact::decode)? };
         ensure!(from.0.is_empty(), "{} bytes after the end of the sums", from.0.len());
         Ok(sums)
     }

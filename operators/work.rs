@@ -125,7 +125,7 @@ pub trait Fold: Send {
 /// The part that a sink is asked to make: a run of units, in order.
 #[derive(Debug)]
 pub struct Part<'a> {
-    /// Its number among the parts of this step.
+    /// Its number among the parts of this step, from 1.
     pub number: u64,
     /// Its number among the parts of this step and sample, from 1.
     pub number_in_sample: u64,

@@ -52,7 +52,8 @@ pub fn cores() -> usize {
 /// The features of this processor on which floating-point results may depend: libraries choose their kernels by them.
 pub fn features() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let of = |name: &str| text.lines().find(|l| l.starts_with(name)).and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned());
+    let of =
+        |name: &str| text.lines().find(|l| l.starts_with(name)).and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned());
     let flags = of("flags").or_else(|| of("Features")).unwrap_or_default();
     let wanted = ["avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve", "sve2"];
     let found: Vec<&str> = wanted.into_iter().filter(|w| flags.split_whitespace().any(|f| f == *w)).collect();

@@ -192,6 +192,9 @@ fn zstd(raw: &[u8], length: usize) -> Result<Vec<u8>, String> {
 pub fn unshuffle(planes: &[u8], size: usize, first: usize, into: &mut [u8]) {
     let elements = planes.len() / size;
     let count = into.len() / size;
+    if count == 0 {
+        return;
+    }
     let plane = |b: usize| &planes[b * elements + first..][..count];
     match size {
         1 => into.copy_from_slice(plane(0)),

@@ -16,7 +16,20 @@ pub fn fingerprint(opened: &Opened, header: Option<&Header>) -> Result<String, F
     let mut hash = Xxh3::new();
     hash.update(&opened.bytes.to_le_bytes());
     if let Some(header) = header {
-        hash.update(&serde_json::to_vec(header)?);
+        for d in &header.datasets {
+            // What the library can make of it is not content.
+            let filters: Vec<_> = d.filters.iter().map(|f| (f.id, &f.values)).collect();
+            hash.update(&serde_json::to_vec(&(
+                &d.path,
+                &d.shape,
+                &d.element,
+                &d.layout,
+                filters,
+                &d.fill,
+                d.stored,
+                d.index_hash,
+            ))?);
+        }
     }
     if opened.bytes <= BLOCKS * BLOCK {
         let mut all = vec![0; usize::try_from(opened.bytes)?];

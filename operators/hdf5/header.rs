@@ -65,8 +65,10 @@ pub enum Element {
     },
     /// What calostream makes no numbers of.
     Other {
-        /// Bytes of an element in the file.
+        /// Bytes of an element: in the file if `fixed`, else of the library's pointer to it.
         bytes: u64,
+        /// True where an element stands in the file as so many bytes (not so: lists and text of variable length, references).
+        fixed: bool,
         /// What it is, in words ("text", "opaque").
         what: String,
     },
@@ -145,6 +147,8 @@ pub struct Filter {
     pub name: String,
     /// Its parameters.
     pub values: Vec<u32>,
+    /// True where the library has it; the own path knows some that the library does not.
+    pub available: bool,
 }
 
 /// A column of numbers within the elements of a dataset.
@@ -297,6 +301,17 @@ impl Element {
             Self::Number(number) => number.stored,
             Self::Compound { bytes, .. } | Self::Other { bytes, .. } => *bytes,
             Self::Array { shape, of } => shape.iter().copied().fold(of.bytes(), u64::saturating_mul),
+        }
+    }
+
+    /// True where the bytes in the file are all there is to it: no member points elsewhere.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        match self {
+            Self::Number(_) => true,
+            Self::Compound { members, .. } => members.iter().all(|m| m.element.is_fixed()),
+            Self::Array { of, .. } => of.is_fixed(),
+            Self::Other { fixed, .. } => *fixed,
         }
     }
 

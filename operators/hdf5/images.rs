@@ -299,7 +299,8 @@ impl<T: Value> Hits<T> {
         if let Some(threshold) = refine.threshold {
             let as_f64 = cast(&array, &DataType::Float64)?;
             // NaN is below nothing and stays.
-            keep = Some(as_f64.as_primitive::<Float64Type>().values().iter().map(|v| !(v.abs() < threshold)).collect());
+            keep =
+                Some(as_f64.as_primitive::<Float64Type>().values().iter().map(|v| v.is_nan() || v.abs() >= threshold).collect());
         }
         if array.data_type() != wanted {
             array = narrowed(array, wanted, field.name())?;

@@ -1,116 +1,15 @@
 //! The HDF5 library, as far as the reader process needs it: what is in a file, where its chunks are, rows by the library.
 //!
-//! Raw calls instead of the safe crate: that one panics on types it does not know, and one odd dataset must not cost the
-//! others. Invariants: identifiers are owned by [`Handle`] and released once; nothing here runs in the main process; no
-//! allocation is larger than a number that was checked before.
+//! Invariants: nothing here runs in the main process; no allocation is larger than a number that was checked before.
 
 #![allow(unsafe_code)]
 
-use super::header::{Dataset, Element, Filter, Header, Kind, Layout, Member, Number, Numbers};
-use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t};
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
+use super::header::{Dataset, Element, Filter, Header, Layout};
+use super::types::{element, memory_type};
+use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
-
-/// Why a request cannot be answered.
-#[derive(Debug)]
-pub enum Failure {
-    /// The library says no.
-    Refused(String),
-    /// The operating system says no.
-    Machine(String),
-}
-
-type Result<T> = std::result::Result<T, Failure>;
-
-fn refused<T>(reason: impl Into<String>) -> Result<T> {
-    Err(Failure::Refused(reason.into()))
-}
-
-/// What a call returns where it failed.
-trait Returned: Copy {
-    fn failed(self) -> bool;
-}
-impl Returned for i64 {
-    fn failed(self) -> bool {
-        self < 0
-    }
-}
-impl Returned for i32 {
-    fn failed(self) -> bool {
-        self < 0
-    }
-}
-
-fn checked<T: Returned>(returned: T) -> Result<T> {
-    if returned.failed() { Err(last_error()) } else { Ok(returned) }
-}
-
-/// One call of the library, with its error stack as the error.
-macro_rules! call {
-    ($module:ident::$function:ident($($argument:expr),* $(,)?)) => {
-        // SAFETY: one thread; identifiers come from live `Handle`s or are the library's own; every pointer is to a live buffer
-        // of at least the length that the library documents for it, checked where the call is written.
-        checked(unsafe { $module::$function($($argument),*) })
-    };
-}
-
-/// The same for calls whose result is no error code.
-macro_rules! ask {
-    ($module:ident::$function:ident($($argument:expr),* $(,)?)) => {
-        // SAFETY: as in `call!`.
-        unsafe { $module::$function($($argument),*) }
-    };
-}
-
-/// An identifier of the library, released when dropped.
-struct Handle(i64);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        ask!(h5i::H5Idec_ref(self.0));
-    }
-}
-
-fn handle(id: Result<i64>) -> Result<Handle> {
-    id.map(Handle)
-}
-
-/// Opens the library, without its habit of printing.
-pub fn start() {
-    ask!(h5::H5open());
-    ask!(h5e::H5Eset_auto2(h5e::H5E_DEFAULT, None, std::ptr::null_mut()));
-}
-
-/// The error stack in one line: what was tried, and the innermost reason.
-fn last_error() -> Failure {
-    unsafe extern "C" fn each(_: c_uint, error: *const h5e::H5E_error2_t, into: *mut c_void) -> c_int {
-        // SAFETY: the library hands a valid record; `into` is the vector below, which outlives the walk.
-        let (error, lines) = unsafe { (&*error, &mut *into.cast::<Vec<String>>()) };
-        if !error.desc.is_null() {
-            // SAFETY: a C string that lives as long as the record.
-            lines.push(unsafe { CStr::from_ptr(error.desc) }.to_string_lossy().into_owned());
-        }
-        0
-    }
-    let mut lines: Vec<String> = Vec::new();
-    ask!(h5e::H5Ewalk2(h5e::H5E_DEFAULT, h5e::H5E_WALK_UPWARD, Some(each), (&raw mut lines).cast()));
-    ask!(h5e::H5Eclear2(h5e::H5E_DEFAULT));
-    let text = match (lines.last(), lines.first()) {
-        (Some(outer), Some(inner)) if lines.len() > 1 => format!("{outer} ({inner})"),
-        (Some(only), _) => only.clone(),
-        _ => "the HDF5 library gives no reason".into(),
-    };
-    // EIO, ESTALE: the disk or the mount is at fault, not the file.
-    if lines.iter().any(|l| l.contains("errno = 5,") || l.contains("errno = 116,")) {
-        Failure::Machine(text)
-    } else {
-        Failure::Refused(text)
-    }
-}
-
-fn c_string(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Failure::Refused(format!("{text:?} holds a zero byte")))
-}
 
 /// An open file.
 pub struct File {
@@ -335,7 +234,9 @@ fn filters(plist: &Handle) -> Result<Vec<Filter>> {
             let id = call!(h5p::H5Pget_filter2(plist.0, i, &raw mut flags, &raw mut n, v, 63, text, &raw mut config))?;
             // SAFETY: 64 bytes, of which the library was told 63 and the last is zero.
             let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-            Ok(Filter { id: id.unsigned_abs(), name, values: values[..n.min(32)].to_vec() })
+            let available = ask!(h5z::H5Zfilter_avail(id)) > 0;
+            ask!(h5e::H5Eclear2(h5e::H5E_DEFAULT));
+            Ok(Filter { id: id.unsigned_abs(), name, values: values[..n.min(32)].to_vec(), available })
         })
         .collect()
 }
@@ -346,21 +247,12 @@ fn fill(plist: &Handle, kind: &Handle, element: &Element) -> Result<Option<Vec<u
     call!(h5p::H5Pfill_value_defined(plist.0, &raw mut status))?;
     let user = matches!(status, h5d::H5D_fill_value_t::H5D_FILL_VALUE_USER_DEFINED);
     // Text of variable length and references would be pointers.
-    if !user || !is_flat(element) || element.bytes() > 1 << 20 {
+    if !user || !element.is_fixed() || element.bytes() > 1 << 20 {
         return Ok(None);
     }
     let mut bytes = vec![0u8; usize::try_from(element.bytes()).unwrap_or(0)];
     call!(h5p::H5Pget_fill_value(plist.0, kind.0, bytes.as_mut_ptr().cast()))?;
     Ok(bytes.iter().any(|b| *b != 0).then_some(bytes))
-}
-
-fn is_flat(element: &Element) -> bool {
-    match element {
-        Element::Number(_) => true,
-        Element::Compound { members, .. } => members.iter().all(|m| is_flat(&m.element)),
-        Element::Array { of, .. } => is_flat(of),
-        Element::Other { .. } => false,
-    }
 }
 
 /// The unit of a dataset, where a short text attribute of a usual name says it.
@@ -396,191 +288,4 @@ fn unit(object: &Handle) -> Option<String> {
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(size);
         std::str::from_utf8(&bytes[..end]).ok().map(|s| s.trim_end().to_owned())
     })
-}
-
-fn member_name(kind: &Handle, number: c_uint) -> Result<String> {
-    let name = ask!(h5t::H5Tget_member_name(kind.0, number));
-    if name.is_null() {
-        return Err(last_error());
-    }
-    // SAFETY: a C string that the library has allocated and hands over.
-    let text = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-    ask!(h5::H5free_memory(name.cast()));
-    Ok(text)
-}
-
-/// The type of an element as data.
-fn element(kind: &Handle) -> Result<Element> {
-    use h5t::H5T_class_t as Class;
-    let bytes = ask!(h5t::H5Tget_size(kind.0)) as u64;
-    if bytes == 0 {
-        return Err(last_error());
-    }
-    let other = |what: &str| Element::Other { bytes, what: what.to_owned() };
-    Ok(match ask!(h5t::H5Tget_class(kind.0)) {
-        Class::H5T_INTEGER => integer(kind, bytes)?.map_or_else(|| other("odd integers"), Element::Number),
-        Class::H5T_FLOAT => float(kind, bytes)?.map_or_else(|| other("odd floats"), Element::Number),
-        Class::H5T_ENUM => {
-            let base = handle(call!(h5t::H5Tget_super(kind.0)))?;
-            match integer(&base, bytes)? {
-                Some(number) if is_boolean(kind)? => Element::Number(Number { kind: Kind::Boolean, ..number }),
-                Some(number) => Element::Number(number),
-                None => other("an odd enum"),
-            }
-        }
-        Class::H5T_COMPOUND => {
-            let count = call!(h5t::H5Tget_nmembers(kind.0))?.unsigned_abs();
-            let members = (0..count)
-                .map(|i| {
-                    let offset = ask!(h5t::H5Tget_member_offset(kind.0, i)) as u64;
-                    let of = element(&handle(call!(h5t::H5Tget_member_type(kind.0, i)))?)?;
-                    if offset.checked_add(of.bytes()).is_none_or(|end| end > bytes) {
-                        return refused("a member reaches over the end of its record");
-                    }
-                    Ok(Member { name: member_name(kind, i)?, offset, element: of })
-                })
-                .collect::<Result<_>>()?;
-            Element::Compound { bytes, members }
-        }
-        Class::H5T_ARRAY => {
-            let rank = call!(h5t::H5Tget_array_ndims(kind.0))?.unsigned_abs() as usize;
-            let mut shape = vec![0u64; rank];
-            call!(h5t::H5Tget_array_dims2(kind.0, shape.as_mut_ptr()))?;
-            let of = Box::new(element(&handle(call!(h5t::H5Tget_super(kind.0)))?)?);
-            let array = Element::Array { shape, of };
-            if array.bytes() != bytes {
-                return refused("an array type whose size does not fit its elements");
-            }
-            array
-        }
-        Class::H5T_STRING => other("text"),
-        Class::H5T_BITFIELD => other("bits"),
-        Class::H5T_OPAQUE => other("opaque bytes"),
-        Class::H5T_REFERENCE => other("references"),
-        Class::H5T_VLEN => other("lists of variable length"),
-        Class::H5T_TIME => other("times"),
-        _ => other("values of a type that calostream does not know"),
-    })
-}
-
-/// h5py writes truth values as an enum of one byte with FALSE = 0 and TRUE = 1.
-fn is_boolean(kind: &Handle) -> Result<bool> {
-    if ask!(h5t::H5Tget_size(kind.0)) != 1 || call!(h5t::H5Tget_nmembers(kind.0))? != 2 {
-        return Ok(false);
-    }
-    let mut found = [(String::new(), 0u8), (String::new(), 0u8)];
-    for (i, member) in found.iter_mut().enumerate() {
-        let number = i as c_uint;
-        member.0 = member_name(kind, number)?;
-        call!(h5t::H5Tget_member_value(kind.0, number, (&raw mut member.1).cast()))?;
-    }
-    found.sort();
-    Ok(found == [("FALSE".to_owned(), 0), ("TRUE".to_owned(), 1)])
-}
-
-/// An integer of 1 to 8 bytes; none for anything wider.
-fn integer(kind: &Handle, stored: u64) -> Result<Option<Number>> {
-    let bits = ask!(h5t::H5Tget_precision(kind.0)) as u64;
-    let offset = call!(h5t::H5Tget_offset(kind.0))?;
-    let signed = match ask!(h5t::H5Tget_sign(kind.0)) {
-        h5t::H5T_sign_t::H5T_SGN_NONE => Kind::Unsigned,
-        h5t::H5T_sign_t::H5T_SGN_2 => Kind::Signed,
-        _ => return Ok(None),
-    };
-    let big_endian = match ask!(h5t::H5Tget_order(kind.0)) {
-        h5t::H5T_order_t::H5T_ORDER_LE | h5t::H5T_order_t::H5T_ORDER_NONE => false,
-        h5t::H5T_order_t::H5T_ORDER_BE => true,
-        _ => return Ok(None),
-    };
-    if bits == 0 || stored > 8 {
-        return Ok(None);
-    }
-    let bytes = stored.next_power_of_two() as u8;
-    let plain = bits == stored * 8 && offset == 0 && u64::from(bytes) == stored;
-    Ok(Some(Number { kind: signed, bytes, stored, big_endian, plain }))
-}
-
-/// A float as the smallest IEEE type that holds it; none where there is none.
-fn float(kind: &Handle, stored: u64) -> Result<Option<Number>> {
-    let big_endian = match ask!(h5t::H5Tget_order(kind.0)) {
-        h5t::H5T_order_t::H5T_ORDER_LE => false,
-        h5t::H5T_order_t::H5T_ORDER_BE => true,
-        h5t::H5T_order_t::H5T_ORDER_VAX => false,
-        _ => return Ok(None),
-    };
-    let (mut sign, mut at, mut exponent, mut mantissa_at, mut mantissa) = (0usize, 0usize, 0usize, 0usize, 0usize);
-    call!(h5t::H5Tget_fields(kind.0, &raw mut sign, &raw mut at, &raw mut exponent, &raw mut mantissa_at, &raw mut mantissa))?;
-    let bytes = match (exponent, mantissa) {
-        (0..=5, 0..=10) => 2,
-        (0..=8, 0..=23) => 4,
-        (0..=11, 0..=52) => 8,
-        _ => return Ok(None),
-    };
-    let standard = match bytes {
-        2 => (15, 10, 5, 0, 10, 15),
-        4 => (31, 23, 8, 0, 23, 127),
-        _ => (63, 52, 11, 0, 52, 1023),
-    };
-    let plain = stored == u64::from(bytes)
-        && (sign, at, exponent, mantissa_at, mantissa, ask!(h5t::H5Tget_ebias(kind.0))) == standard
-        && matches!(ask!(h5t::H5Tget_norm(kind.0)), h5t::H5T_norm_t::H5T_NORM_IMPLIED)
-        && !matches!(ask!(h5t::H5Tget_order(kind.0)), h5t::H5T_order_t::H5T_ORDER_VAX);
-    Ok(Some(Number { kind: Kind::Float, bytes, stored, big_endian, plain }))
-}
-
-/// The little-endian type of a number.
-fn little_endian(number: Number) -> Result<Handle> {
-    let known = match (number.kind, number.bytes) {
-        (Kind::Signed | Kind::Boolean, 1) => *h5t::H5T_STD_I8LE,
-        (Kind::Signed, 2) => *h5t::H5T_STD_I16LE,
-        (Kind::Signed, 4) => *h5t::H5T_STD_I32LE,
-        (Kind::Signed, _) | (Kind::Boolean, _) => *h5t::H5T_STD_I64LE,
-        (Kind::Unsigned, 1) => *h5t::H5T_STD_U8LE,
-        (Kind::Unsigned, 2) => *h5t::H5T_STD_U16LE,
-        (Kind::Unsigned, 4) => *h5t::H5T_STD_U32LE,
-        (Kind::Unsigned, _) => *h5t::H5T_STD_U64LE,
-        (Kind::Float, 8) => *h5t::H5T_IEEE_F64LE,
-        (Kind::Float, _) => *h5t::H5T_IEEE_F32LE,
-    };
-    let copy = handle(call!(h5t::H5Tcopy(known)))?;
-    if number.kind == Kind::Float && number.bytes == 2 {
-        call!(h5t::H5Tset_fields(copy.0, 15, 10, 5, 0, 10))?;
-        call!(h5t::H5Tset_size(copy.0, 2))?;
-        call!(h5t::H5Tset_ebias(copy.0, 15))?;
-    }
-    Ok(copy)
-}
-
-/// What the library is to make of an element: the number, in the small arrays that it stands in, in a record of the one
-/// member that is asked for (the library leaves out the others).
-fn memory_type(kind: &Handle, member: Option<&str>, numbers: &Numbers) -> Result<Handle> {
-    match ask!(h5t::H5Tget_class(kind.0)) {
-        h5t::H5T_class_t::H5T_COMPOUND => {
-            let path = member.unwrap_or_default();
-            let count = call!(h5t::H5Tget_nmembers(kind.0))?.unsigned_abs();
-            for i in 0..count {
-                let name = member_name(kind, i)?;
-                let rest = match path.strip_prefix(name.as_str()) {
-                    Some("") => None,
-                    Some(rest) if rest.starts_with('.') => Some(&rest[1..]),
-                    _ => continue,
-                };
-                let of = memory_type(&handle(call!(h5t::H5Tget_member_type(kind.0, i)))?, rest, numbers)?;
-                let bytes = ask!(h5t::H5Tget_size(of.0));
-                let record = handle(call!(h5t::H5Tcreate(h5t::H5T_class_t::H5T_COMPOUND, bytes)))?;
-                let name = c_string(&name)?;
-                call!(h5t::H5Tinsert(record.0, name.as_ptr(), 0, of.0))?;
-                return Ok(record);
-            }
-            refused(format!("no member `{path}`"))
-        }
-        h5t::H5T_class_t::H5T_ARRAY => {
-            let rank = call!(h5t::H5Tget_array_ndims(kind.0))?.unsigned_abs();
-            let mut shape = vec![0u64; rank as usize];
-            call!(h5t::H5Tget_array_dims2(kind.0, shape.as_mut_ptr()))?;
-            let of = memory_type(&handle(call!(h5t::H5Tget_super(kind.0)))?, member, numbers)?;
-            handle(call!(h5t::H5Tarray_create2(of.0, rank, shape.as_ptr())))
-        }
-        _ => little_endian(numbers.number),
-    }
 }

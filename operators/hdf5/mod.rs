@@ -6,17 +6,20 @@
 //! by [`decode`], several times as fast as by the library and on as many threads as there are. Nothing is memory-mapped.
 
 pub mod decode;
+mod ffi;
 pub mod fingerprint;
 pub mod header;
-pub mod write;
 pub mod images;
 pub mod index;
 mod library;
 pub mod probe;
 pub mod process;
+pub mod propose;
 mod protocol;
 pub mod rows;
 pub mod serve;
+mod types;
+pub mod write;
 
 pub use probe::probe;
 

@@ -9,15 +9,18 @@ use super::rows::Opened;
 use crate::Fault;
 use crate::facts::FileFacts;
 use crate::work::Runtime;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+type Found = Result<FileFacts<Header>, String>;
 
 /// The files that match a pattern, sorted by path, each with its header or why it cannot be read; a sentence where nothing
 /// matches, or where the machine (not a file) is at fault.
 pub fn probe(pattern: &str, runtime: &Runtime) -> Result<Vec<FileFacts<Header>>, String> {
     let paths = matches(pattern)?;
-    let found: Vec<Mutex<Option<Result<FileFacts<Header>, String>>>> = paths.iter().map(|_| Mutex::new(None)).collect();
+    let found: Vec<Mutex<Option<Found>>> = paths.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let readers = std::thread::available_parallelism().map_or(2, usize::from).min(paths.len()).clamp(1, 16);
     std::thread::scope(|scope| {
@@ -38,13 +41,26 @@ pub fn probe(pattern: &str, runtime: &Runtime) -> Result<Vec<FileFacts<Header>>,
 pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<Header>> {
     let mut facts =
         FileFacts { path: path.to_owned(), bytes: 0, fingerprint: String::new(), header: Err("it cannot be opened".to_owned()) };
-    let opened = match Opened::open(path) {
-        Ok(opened) => opened,
-        // No permission, a folder of this name: the file's own trouble at this time, before anything has begun.
-        Err(fault) => {
-            facts.header = Err(fault.to_string());
+    // What is wrong with this one name is the file's own trouble; a full table of open files or a stale mount is not.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            facts.header = Err("it is a folder".to_owned());
             return Ok(facts);
         }
+        Ok(_) => {}
+        Err(error) if is_own_trouble(&error) => return Ok(facts),
+        Err(error) => return Err(error.into()),
+    }
+    if let Err(error) = std::fs::File::open(path) {
+        if is_own_trouble(&error) {
+            facts.header = Err(format!("it cannot be opened: {error}"));
+            return Ok(facts);
+        }
+        return Err(error.into());
+    }
+    let opened = match Opened::open(path) {
+        Ok(opened) => opened,
+        Err(fault) => anyhow::bail!("{fault}"),
     };
     facts.bytes = opened.bytes;
     facts.header = match reader.header(path) {
@@ -58,6 +74,10 @@ pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<H
         Err(Fault::Machine(error)) => return Err(error),
     }
     Ok(facts)
+}
+
+fn is_own_trouble(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound)
 }
 
 /// The paths that match, sorted.

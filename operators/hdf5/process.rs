@@ -109,6 +109,8 @@ impl Reader {
             let child = Command::new(&self.program)
                 .arg(ADDRESS_SPACE.to_string())
                 .env("HDF5_USE_FILE_LOCKING", "FALSE")
+                // No filter plugins but those of a folder that the user has named.
+                .envs(std::env::var_os("HDF5_PLUGIN_PATH").is_none().then_some(("HDF5_PLUGIN_PRELOAD", "::")))
                 .stdin(Stdio::from(input))
                 .stdout(Stdio::from(output))
                 .stderr(Stdio::null())

@@ -72,10 +72,27 @@ pub struct Run<'a> {
 #[must_use]
 pub fn is_own(dataset: &Dataset) -> bool {
     match &dataset.layout {
+        _ if !dataset.element.is_fixed() => false,
         Layout::Contiguous { .. } => dataset.filters.is_empty(),
         Layout::Chunked { bare_edges, .. } => !bare_edges && decode::is_known(&dataset.filters, dataset.element.bytes()),
         Layout::Compact | Layout::Virtual | Layout::External => false,
     }
+}
+
+/// Why nobody here can read the values of this dataset; none where somebody can.
+#[must_use]
+pub fn unknown_filter(dataset: &Dataset) -> Option<String> {
+    if is_own(dataset) {
+        return None;
+    }
+    let unknown = dataset.filters.iter().find(|f| !f.available)?;
+    Some(format!(
+        "`{}` went through a filter that is not known here: {} ({}, number {})",
+        dataset.path,
+        unknown.label(),
+        unknown.name,
+        unknown.id
+    ))
 }
 
 impl Rows {
@@ -252,10 +269,10 @@ fn place(
     let mut at = vec![0; flat];
     loop {
         let (mut from, mut to) = (0, 0);
-        for d in 0..rank {
+        for (d, begin) in offset.iter().enumerate() {
             let own = at.get(d).copied().unwrap_or(0) + if d == 0 { low } else { 0 };
             from += own * stride(shape, d);
-            to += (own + offset[d] - if d == 0 { first } else { 0 }) * stride(whole, d);
+            to += (own + begin - if d == 0 { first } else { 0 }) * stride(whole, d);
         }
         let into = &mut out[to * size..(to + run) * size];
         match chunk {

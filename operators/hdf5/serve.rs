@@ -3,7 +3,8 @@
 //! It limits its own address space (first argument, bytes), writes no core file, and takes file locking out of the
 //! library's hands, which fails on read-only network file systems. It ends with its parent: standard input closes.
 
-use super::library::{self, Failure};
+use super::ffi::{self, Failure};
+use super::library;
 use super::protocol::{self, Reply, Request};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::Write;
@@ -23,7 +24,7 @@ pub fn main() -> ExitCode {
         }
     }
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    library::start();
+    ffi::start();
     let (mut from, mut to) = (std::io::stdin().lock(), std::io::stdout().lock());
     let mut open = None;
     loop {

@@ -88,7 +88,8 @@ impl Writer {
             let dataset = builder.shape(library::Extents::from(extents)).create(spec.name.as_str()).with_context(describe)?;
             datasets.push(Open { dataset, spec: spec.clone(), rows: 0 });
         }
-        let level = chunks.gzip.map(|level| CompressionLvl::new(i32::from(level)).map_err(|_| anyhow::anyhow!("gzip level {level}")));
+        let level =
+            chunks.gzip.map(|level| CompressionLvl::new(i32::from(level)).map_err(|_| anyhow::anyhow!("gzip level {level}")));
         let compressor = level.transpose()?.map(Compressor::new);
         Ok(Self { path: path.to_owned(), file, datasets, chunks, compressor, plain: Vec::new(), packed: Vec::new() })
     }
@@ -101,8 +102,12 @@ impl Writer {
         ensure!(rows <= chunks.rows && before % chunks.rows == 0, "chunks of {} must be whole", spec.name);
         let cells = chunks.rows * row;
         match (values, spec.element) {
-            (Values::F32(v), Element::F32) if v.len() == rows * row => bytes(v, f32::to_le_bytes, cells, chunks.shuffle, &mut self.plain),
-            (Values::F64(v), Element::F64) if v.len() == rows * row => bytes(v, f64::to_le_bytes, cells, chunks.shuffle, &mut self.plain),
+            (Values::F32(v), Element::F32) if v.len() == rows * row => {
+                bytes(v, f32::to_le_bytes, cells, chunks.shuffle, &mut self.plain);
+            }
+            (Values::F64(v), Element::F64) if v.len() == rows * row => {
+                bytes(v, f64::to_le_bytes, cells, chunks.shuffle, &mut self.plain);
+            }
             _ => anyhow::bail!("the values do not fit {} of {}", spec.name, path.display()),
         }
         let packed = match &mut self.compressor {
@@ -163,7 +168,14 @@ fn write_chunk(dataset: &library::Dataset, row: usize, inner: usize, packed: &[u
         // SAFETY: the dataset's handle is open as long as `dataset` is borrowed; `offset` has an entry for each of its
         // axes and `packed` has the length that is given; the library keeps neither. `sync` holds the library's lock.
         let code = unsafe {
-            raw::h5d::H5Dwrite_chunk(dataset.id(), raw::h5p::H5P_DEFAULT, 0, offset.as_ptr(), packed.len(), packed.as_ptr().cast())
+            raw::h5d::H5Dwrite_chunk(
+                dataset.id(),
+                raw::h5p::H5P_DEFAULT,
+                0,
+                offset.as_ptr(),
+                packed.len(),
+                packed.as_ptr().cast(),
+            )
         };
         if code < 0 { Err(library::Error::query().unwrap_or_else(|e| e)) } else { Ok(()) }
     })

@@ -80,7 +80,10 @@ impl Feed {
         let into = &mut self.values[at * self.cells..(at + rows) * self.cells];
         match column.as_primitive_opt::<Float32Type>() {
             Some(numbers) => into.copy_from_slice(&numbers.values()[first..first + rows]),
-            None => hits::to_dense(column, self.cells, self.value, first, rows, into).map_err(|e| Fault::content(format!("{e:#}")))?,
+            None => {
+                hits::to_dense(column, self.cells, self.value, first, rows, into)
+                    .map_err(|e| Fault::content(format!("{e:#}")))?;
+            }
         }
         self.transform.apply(into);
         Ok(())

@@ -75,7 +75,8 @@ fn open(candidate: &Candidate) -> Result<Environment, String> {
         ort::logging::LogLevel::Error | ort::logging::LogLevel::Fatal => tracing::warn!("ONNX Runtime: {message}"),
         _ => tracing::debug!("ONNX Runtime: {message}"),
     });
-    let environment = builder.with_name("calostream").with_telemetry(false).with_logger(logger).build().map_err(|e| e.to_string())?;
+    let environment =
+        builder.with_name("calostream").with_telemetry(false).with_logger(logger).build().map_err(|e| e.to_string())?;
     environment.set_log_level(ort::logging::LogLevel::Warning);
     Ok(environment)
 }
@@ -222,7 +223,10 @@ fn numbers(text: &str) -> Vec<u32> {
 
 fn names_in(folder: &Path) -> Vec<String> {
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
-    entries.filter_map(|e| e.ok().map(|e| e.file_name())).filter_map(|n: std::ffi::OsString| OsStr::to_str(&n).map(str::to_owned)).collect()
+    entries
+        .filter_map(|e| e.ok().map(|e| e.file_name()))
+        .filter_map(|n: std::ffi::OsString| OsStr::to_str(&n).map(str::to_owned))
+        .collect()
 }
 
 #[cfg(test)]
@@ -238,7 +242,11 @@ mod tests {
     #[test]
     fn names_of_the_library() {
         assert!(is_library("libonnxruntime.so") && is_library("libonnxruntime.so.1.31.1") && is_library("libonnxruntime.so.1"));
-        assert!(!is_library("libonnxruntime_providers_shared.so") && !is_library("libonnx.so") && !is_library("libonnxruntime.so.txt"));
+        assert!(
+            !is_library("libonnxruntime_providers_shared.so")
+                && !is_library("libonnx.so")
+                && !is_library("libonnxruntime.so.txt")
+        );
     }
 
     #[test]

@@ -47,7 +47,13 @@ impl Network {
     ///
     /// # Errors
     /// The file is gone or has changed, or ONNX Runtime refuses it.
-    pub fn open(path: &str, facts: &ModelFacts, inputs: Vec<Input>, outputs: Vec<Output>, runtime: &Runtime) -> anyhow::Result<Self> {
+    pub fn open(
+        path: &str,
+        facts: &ModelFacts,
+        inputs: Vec<Input>,
+        outputs: Vec<Output>,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
         let (bytes, sha256) = model::read(path).map_err(|e| anyhow!(e))?;
         ensure!(
             sha256 == facts.sha256,
@@ -55,7 +61,8 @@ impl Network {
             facts.sha256
         );
         let library = library::load(runtime).map_err(|e| anyhow!(e))?;
-        let session = make(&bytes, library, GraphOptimizationLevel::All).with_context(|| format!("opening the model `{path}`"))?;
+        let session =
+            make(&bytes, library, GraphOptimizationLevel::All).with_context(|| format!("opening the model `{path}`"))?;
         Ok(Self { session, inputs, outputs })
     }
 

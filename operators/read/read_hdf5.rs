@@ -7,22 +7,24 @@
 //! Invariants: units are in order of discovery (patterns in order, files by path, samples interleaved file by file) and depend
 //! on the files alone; no file is read twice.
 
-use crate::column::{provenance, provenance_fields, with_samples};
+mod patterns;
+mod source;
+
+pub use patterns::{Patterns, Samples};
+
+use crate::column::{provenance_fields, with_samples};
 use crate::hdf5::header::{Dataset, Header};
-use crate::hdf5::images::{self, Refine};
 use crate::hdf5::process::Reader;
-use crate::hdf5::rows::{Opened, Rows, is_own};
+use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
-use crate::schema::{Column, ColumnKind, Resolved, Schema};
-use crate::work::{Batches, Source, Start, Work};
-use crate::{Facts, Fault, Need, Operator, Output, Placed, Planned, Problem, Shape, Unit};
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use crate::schema::{ColumnKind, Resolved, Schema};
+use crate::work::{Start, Work};
+use crate::{Facts, Need, Operator, Output, Placed, Planned, Problem, Shape, Unit};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de};
-use std::borrow::Cow;
+use serde::Deserialize;
+use source::Hdf5Source;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
 /// Dense-equivalent bytes of a unit.
@@ -51,92 +53,8 @@ impl Describe for ReadHdf5 {
     const EXAMPLE: &'static str = "events:\n  read_hdf5:\n    schema: lcd-v1\n    samples: { electron: \"data/Ele*.h5\", pion: \"data/ChPi*.h5\" }\n";
 }
 
-/// One pattern or several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Patterns(pub Vec<Placed<String>>);
-
-impl<'de> Deserialize<'de> for Patterns {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        /// A word has the place of the whole; the words of a list have their own.
-        enum OneOrMany {
-            One(String),
-            Many(Vec<Placed<String>>),
-        }
-        impl<'de> Deserialize<'de> for OneOrMany {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                struct Either;
-                impl<'de> de::Visitor<'de> for Either {
-                    type Value = OneOrMany;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("a pattern or a list of patterns")
-                    }
-                    fn visit_str<E: de::Error>(self, word: &str) -> Result<OneOrMany, E> {
-                        Ok(OneOrMany::One(word.to_owned()))
-                    }
-                    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
-                        let mut many = Vec::new();
-                        while let Some(word) = list.next_element()? {
-                            many.push(word);
-                        }
-                        Ok(OneOrMany::Many(many))
-                    }
-                }
-                from.deserialize_any(Either)
-            }
-        }
-        let Placed { value, place } = Placed::<OneOrMany>::deserialize(from)?;
-        Ok(Self(match value {
-            OneOrMany::One(value) => vec![Placed { value, place }],
-            OneOrMany::Many(many) => many,
-        }))
-    }
-}
-
-impl JsonSchema for Patterns {
-    fn schema_name() -> Cow<'static, str> {
-        "Patterns".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
-    }
-}
-
-/// Samples by name, in the order in which they were written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Samples(pub Vec<(String, Patterns)>);
-
-impl<'de> Deserialize<'de> for Samples {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> de::Visitor<'de> for InOrder {
-            type Value = Samples;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("samples by name")
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Samples, A::Error> {
-                let mut samples: Vec<(String, Patterns)> = Vec::new();
-                while let Some((name, patterns)) = map.next_entry::<String, Patterns>()? {
-                    if samples.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom(format!("the sample `{name}` is there twice")));
-                    }
-                    samples.push((name, patterns));
-                }
-                Ok(Samples(samples))
-            }
-        }
-        from.deserialize_map(InOrder)
-    }
-}
-
-impl JsonSchema for Samples {
-    fn schema_name() -> Cow<'static, str> {
-        "Samples".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let patterns = generator.subschema_for::<Patterns>();
-        schemars::json_schema!({ "type": "object", "additionalProperties": patterns })
-    }
-}
+/// Files that do not fit, with the reason.
+type Misfits = Vec<(String, String)>;
 
 /// A file whose header fits the schema.
 struct Fit<'a> {
@@ -159,10 +77,10 @@ impl ReadHdf5 {
     }
 
     /// The files of a pattern that fit, and the reasons of those that do not.
-    fn fit<'a>(schema: &Schema, pattern: &Placed<String>, facts: &'a Facts) -> Result<(Vec<Fit<'a>>, Vec<(String, String)>), Problem> {
+    fn fit<'a>(schema: &Schema, pattern: &Placed<String>, facts: &'a Facts) -> Result<(Vec<Fit<'a>>, Misfits), Problem> {
         let (mut fits, mut misfits) = (Vec::new(), Vec::new());
         for file in facts.hdf5(pattern)? {
-            let fit = file.header.as_ref().map_err(|reason| reason.clone()).and_then(|header| {
+            let fit = file.header.as_ref().map_err(Clone::clone).and_then(|header| {
                 let columns = resolve(schema, header)?;
                 let rows = columns[0].rows;
                 Ok(Fit { path: &file.path, fingerprint: &file.fingerprint, header, columns, rows })
@@ -430,161 +348,4 @@ fn held(fit: &Fit<'_>, schema: &Schema) -> u64 {
         if is_own(d) { band.saturating_mul(2) } else { 0 }
     });
     chunks.fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
-}
-
-/// Reads units.
-struct Hdf5Source {
-    columns: Vec<(String, Column)>,
-    samples: Vec<String>,
-    schema: SchemaRef,
-    files: BTreeMap<String, (String, Arc<Header>)>,
-    reader: Reader,
-}
-
-impl Source for Hdf5Source {
-    fn read<'a>(&'a mut self, unit: &'a Unit) -> Result<Batches<'a>, Fault> {
-        let Some((fingerprint, header)) = self.files.get(&unit.path) else {
-            return Err(anyhow::anyhow!("{} was not looked up", unit.path).into());
-        };
-        if *fingerprint != unit.fingerprint {
-            return Err(Fault::content(format!("{} has changed since its units were written down", unit.path)));
-        }
-        let header = header.clone();
-        let opened = Opened::open(&unit.path)?;
-        let mut datasets: Vec<Rows> = Vec::new();
-        let mut columns = Vec::new();
-        for (name, column) in &self.columns {
-            let resolved = column.resolve(name, &header).map_err(Fault::Content)?;
-            let dataset = header.dataset(column.path()).ok_or_else(|| Fault::content(format!("no dataset `{}`", column.path())))?;
-            let known = datasets.iter().position(|d| d.dataset().path == dataset.path);
-            let number = match known {
-                Some(number) => number,
-                None => {
-                    datasets.push(Rows::new(dataset, &opened, &mut self.reader)?);
-                    datasets.len() - 1
-                }
-            };
-            columns.push(Wanted { name: name.clone(), column: column.clone(), dataset: number, resolved });
-        }
-        let dense: u64 = columns.iter().map(|c| c.resolved.pick.numbers() as u64 * u64::from(c.resolved.pick.number.bytes)).sum();
-        let chunk = chunk_rows(datasets.iter().map(Rows::dataset));
-        let wanted = (BATCH_BYTES / dense.max(1)).max(1);
-        // Whole chunks, unless a chunk is much larger than a batch: then it is decoded once and given in pieces.
-        let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= 4 * wanted { chunk } else { wanted };
-        Ok(Box::new(Reading {
-            unit,
-            next: unit.first,
-            step: step.min(1 << 20),
-            opened,
-            datasets,
-            columns,
-            samples: &self.samples,
-            schema: &self.schema,
-            reader: &mut self.reader,
-        }))
-    }
-}
-
-/// A column that is read from a dataset.
-struct Wanted {
-    name: String,
-    column: Column,
-    dataset: usize,
-    resolved: Resolved,
-}
-
-/// A unit being read.
-struct Reading<'a> {
-    unit: &'a Unit,
-    next: u64,
-    step: u64,
-    opened: Opened,
-    datasets: Vec<Rows>,
-    columns: Vec<Wanted>,
-    samples: &'a [String],
-    schema: &'a SchemaRef,
-    reader: &'a mut Reader,
-}
-
-impl Iterator for Reading<'_> {
-    type Item = Result<RecordBatch, Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let end = self.unit.first + self.unit.rows;
-        if self.next >= end {
-            return None;
-        }
-        // Cuts stand on multiples of the step, wherever the unit begins.
-        let to = (self.next / self.step + 1).saturating_mul(self.step).min(end);
-        let batch = self.batch(self.next, (to - self.next) as usize);
-        // After an error there is nothing more to be had from this unit.
-        self.next = if batch.is_ok() { to } else { end };
-        Some(batch)
-    }
-}
-
-impl Reading<'_> {
-    fn batch(&mut self, first: u64, rows: usize) -> Result<RecordBatch, Fault> {
-        let names = provenance_fields(self.unit.sample.is_some());
-        let values = provenance(self.samples, self.unit, first, rows);
-        let mut made: HashMap<String, ArrayRef> = names.iter().map(|f| f.name().clone()).zip(values).collect();
-        for dataset in 0..self.datasets.len() {
-            self.read_dataset(dataset, first, rows, &mut made)?;
-        }
-        let arrays = self.schema.fields().iter().map(|f| {
-            made.remove(f.name()).ok_or_else(|| Fault::Machine(anyhow::anyhow!("the planned column `{}` is not in the schema", f.name())))
-        });
-        let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-        Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
-    }
-
-    /// All columns of one dataset.
-    fn read_dataset(&mut self, number: usize, first: u64, rows: usize, made: &mut HashMap<String, ArrayRef>) -> Result<(), Fault> {
-        let source = &mut self.datasets[number];
-        let mut plain = None;
-        for Wanted { name, column, resolved, .. } in self.columns.iter().filter(|c| c.dataset == number) {
-            let field = self.schema.field_with_name(name)?;
-            let (pick, numbers) = (&resolved.pick, &resolved.numbers);
-            let refine = Refine { threshold: column.threshold };
-            let cells = pick.numbers();
-            if source.by_library() || !numbers.number.plain {
-                let packed = pick.packed(numbers);
-                let path = source.dataset().path.clone();
-                let member = column.member.as_deref();
-                let values = self.reader.rows(&self.opened.path, &path, member, first, rows as u64, packed.row_bytes as u64)?;
-                let values = packed.take(&values);
-                made.insert(name.clone(), make(values, rows, cells, resolved, field, refine)?);
-                continue;
-            }
-            if resolved.kind == ColumnKind::Hits
-                && pick.is_whole()
-                && let Some(runs) = source.planes(&self.opened, first, rows)?
-            {
-                made.insert(name.clone(), images::hits_of_planes(&runs, cells, pick.number, field, refine)?);
-                continue;
-            }
-            let bytes = match &plain {
-                Some(bytes) => bytes,
-                None => plain.insert(source.plain(&self.opened, first, rows)?),
-            };
-            made.insert(name.clone(), make(pick.take(bytes), rows, cells, resolved, field, refine)?);
-        }
-        Ok(())
-    }
-}
-
-fn make(
-    values: arrow::buffer::MutableBuffer,
-    rows: usize,
-    cells: usize,
-    resolved: &Resolved,
-    field: &Field,
-    refine: Refine,
-) -> Result<ArrayRef, Fault> {
-    let number = resolved.pick.number;
-    match resolved.kind {
-        ColumnKind::Number => images::numbers(values, rows, number, field),
-        ColumnKind::Dense => images::dense(values, rows, cells, number, field),
-        ColumnKind::Hits => images::hits_of_plain(&values, rows, cells, number, field, refine),
-    }
 }

@@ -278,7 +278,7 @@ impl Fold for Measuring {
     fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
         let loads = self.loads(sums);
         let bins: Vec<Vec<Option<Bin>>> = (0..self.classes.names.len()).map(|class| self.bins(sums, &loads, class)).collect();
-        let fits: Vec<Option<Result<Calorimeter, String>>> = bins.iter().map(|bins| self.fit.then(|| self.fit(bins))).collect();
+        let fits: Vec<Fit> = bins.iter().map(|bins| self.fit.then(|| self.fit(bins))).collect();
         Ok(Summary {
             table: self.table(&bins, &fits)?,
             histograms: Vec::new(),
@@ -288,6 +288,12 @@ impl Fold for Measuring {
         })
     }
 }
+
+/// The fit of a class, where one is asked for, or why there is none.
+type Fit = Option<Result<Calorimeter, String>>;
+
+/// A row of the table: class, bin, what is known of it.
+type Row = (usize, usize, Option<Bin>);
 
 /// What is known of a bin with rows in it.
 #[derive(Debug, Clone, Copy)]
@@ -410,16 +416,14 @@ impl Measuring {
         Calorimeter::fit(&usable.map(point).collect::<Vec<_>>())
     }
 
-    fn table(&self, bins: &[Vec<Option<Bin>>], fits: &[Option<Result<Calorimeter, String>>]) -> anyhow::Result<RecordBatch> {
+    fn table(&self, bins: &[Vec<Option<Bin>>], fits: &[Fit]) -> anyhow::Result<RecordBatch> {
         let edges = self.axis.edges();
-        let rows: Vec<(usize, usize, Option<Bin>)> = bins
+        let rows: Vec<Row> = bins
             .iter()
             .enumerate()
             .flat_map(|(class, bins)| bins.iter().enumerate().map(move |(i, bin)| (class, i, *bin)))
             .collect();
-        let float = |f: &dyn Fn(&(usize, usize, Option<Bin>)) -> Option<f64>| -> ArrayRef {
-            Arc::new(rows.iter().map(f).collect::<Float64Array>())
-        };
+        let float = |f: &dyn Fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<Float64Array>()) };
         let value = |f: fn(&Bin) -> f64| float(&|(_, _, bin)| bin.as_ref().map(f));
         let mut columns: Vec<ArrayRef> = Vec::new();
         if self.classes.column.is_some() {
@@ -453,7 +457,7 @@ impl Measuring {
         Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
     }
 
-    fn fits_json(&self, fits: &[Option<Result<Calorimeter, String>>]) -> serde_json::Value {
+    fn fits_json(&self, fits: &[Fit]) -> serde_json::Value {
         let one = |fit: &Calorimeter| {
             let mut object = serde_json::Map::new();
             for (letter, term) in TERMS.iter().zip(&fit.terms) {
@@ -508,7 +512,7 @@ impl Measuring {
         bins.iter().zip(widths).filter_map(point).collect()
     }
 
-    fn resolutions(&self, bins: &[Vec<Option<Bin>>], fits: &[Option<Result<Calorimeter, String>>]) -> Figure {
+    fn resolutions(&self, bins: &[Vec<Option<Bin>>], fits: &[Fit]) -> Figure {
         let edges = self.axis.edges();
         let curve = |(class, bins): (usize, &Vec<Option<Bin>>)| {
             let points = self.points(bins, |bin| (bin.resolution, bin.resolution_error));
@@ -533,12 +537,7 @@ impl Measuring {
         self.figure("bias", bins.iter().enumerate().map(curve).collect())
     }
 
-    fn highlights(
-        &self,
-        bins: &[Vec<Option<Bin>>],
-        fits: &[Option<Result<Calorimeter, String>>],
-        sums: &Sums,
-    ) -> Vec<Vec<String>> {
+    fn highlights(&self, bins: &[Vec<Option<Bin>>], fits: &[Fit], sums: &Sums) -> Vec<Vec<String>> {
         let unit = if self.percent.is_some() { " %" } else { "" };
         let mut header: Vec<String> = self.classes.column.clone().into_iter().collect();
         header.extend(["events".into(), self.axis_title("bias"), self.axis_title("resolution")]);
@@ -590,7 +589,7 @@ impl Measuring {
         texts
     }
 
-    fn remarks(&self, bins: &[Vec<Option<Bin>>], fits: &[Option<Result<Calorimeter, String>>], sums: &Sums) -> Vec<String> {
+    fn remarks(&self, bins: &[Vec<Option<Bin>>], fits: &[Fit], sums: &Sums) -> Vec<String> {
         let mut remarks =
             vec!["resolution is the RMS about the mean, normalised by n; its error is resolution / sqrt(2 n)".to_owned()];
         for class in 0..bins.len() {
@@ -633,7 +632,7 @@ impl Measuring {
 }
 
 /// The fit of a class, where there is one.
-fn fitted(fits: &[Option<Result<Calorimeter, String>>], class: usize) -> Option<&Calorimeter> {
+fn fitted(fits: &[Fit], class: usize) -> Option<&Calorimeter> {
     fits[class].as_ref()?.as_ref().ok()
 }
 

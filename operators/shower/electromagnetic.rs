@@ -21,7 +21,8 @@ const ALPHA: [f64; 2] = [2.1081, 0.7794];
 const MAXIMUM: [f64; 2] = [3.7808, 1.0440];
 /// ln s likewise; s is the visible energy at a layer for a profile density of one, GeV per GeV radiation lengths.
 const LN_VISIBLE: [f64; 2] = [-3.7716, -0.0065];
-/// The spread of ln alpha, its correlation with ln T, the spread of ln s.
+/// The spread of ln alpha, its correlation with ln T, the spread of ln s: the fit's less what sampling adds to it, such that
+/// the resolution comes out.
 const ALPHA_SPREAD: f64 = 0.125;
 const CORRELATION: f64 = 0.48;
 const VISIBLE_SPREAD: f64 = 0.004;
@@ -30,12 +31,12 @@ const WINDOW: f64 = 0.985;
 /// The last layer of ECAL lacks what a following layer would scatter back.
 const LAST_LAYER: f64 = 0.66;
 /// HCAL behind a shower from ECAL: visible energy against the same profile at its face, and its further fall per X0.
-const BEHIND: [f64; 2] = [1.75, 0.12];
+const BEHIND: [f64; 2] = [2.15, 0.12];
 /// A shower that starts in HCAL: visible energy against ECAL's s, and how much earlier its maximum is: ln of the ratio of
-/// the critical energies of iron and tungsten, 21.7 and 8.0 MeV (PDG). Radii in HCAL scale with Moliere's.
+/// the critical energies of iron and tungsten, 21.7 and 8.0 MeV (PDG). Radii in HCAL are wider, as its Moliere radius is.
 const INSIDE: f64 = 1.1;
 const EARLIER: f64 = 1.0;
-const WIDER: f64 = 2.6;
+const WIDER: f64 = 3.4;
 /// A charged primary is seen for these many radiation lengths.
 const PRIMARY: f64 = 1.4;
 /// Mean depth of a photon's conversion, in radiation lengths, at 1 GeV and its slope in ln E: about 9/7 (PDG) at the highest

@@ -17,6 +17,11 @@ const FRACTION_POWER: f64 = -0.18;
 const VISIBLE: [f64; 2] = [0.018, 0.0175];
 /// The spread of its logarithm.
 const VISIBLE_SPREAD: f64 = 0.2;
+/// Bock et al.: the exponent and the rate (in nuclear interaction lengths) of the longitudinal form at 1 GeV, and their
+/// slopes in ln E. (One of them happens to look like 1/pi.)
+#[allow(clippy::approx_constant)]
+const ALPHA: [f64; 2] = [0.6165, 0.3183];
+const RATE: [f64; 2] = [0.9099, -0.0237];
 /// Pion interaction lengths to the nuclear ones of Bock et al.
 const NUCLEAR: f64 = 204.1 / 167.7;
 /// Share of the narrow radial term and the two radii, mm, in ECAL and HCAL.
@@ -67,16 +72,16 @@ fn count(cell: Option<usize>, counts: &mut [u32]) {
     }
 }
 
-/// The electromagnetic part: photons that share it in broken sticks, the hardest mostly first.
+/// The electromagnetic part: photons that share it in broken sticks, half of them from the first interaction, the others
+/// from later ones.
 fn photons(model: &Model, energy: f64, start: f64, random: &mut Random, image: &mut Image) {
-    let number = 1 + random.poisson(1.0 + 0.9 * energy.max(1.0).ln());
+    let number = 2 + random.poisson(2.0 + 1.5 * energy.max(1.0).ln());
     let end = model.geometry.lambda[LAYERS - 1];
     let mut left = energy;
     for k in 0..number {
-        let part = if k + 1 == number { left } else { left * random.uniform() };
+        let part = if k + 1 == number { left } else { left * 0.7 * random.uniform() };
         left -= part;
-        let depth = if k == 0 { start } else { start + 0.5 * random.exponential() };
-        let off = if k == 0 { 1.5 } else { 8.0 };
+        let (depth, off) = if k % 2 == 0 { (start, 2.0) } else { (start + 0.5 * random.exponential(), 8.0) };
         let axis = Axis { x: off * random.normal(), y: off * random.normal(), ..Axis::default() };
         if depth < end && part > 0.02 {
             model.pair(part, model.geometry.x0_at(depth), axis, random, image);
@@ -87,8 +92,8 @@ fn photons(model: &Model, energy: f64, start: f64, random: &mut Random, image: &
 /// The hadronic part.
 fn hadronic(model: &Model, energy: f64, share: f64, start: f64, random: &mut Random, image: &mut Image) {
     let lne = energy.ln();
-    let alpha = (0.6165 + 0.3183 * lne) * (0.15 * random.normal()).exp();
-    let rate = NUCLEAR * (0.9099 - 0.0237 * lne) * (0.15 * random.normal()).exp();
+    let alpha = (ALPHA[0] + ALPHA[1] * lne) * (0.15 * random.normal()).exp();
+    let rate = NUCLEAR * (RATE[0] + RATE[1] * lne) * (0.15 * random.normal()).exp();
     let fluctuation = (VISIBLE_SPREAD * random.normal()).exp();
     let ln_norm = alpha * rate.ln() - ln_gamma(alpha);
     let (narrow, wide) = (Radial::two(ECAL_RADIAL.0, ECAL_RADIAL.1), Radial::two(HCAL_RADIAL.0, HCAL_RADIAL.1));

@@ -8,7 +8,8 @@
 //! (1981) 533); lengths and critical energies are the Particle Data Group's.
 //!
 //! The numbers of the electromagnetic part and the spectra are fitted to a Geant4 sample of the same geometry by
-//! `examples/fit_showers.py`; the hadrons' are plausible, set by eye to charged pions of that sample.
+//! `examples/fit_showers.py`. What no fit gives (conversion, HCAL, hadrons) was set by `examples/compare_showers.py`, which
+//! puts generated and simulated showers side by side and is the test of agreement; hadrons are plausible and no more.
 //!
 //! Invariant: an event is a function of (seed, class, index) and of nothing else; its key is the whole key of a
 //! counter-based generator. `exp`, `ln` and the like come from the platform's C library and may differ in the last bit

@@ -5,10 +5,12 @@
 
 use crate::hdf5::write::{Chunks, Element, Spec, Values, Writer};
 use crate::registry::Describe;
+use crate::schema::{Column, Schema};
 use crate::work::{Part, Sink, Staged};
-use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, column, hits};
+use crate::{Facts, Fault, Need, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, column, hits};
 use anyhow::Context;
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema as ArrowSchema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -18,7 +20,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteHdf5 {
-    /// The layout: which column becomes which dataset.
+    /// The layout: which column becomes which dataset; the name of a built-in one, or the path of a file. Images are written
+    /// as f32, numbers as f64.
     pub schema: Placed<String>,
     /// The name of each file. `{sample}` stands for the class and `{number}` for the number of the file, from 1, within
     /// its class where `{sample}` is in the name, else among all.
@@ -58,9 +61,9 @@ impl Describe for WriteHdf5 {
 /// What a dataset is made of.
 #[derive(Debug, Clone)]
 enum Content {
-    /// An image of f32 values.
-    Image(String),
-    /// One number of each of these columns.
+    /// An image: the column, and which value of a hit is meant.
+    Image(String, usize),
+    /// A number column for each place of a row, in C order.
     Numbers(Vec<String>),
 }
 
@@ -71,26 +74,95 @@ struct Dataset {
     content: Content,
 }
 
-/// The layouts that can be written.
-const LAYOUTS: [&str; 1] = ["lcd-v1"];
-
-/// The datasets of a layout.
-fn layout(name: &Placed<String>) -> Result<Vec<Dataset>, Problem> {
-    if name.value != LAYOUTS[0] {
-        return Err(Problem::at(name, format!("no layout `{}`", name.value)).suggest(name, LAYOUTS));
+/// What a schema makes of the columns that come in: images become f32 and numbers f64, whatever their type in memory.
+fn layout(schema: &Schema, input: &ArrowSchema) -> Result<Vec<Dataset>, Vec<String>> {
+    let (mut datasets, mut wrong) = (Vec::new(), Vec::new());
+    for (path, columns) in schema.datasets() {
+        match dataset(path, &columns, input) {
+            Ok(dataset) => datasets.push(dataset),
+            Err(what) => wrong.extend(what),
+        }
     }
-    let image = |name: &str, column: &str, shape: [usize; 3]| Dataset {
-        spec: Spec { name: name.into(), shape: shape.to_vec(), element: Element::F32 },
-        content: Content::Image(column.into()),
+    if wrong.is_empty() { Ok(datasets) } else { Err(wrong) }
+}
+
+fn dataset(path: &str, columns: &[(&str, &Column)], input: &ArrowSchema) -> Result<Dataset, Vec<String>> {
+    let missing = columns.iter().filter(|(name, _)| input.field_with_name(name).is_err());
+    let missing: Vec<String> =
+        missing.map(|(name, _)| format!("no column `{name}` comes in, of which `{path}` is made")).collect();
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    if columns.iter().any(|(_, column)| column.member.is_some()) {
+        return Err(vec![format!("`{path}` is made of records, which can't be written")]);
+    }
+    let one = |what: String| vec![what];
+    let made = match columns {
+        [(name, column)] if input.field_with_name(name).is_ok_and(|f| hits::shape(f).is_some()) => {
+            image(path, name, column, input)
+        }
+        _ => numbers(path, columns, input),
     };
-    Ok(vec![
-        image("ECAL", "ecal", [25, 25, 25]),
-        image("HCAL", "hcal", [5, 5, 60]),
-        Dataset {
-            spec: Spec { name: "target".into(), shape: vec![2], element: Element::F64 },
-            content: Content::Numbers(vec!["pdg".into(), "energy".into()]),
+    made.map_err(one)
+}
+
+fn image(path: &str, name: &str, column: &Column, input: &ArrowSchema) -> Result<Dataset, String> {
+    let field = input.field_with_name(name).map_err(|e| e.to_string())?;
+    let shape = hits::shape(field).unwrap_or_default();
+    let wanted: Option<Vec<usize>> = column.dims.as_ref().map(|d| d.iter().map(|n| *n as usize).collect());
+    if wanted.as_ref().is_some_and(|w| *w != shape) || !column.at.is_empty() {
+        return Err(format!("column `{name}` is an image of {shape:?}, `{path}` is not"));
+    }
+    let value = if hits::is_hits(field) {
+        let names = hits::value_names(field);
+        let place = names.iter().position(|n| n == column.value_name());
+        place.ok_or_else(|| format!("the hits of `{name}` have no `{}`; there is {}", column.value_name(), names.join(", ")))?
+    } else {
+        0
+    };
+    if value_type(field.data_type(), value) != Some(&DataType::Float32) {
+        return Err(format!("the values of `{name}` are not f32, which `{path}` is written as"));
+    }
+    Ok(Dataset { spec: Spec { name: path.into(), shape, element: Element::F32 }, content: Content::Image(name.into(), value) })
+}
+
+/// The type of a value of an image.
+fn value_type(image: &DataType, value: usize) -> Option<&DataType> {
+    match image {
+        DataType::FixedSizeList(item, _) => Some(item.data_type()),
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) => fields.get(value + 1).map(|f| f.data_type()),
+            _ => None,
         },
-    ])
+        _ => None,
+    }
+}
+
+fn numbers(path: &str, columns: &[(&str, &Column)], input: &ArrowSchema) -> Result<Dataset, String> {
+    for (name, _) in columns {
+        column::number(input, &Placed::unplaced((*name).to_owned())).map_err(|p| p.what)?;
+    }
+    let axes = columns.first().map_or(0, |(_, c)| c.at.len());
+    if columns.iter().any(|(_, c)| c.at.len() != axes) {
+        return Err(format!("the columns of `{path}` are at places with different numbers of axes"));
+    }
+    let length = |axis: usize| columns.iter().map(|(_, c)| c.at[axis] as usize + 1).max().unwrap_or(1);
+    let shape: Vec<usize> = (0..axes).map(length).collect();
+    let mut places: Vec<Option<String>> = vec![None; shape.iter().product::<usize>().min(1 << 16)];
+    for (name, column) in columns {
+        let flat = column.at.iter().zip(&shape).fold(0, |n, (at, length)| n * length + *at as usize);
+        match places.get_mut(flat) {
+            Some(place @ None) => *place = Some((*name).to_owned()),
+            _ => return Err(format!("two columns are at place {:?} of `{path}`", column.at)),
+        }
+    }
+    let filled = places.iter().flatten().count();
+    let all = places.len();
+    let names: Vec<String> = places.into_iter().flatten().collect();
+    if filled < all {
+        return Err(format!("a row of `{path}` has the shape {shape:?}, and only {filled} of its places have a column"));
+    }
+    Ok(Dataset { spec: Spec { name: path.into(), shape, element: Element::F64 }, content: Content::Numbers(names) })
 }
 
 impl WriteHdf5 {
@@ -131,34 +203,17 @@ impl WriteHdf5 {
         }
     }
 
-    fn check_columns(&self, input: &Output, datasets: &[Dataset], problems: &mut Vec<Problem>) {
-        for dataset in datasets {
-            match &dataset.content {
-                Content::Image(name) => match column::field(&input.schema, &Placed { value: name.clone(), place: self.schema.place }) {
-                    Err(problem) => problems.push(problem),
-                    Ok(field) if hits::shape(field).as_ref() != Some(&dataset.spec.shape) => problems.push(Problem::at(
-                        &self.schema,
-                        format!("column `{name}` is no image of {:?}, which {} is", dataset.spec.shape, dataset.spec.name),
-                    )),
-                    Ok(_) => {}
-                },
-                Content::Numbers(names) => {
-                    for name in names {
-                        let name = Placed { value: name.clone(), place: self.schema.place };
-                        problems.extend(column::number(&input.schema, &name).err());
-                    }
-                }
-            }
-        }
-    }
-
     fn chunks(&self) -> Chunks {
         Chunks { rows: self.chunk.value as usize, gzip: (self.gzip.value > 0).then_some(self.gzip.value), shuffle: self.shuffle }
     }
 }
 
 impl Operator for WriteHdf5 {
-    fn plan(&self, _facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+    fn needs(&self) -> Vec<Need> {
+        Schema::is_path(&self.schema).then(|| Need::Text(self.schema.clone())).into_iter().collect()
+    }
+
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let mut problems = Vec::new();
         self.check_name(&mut problems);
         if self.chunk.value == 0 {
@@ -167,11 +222,15 @@ impl Operator for WriteHdf5 {
         if self.gzip.value > 9 {
             problems.push(Problem::at(&self.gzip, format!("gzip has no level {}", self.gzip.value)).help("0 to 9"));
         }
-        let datasets = layout(&self.schema).map_err(|p| problems.push(p)).unwrap_or_default();
+        let mut datasets = Vec::new();
+        let schema = Schema::find(&self.schema, facts).map_err(|p| problems.extend(p)).ok();
         match inputs {
             [input] if !input.table => {
                 self.check_classes(&column::samples(&input.schema), &mut problems);
-                self.check_columns(input, &datasets, &mut problems);
+                match schema.map_or(Ok(Vec::new()), |schema| layout(&schema, &input.schema)) {
+                    Ok(found) => datasets = found,
+                    Err(wrong) => problems.extend(wrong.into_iter().map(|what| Problem::at(&self.schema, what))),
+                }
             }
             _ => problems.push(Problem::at(&self.schema, "write_hdf5 takes the events of one step")),
         }
@@ -179,7 +238,7 @@ impl Operator for WriteHdf5 {
             return Err(problems);
         }
         let columns = datasets.iter().flat_map(|d| match &d.content {
-            Content::Image(name) => vec![name.clone()],
+            Content::Image(name, _) => vec![name.clone()],
             Content::Numbers(names) => names.clone(),
         });
         // A chunk of each dataset, as values, as bytes and compressed.
@@ -188,10 +247,16 @@ impl Operator for WriteHdf5 {
         Ok(Planned::new(Shape::Sink, Vec::new()).reading(Reads::columns(columns)).holding(holds))
     }
 
-    fn start(&self, _at: &Start<'_>) -> anyhow::Result<Work> {
-        let datasets = layout(&self.schema).map_err(|p| anyhow::anyhow!(p.what))?;
+    fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        let schema = Schema::find(&self.schema, at.facts).map_err(|p| anyhow::anyhow!("{}", said(p.iter().map(|p| &p.what))))?;
+        let input = at.inputs.first().context("write_hdf5 takes the events of one step")?;
+        let datasets = layout(&schema, &input.schema).map_err(|wrong| anyhow::anyhow!("{}", said(&wrong)))?;
         Ok(Work::Sink(Box::new(Files { parameters: self.clone(), datasets, open: None })))
     }
+}
+
+fn said<'a>(wrong: impl IntoIterator<Item = &'a String>) -> String {
+    wrong.into_iter().map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
 /// The sink: one file at a time.
@@ -232,7 +297,7 @@ impl Files {
         let pattern = &self.parameters.file.value;
         let sample = part.sample.unwrap_or("mixed");
         let sample = self.parameters.names.get(sample).map_or(sample, |n| n.as_str());
-        let number = if pattern.contains("{sample}") { part.number_in_sample } else { part.number + 1 };
+        let number = if pattern.contains("{sample}") { part.number_in_sample } else { part.number };
         pattern.replace("{number}", &number.to_string()).replace("{sample}", sample)
     }
 }
@@ -244,8 +309,8 @@ impl OpenFile {
             let row: usize = dataset.spec.shape.iter().product();
             let target = self.filled * row..(self.filled + rows) * row;
             match (&dataset.content, pending) {
-                (Content::Image(name), Pending::F32(values)) => {
-                    hits::to_dense(column::get(batch, name), row, 0, first, rows, &mut values[target])?;
+                (Content::Image(name, value), Pending::F32(values)) => {
+                    hits::to_dense(column::get(batch, name), row, *value, first, rows, &mut values[target])?;
                 }
                 (Content::Numbers(names), Pending::F64(values)) => {
                     for (place, name) in names.iter().enumerate() {

@@ -4,18 +4,20 @@
 //! compresses as well as dense images do and is 3 to 5 times faster. The Arrow schema inside the file keeps shapes, units
 //! and the class map; the class map is also plain key-value metadata, for readers that do not know Arrow.
 //!
+//! awkward 2.14 opens files of hits, but none that has a tensor among its columns; `columns:` makes it one without.
+//!
 //! Invariants: nothing in a part says when, where or by which version it was made; slices, pages and row groups end at rows
 //! that depend on the rows alone (see [`crate::slices`]), never on how they came in batches.
 
 use crate::column::{self, PROVENANCE};
+use crate::hits;
 use crate::registry::Describe;
 use crate::slices::{Slice, Slicer};
 use crate::work::{Part, Sink, Staged};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Encoding, Type, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -117,7 +119,7 @@ fn encode(properties: WriterPropertiesBuilder, leaf: &parquet::schema::types::Co
     let name = path.parts().last().map_or("", String::as_str);
     let encoding = match leaf.physical_type() {
         Type::FLOAT | Type::DOUBLE | Type::FIXED_LEN_BYTE_ARRAY => Some(Encoding::BYTE_STREAM_SPLIT),
-        Type::INT32 | Type::INT64 if in_list && name == crate::hits::CELL => Some(Encoding::DELTA_BINARY_PACKED),
+        Type::INT32 | Type::INT64 if in_list && name == hits::CELL => Some(Encoding::DELTA_BINARY_PACKED),
         Type::INT64 if !in_list && name == column::ROW => Some(Encoding::DELTA_BINARY_PACKED),
         Type::INT64 if !in_list && name == column::EVENT => Some(Encoding::PLAIN),
         _ => None,
@@ -177,10 +179,12 @@ impl Operator for WriteParquet {
     }
 }
 
-/// The schema in the file: `sample` with keys of 32 bits, because awkward reads no dictionary of 8.
+/// The schema in the file: `sample` with keys of 32 bits, because awkward reads no dictionary of 8, and the cells of dense
+/// images as if they might be missing, because pyarrow knows no other tensors.
 fn in_file(schema: &Schema) -> Schema {
     let wide = DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
-    let field = |f: &FieldRef| if f.name() == column::SAMPLE { Arc::new(f.as_ref().clone().with_data_type(wide.clone())) } else { f.clone() };
+    let becomes = |f: &Field| if f.name() == column::SAMPLE { wide.clone() } else { hits::dense_type(f, true) };
+    let field = |f: &FieldRef| f.as_ref().clone().with_data_type(becomes(f));
     Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Fields>(), schema.metadata().clone())
 }
 
@@ -210,7 +214,7 @@ struct Open {
 impl Open {
     fn encode(&mut self, slice: &Slice, by_bytes: bool) -> anyhow::Result<()> {
         let columns = slice.rows.columns().iter().zip(self.in_file.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
+        let columns = columns.map(|(column, field)| hits::retyped(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
         self.file.write(&RecordBatch::try_new(self.in_file.clone(), columns)?)?;
         self.rows += slice.rows.num_rows() as u64;
         self.group_bytes += slice.bytes;

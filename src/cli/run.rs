@@ -3,19 +3,20 @@
 //! Process 0 holds the run folder; the others wait until it is ready and read it. What a run was (host, times, versions) is
 //! written into `run.json` and nowhere else.
 
-use super::finish;
 use super::RunArgs;
+use super::finish;
 use super::load::{Load, load};
+use crate::files;
 use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
-use crate::files;
 use crate::ledger::{Ledger, State, log, units};
 use crate::plan::Plan;
 use crate::report;
 use crate::{machine, words};
 use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::onnx::library;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit};
 use serde::{Deserialize, Serialize};
@@ -249,7 +250,7 @@ fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
 fn arithmetic(plan: &Plan, runtime: &Runtime) -> BTreeMap<String, String> {
     let mut found = BTreeMap::from([("processor".to_owned(), machine::features())]);
     if !plan.facts.models.is_empty() {
-        let version = calostream_operators::onnx::library::load(runtime).map(|l| l.version());
+        let version = library::load(runtime).map(library::Library::version);
         found.insert("onnxruntime".to_owned(), version.unwrap_or_else(|reason| reason));
     }
     found
@@ -305,6 +306,10 @@ fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
-    let files = if state.unreadable.is_empty() { String::new() } else { format!("files that can't be read: {}\n", state.unreadable.len()) };
+    let files = if state.unreadable.is_empty() {
+        String::new()
+    } else {
+        format!("files that can't be read: {}\n", state.unreadable.len())
+    };
     format!("{table}\n{files}every row is accounted for\n")
 }

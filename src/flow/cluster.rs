@@ -13,8 +13,8 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::communication::{Config, Hooks};
 
 /// How long the processes wait for each other: queues start jobs' tasks at different moments.
@@ -55,7 +55,9 @@ impl Cluster {
                 Ok((mut stream, from)) => {
                     stream.set_nonblocking(false)?;
                     match greet(&mut stream, secret, plan, own_words, None, false) {
-                        Ok(other) if other > process && other < hosts.len() && sockets[other].is_none() => sockets[other] = Some(stream),
+                        Ok(other) if other > process && other < hosts.len() && sockets[other].is_none() => {
+                            sockets[other] = Some(stream);
+                        }
                         Ok(other) => tracing::warn!("refused {from}: it says that it is process {other}"),
                         Err(reason) => tracing::warn!("refused {from}: {reason:#}"),
                     }
@@ -134,7 +136,14 @@ fn call(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<
 }
 
 /// Both ends prove that they know the secret; gives the number of the other process.
-fn greet(stream: &mut TcpStream, secret: &[u8], plan: &str, words: [u64; 2], expected: Option<usize>, caller: bool) -> Result<usize> {
+fn greet(
+    stream: &mut TcpStream,
+    secret: &[u8],
+    plan: &str,
+    words: [u64; 2],
+    expected: Option<usize>,
+    caller: bool,
+) -> Result<usize> {
     stream.set_read_timeout(Some(GREETING))?;
     stream.set_write_timeout(Some(GREETING))?;
     let mut own = [0u8; 48];
@@ -168,7 +177,12 @@ fn greet(stream: &mut TcpStream, secret: &[u8], plan: &str, words: [u64; 2], exp
     let number = usize::try_from(word(32))?;
     ensure!(expected.is_none_or(|e| e == number), "it says that it is process {number}");
     // timely counts workers by process: each must have as many as this one.
-    ensure!(word(40) == words[1], "process {number} has {} workers, this one {}; give all the same `--workers`", word(40), words[1]);
+    ensure!(
+        word(40) == words[1],
+        "process {number} has {} workers, this one {}; give all the same `--workers`",
+        word(40),
+        words[1]
+    );
     Ok(number)
 }
 

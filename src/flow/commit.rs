@@ -8,7 +8,7 @@
 //! A part with a fault is not committed: its units are written into the quarantine, and the next pass does it again without
 //! them.
 
-use super::phase::{Phase, PartPlan};
+use super::phase::{PartPlan, Phase};
 use super::stage::Record;
 use super::{Pass, Shared};
 use crate::ledger::Settled;

@@ -5,12 +5,12 @@
 //! Whether a stretch crosses a thread or a network is timely's business. A range is complete when as many rows have come as
 //! it must have, which the order says beforehand.
 
-use super::{Pass, Shared};
 use super::parcel::{Content, Parcel};
 use super::phase::{Order, Phase};
 use super::source::{Read, Reading};
 use super::spill::RunReader;
 use super::stage::{Given, Record, Stage};
+use super::{Pass, Shared};
 use crate::ledger::lock::host;
 use crate::plan::Port;
 use anyhow::{Context, Result, ensure};

@@ -139,7 +139,14 @@ impl Shared {
     }
 
     /// What the workers of this process share.
-    pub fn new(plan: &Plan, options: &Options, cluster: &Cluster, units: Vec<Numbered>, state: State, ledger: Option<Ledger>) -> Arc<Self> {
+    pub fn new(
+        plan: &Plan,
+        options: &Options,
+        cluster: &Cluster,
+        units: Vec<Numbered>,
+        state: State,
+        ledger: Option<Ledger>,
+    ) -> Arc<Self> {
         let scratch = options.scratch.clone().unwrap_or_else(|| plan.out.join(".spill"));
         Arc::new(Self {
             failure: Failure::default(),
@@ -221,7 +228,13 @@ fn work(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shar
 }
 
 /// The pass of this number: the first worker of the process that comes makes it, from what the log says.
-fn pass(worker: &timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shared>, number: usize, phase: usize) -> Result<Arc<Pass>> {
+fn pass(
+    worker: &timely::worker::Worker,
+    plan: &Arc<Plan>,
+    shared: &Arc<Shared>,
+    number: usize,
+    phase: usize,
+) -> Result<Arc<Pass>> {
     let mut passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pass) = passes.get(&number) {
         return Ok(Arc::clone(pass));

@@ -141,7 +141,8 @@ mod tests {
     fn every_parcel_comes_back_from_its_bytes() {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1001));
         let batch = RecordBatch::try_from_iter([("x", column)]).unwrap();
-        for content in [Content::Batch(batch.slice(7, 101)), Content::Batch(batch.slice(0, 0)), Content::UnitEnd, Content::Abort] {
+        for content in [Content::Batch(batch.slice(7, 101)), Content::Batch(batch.slice(0, 0)), Content::UnitEnd, Content::Abort]
+        {
             let chunk = Chunk::from(Parcel { unit: 1 << 40, to: 3, content, permit: None });
             let mut bytes = Vec::new();
             chunk.into_bytes(&mut bytes);

@@ -137,7 +137,14 @@ impl Stratum {
 
 impl Phase {
     /// The phase `number` of a plan, from what the log says of the phases before.
-    pub fn of(plan: &Plan, number: usize, state: &State, units: &[Numbered], folder: &Path, start: &dyn Fn(usize) -> Result<Work>) -> Result<Self> {
+    pub fn of(
+        plan: &Plan,
+        number: usize,
+        state: &State,
+        units: &[Numbered],
+        folder: &Path,
+        start: &dyn Fn(usize) -> Result<Work>,
+    ) -> Result<Self> {
         let mut phase = if number == 0 { Self::first(plan, units) } else { Self::later(plan, number, state, folder, start)? };
         phase.number = number;
         let mut digest = String::new();
@@ -225,7 +232,14 @@ impl Phase {
                     let units = vec![PartUnit { number: unit, rows: order.rows(range), unit: None }];
                     unit += 1;
                     let surplus = if range == 0 { surplus } else { 0 };
-                    phase.parts.push(PartPlan { origin: port, number_in_origin: range, number_in_sample: range, sample: None, units, surplus });
+                    phase.parts.push(PartPlan {
+                        origin: port,
+                        number_in_origin: range,
+                        number_in_sample: range,
+                        sample: None,
+                        units,
+                        surplus,
+                    });
                 }
                 phase.orders.insert(port, order);
             }

@@ -80,13 +80,18 @@ impl Display {
     }
 }
 
-fn bars(steps: &[(String, Option<u64>, Arc<Counter>)], terminal: bool) -> (indicatif::MultiProgress, Vec<indicatif::ProgressBar>) {
+fn bars(
+    steps: &[(String, Option<u64>, Arc<Counter>)],
+    terminal: bool,
+) -> (indicatif::MultiProgress, Vec<indicatif::ProgressBar>) {
     let all = indicatif::MultiProgress::new();
     if !terminal {
         return (all, Vec::new());
     }
     let width = steps.iter().map(|s| s.0.len()).max().unwrap_or(0);
-    let known = indicatif::ProgressStyle::with_template("{prefix} {bar:24} {human_pos:>10}/{human_len:<10} {per_sec:>12} {msg:>10} {eta:>5}");
+    let known = indicatif::ProgressStyle::with_template(
+        "{prefix} {bar:24} {human_pos:>10}/{human_len:<10} {per_sec:>12} {msg:>10} {eta:>5}",
+    );
     let unknown = indicatif::ProgressStyle::with_template("{prefix} {spinner} {human_pos:>10} {per_sec:>12} {msg:>10}");
     let lines = steps
         .iter()

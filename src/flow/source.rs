@@ -5,21 +5,21 @@
 //! downgrades its capabilities to that. Two things hold a reader back: the byte budget, and the window (a part may be at most
 //! so far ahead of the frontier), which bounds what is not committed yet, also between processes, where permits don't ride.
 
-use super::{Pass, Shared};
 use super::parcel::{Chunk, Content, Parcel};
 use super::stage::Record;
+use super::{Pass, Shared};
 use anyhow::{Context, Result};
-use calostream_operators::work::Source;
 use calostream_operators::Fault;
+use calostream_operators::work::Source;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::{Scope, Stream};
 
 /// What a reader thread tells its operator.
 pub enum Read {
@@ -53,7 +53,7 @@ pub fn source<'s>(
     outputs: usize,
     shared: &Arc<Shared>,
     read: impl FnOnce(&Reading) -> Result<()> + Send + 'static,
-) -> (Vec<Stream<'s, u64, Chunk>>, Stream<'s, u64, Vec<Record>>) {
+) -> super::operator::Streams<'s> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
     let (mut ports, mut streams) = (Vec::new(), Vec::new());
     for _ in 0..outputs {
@@ -180,7 +180,8 @@ pub fn read_parts(
                 if faults.is_empty() && batch.num_rows() > 0 {
                     counter.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
                     let batch = super::stage::project(&batch, schema)?;
-                    let parcel = Parcel { unit: planned.number, to: 0, content: Content::Batch(batch), permit: Some(Arc::new(permit)) };
+                    let parcel =
+                        Parcel { unit: planned.number, to: 0, content: Content::Batch(batch), permit: Some(Arc::new(permit)) };
                     reading.send(Read::Parcel(output, parcel))?;
                 }
                 Ok(!stop())
@@ -197,7 +198,10 @@ pub fn read_parts(
             }
             if faults.is_empty() {
                 rows += of_unit;
-                reading.send(Read::Parcel(output, Parcel { unit: planned.number, to: 0, content: Content::UnitEnd, permit: None }))?;
+                reading.send(Read::Parcel(
+                    output,
+                    Parcel { unit: planned.number, to: 0, content: Content::UnitEnd, permit: None },
+                ))?;
             }
         }
         let end = if faults.is_empty() {

@@ -17,8 +17,8 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use calostream_operators::{Fault, column};
 use calostream_operators::work::{Route, Shuffle};
+use calostream_operators::{Fault, column};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,13 @@ pub struct Spiller {
 
 impl Spiller {
     /// A spiller into `folder`, which the log calls `shown`.
-    pub fn new(shuffle: Box<dyn Shuffle>, step: &str, schema: SchemaRef, (folder, shown): (PathBuf, PathBuf), wanted: Vec<bool>) -> Self {
+    pub fn new(
+        shuffle: Box<dyn Shuffle>,
+        step: &str,
+        schema: SchemaRef,
+        (folder, shown): (PathBuf, PathBuf),
+        wanted: Vec<bool>,
+    ) -> Self {
         let counts = Counts { out: vec![0; wanted.len()], cut: 0 };
         Self {
             shuffle,
@@ -93,7 +99,8 @@ impl Spiller {
             return Err(anyhow::anyhow!("`{}` gave another number of routes than of rows", self.step).into());
         }
         let mut batch = super::stage::project(batch, &self.schema)?;
-        let keep: Vec<u64> = (0..batch.num_rows() as u64).filter(|row| self.wanted(self.routes[before + *row as usize])).collect();
+        let keep: Vec<u64> =
+            (0..batch.num_rows() as u64).filter(|row| self.wanted(self.routes[before + *row as usize])).collect();
         for route in &self.routes[before..] {
             match self.counts.out.get_mut(usize::from(route.output)) {
                 Some(count) => *count += 1,
@@ -102,7 +109,8 @@ impl Spiller {
         }
         if keep.len() < batch.num_rows() {
             batch = take_record_batch(&batch, &UInt64Array::from(keep))?;
-            let kept: Vec<Route> = self.routes.drain(before..).filter(|r| self.wanted.get(usize::from(r.output)) == Some(&true)).collect();
+            let kept: Vec<Route> =
+                self.routes.drain(before..).filter(|r| self.wanted.get(usize::from(r.output)) == Some(&true)).collect();
             self.routes.extend(kept);
         }
         self.bytes += batch.get_array_memory_size();
@@ -206,7 +214,7 @@ pub fn encode(groups: &[Group]) -> Vec<u8> {
 
 /// Reads [`encode`]'s bytes.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Group>> {
-    ensure!(bytes.len() % 8 == 0, "the keys of a spill are damaged");
+    ensure!(bytes.len().is_multiple_of(8), "the keys of a spill are damaged");
     let mut words = bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes")));
     let mut groups = Vec::new();
     while let Some(output) = words.next() {

@@ -277,7 +277,8 @@ impl Stage for StepStage {
 pub fn project(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
-        let column = batch.column_by_name(field.name()).with_context(|| format!("the planned column `{}` was not made", field.name()))?;
+        let column =
+            batch.column_by_name(field.name()).with_context(|| format!("the planned column `{}` was not made", field.name()))?;
         ensure!(
             column.data_type() == field.data_type(),
             "column `{}` was planned as {} and made as {}",

@@ -119,7 +119,7 @@ pub fn read(text: &str, settings: &[Setting]) -> (Option<Pipeline>, Vec<Problem>
 }
 
 fn root_place(entries: &[(Key, Node)]) -> Place {
-    entries.first().map(|(key, _)| key.place).unwrap_or(Place { line: 1, column: 1 })
+    entries.first().map_or(Place { line: 1, column: 1 }, |(key, _)| key.place)
 }
 
 fn unknown_top(key: &Key) -> Problem {

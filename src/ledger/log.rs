@@ -188,7 +188,10 @@ impl Log {
             _ => &[],
         });
         let end = pointers.map(|p| p.offset + p.length).max().unwrap_or(0);
-        ensure!(contributions.metadata()?.len() >= end, "contributions.bin is shorter than the commit log says; run with --fresh");
+        ensure!(
+            contributions.metadata()?.len() >= end,
+            "contributions.bin is shorter than the commit log says; run with --fresh"
+        );
         contributions.set_len(end)?;
         Ok(Self { lines: log, contributions, end })
     }
@@ -243,7 +246,7 @@ mod tests {
         log.contribute("r", b"never committed").unwrap();
         drop(log);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"commit\":{\"pha").unwrap();
-        assert_eq!(read(&path).unwrap(), [line.clone()]);
+        assert_eq!(read(&path).unwrap(), std::slice::from_ref(&line));
         let mut log = Log::open(folder.path(), std::slice::from_ref(&line)).unwrap();
         assert_eq!(log.contribute("r", b"x").unwrap().offset, 6);
         log.commit(&[Line::Done {}]).unwrap();

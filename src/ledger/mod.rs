@@ -112,9 +112,11 @@ impl Ledger {
         let _ = std::fs::remove_dir_all(folder.join(".staging"));
         match std::fs::read(&plan_path) {
             Ok(bytes) => {
-                let before: serde_json::Value = serde_json::from_slice(&bytes).context("plan.json is damaged; run with --fresh")?;
+                let before: serde_json::Value =
+                    serde_json::from_slice(&bytes).context("plan.json is damaged; run with --fresh")?;
                 if &before != canonical {
-                    let difference = crate::plan::difference(&before, canonical).unwrap_or_else(|| "the order of parameters".into());
+                    let difference =
+                        crate::plan::difference(&before, canonical).unwrap_or_else(|| "the order of parameters".into());
                     bail!(
                         "{} belongs to another plan:\n  {}\nRun with --fresh to replace what is there, or into another `out`",
                         folder.display(),
@@ -216,7 +218,8 @@ fn remove_run(folder: &Path) -> Result<()> {
             _ => {}
         }
     }
-    for name in ["commits.jsonl", "contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "report.html", "plan.json"] {
+    for name in ["commits.jsonl", "contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "report.html", "plan.json"]
+    {
         match std::fs::remove_file(folder.join(name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(e).with_context(|| format!("cannot remove {}", folder.join(name).display()));

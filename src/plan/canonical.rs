@@ -94,7 +94,9 @@ fn differ(at: &str, was: &Value, now: &Value) -> Option<String> {
 }
 
 fn same_order(a: &Value, b: &Value) -> bool {
-    a.to_string() == b.to_string()
+    // As text, because the order of parameters counts.
+    let (a, b) = (a.to_string(), b.to_string());
+    a == b
 }
 
 fn shown(value: &Value) -> String {

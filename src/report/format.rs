@@ -26,14 +26,10 @@ pub fn significant(value: f64, digits: i32) -> String {
 /// The first `rows` cells of a column as text; numbers that are no integers with five digits.
 pub fn cells(column: &ArrayRef, rows: usize) -> Vec<String> {
     let column = column.slice(0, rows.min(column.len()));
-    if column.data_type().is_floating() {
-        if let Ok(values) = cast(&column, &DataType::Float64) {
-            return values
-                .as_primitive::<Float64Type>()
-                .iter()
-                .map(|v| v.map_or_else(String::new, |v| significant(v, 5)))
-                .collect();
-        }
+    if column.data_type().is_floating()
+        && let Ok(values) = cast(&column, &DataType::Float64)
+    {
+        return values.as_primitive::<Float64Type>().iter().map(|v| v.map_or_else(String::new, |v| significant(v, 5))).collect();
     }
     let options = FormatOptions::default();
     match ArrayFormatter::try_new(&column, &options) {

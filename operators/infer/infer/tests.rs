@@ -82,14 +82,14 @@ fn batch(columns: Vec<(Field, ArrayRef)>) -> RecordBatch {
 
 /// Parameters as the reader of pipelines gives them: every placed word with its place.
 fn infer(model: &str, inputs: serde_json::Value, outputs: serde_json::Value, batch: usize) -> Infer {
-    fn placed(value: serde_json::Value) -> serde_json::Value {
+    fn placed(value: &serde_json::Value) -> serde_json::Value {
         serde_json::json!({ "line": 1, "column": 1, "value": value })
     }
-    let map = |of: serde_json::Value| -> serde_json::Value {
-        of.as_object().unwrap().iter().map(|(k, v)| (k.clone(), placed(v.clone()))).collect::<serde_json::Map<_, _>>().into()
+    let map = |of: &serde_json::Value| -> serde_json::Value {
+        of.as_object().unwrap().iter().map(|(k, v)| (k.clone(), placed(v))).collect::<serde_json::Map<_, _>>().into()
     };
     let parameters = serde_json::json!({
-        "model": placed(model.into()), "inputs": map(inputs), "outputs": map(outputs), "batch": placed(batch.into())
+        "model": placed(&model.into()), "inputs": map(&inputs), "outputs": map(&outputs), "batch": placed(&batch.into())
     });
     serde_json::from_value(parameters).unwrap()
 }

@@ -46,11 +46,10 @@ fn units_may_be_cut_anywhere() {
     let cut = read(&gun(&classes, 150, 47), None);
     assert_eq!(whole.len(), 2);
     assert_eq!(whole[0].1.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [128, 22]);
-    assert_eq!(cut.iter().map(|(u, _)| (u.sample.clone().unwrap(), u.first, u.rows)).collect::<Vec<_>>()[..3], [
-        ("pi0".into(), 0, 47),
-        ("pion".into(), 0, 47),
-        ("pi0".into(), 47, 47)
-    ]);
+    assert_eq!(
+        cut.iter().map(|(u, _)| (u.sample.clone().unwrap(), u.first, u.rows)).collect::<Vec<_>>()[..3],
+        [("pi0".into(), 0, 47), ("pion".into(), 0, 47), ("pi0".into(), 47, 47)]
+    );
     for class in classes {
         assert_eq!(of_class(&whole, class), of_class(&cut, class));
     }
@@ -89,19 +88,25 @@ fn all_mistakes_are_found_at_once() {
     wrong.events = Events::Of(BTreeMap::from([(Class::Photon, 3)]));
     let problems = wrong.plan(&Facts::default(), &[]).unwrap_err();
     let what: Vec<&str> = problems.iter().map(|p| p.what.as_str()).collect();
-    assert_eq!(what, [
-        "no range of energies: 20 to 10 GeV",
-        "a file needs at least one event",
-        "`pion` is listed twice",
-        "`events` has `photon`, which is not among the classes"
-    ]);
+    assert_eq!(
+        what,
+        [
+            "no range of energies: 20 to 10 GeV",
+            "a file needs at least one event",
+            "`pion` is listed twice",
+            "`events` has `photon`, which is not among the classes"
+        ]
+    );
 }
 
 #[test]
 fn events_are_one_number_or_one_by_class() {
     let read = |text| serde_json::from_str::<Events>(text);
     assert_eq!(read("5").unwrap(), Events::Each(5));
-    assert_eq!(read(r#"{"electron": 5, "pion": 7}"#).unwrap(), Events::Of(BTreeMap::from([(Class::Electron, 5), (Class::Pion, 7)])));
+    assert_eq!(
+        read(r#"{"electron": 5, "pion": 7}"#).unwrap(),
+        Events::Of(BTreeMap::from([(Class::Electron, 5), (Class::Pion, 7)]))
+    );
     assert!(read("-5").is_err());
     assert!(read(r#"{"elektron": 5}"#).unwrap_err().to_string().contains("electron"));
 }

@@ -25,8 +25,13 @@ pub(super) struct Layout {
 type Form = BTreeMap<String, (DataType, Option<Vec<usize>>)>;
 
 fn form(schema: &Schema) -> Form {
-    let entry = |f: &FieldRef| (f.name().clone(), (narrow(f.data_type()), crate::hits::shape(f)));
+    let entry = |f: &FieldRef| (f.name().clone(), (becomes(f), crate::hits::shape(f)));
     schema.fields().iter().map(entry).collect()
+}
+
+/// The type that a column is read as.
+fn becomes(field: &Field) -> DataType {
+    narrow(&crate::hits::dense_type(field, false))
 }
 
 /// The same type with 32-bit offsets.
@@ -73,12 +78,11 @@ impl Layout {
             .filter(|i| forms[*i] != forms[usual])
             .map(|i| (i, difference(&forms[i], &forms[usual], &files[usual].file.path)))
             .collect();
-        if files.len() < 3 || odd.len() > (files.len() / 100).max(1) {
-            if let Some((i, how)) = odd.first() {
+        if (files.len() < 3 || odd.len() > (files.len() / 100).max(1))
+            && let Some((i, how)) = odd.first() {
                 let what = format!("{} is not like the other files: {how}", files[*i].file.path);
                 return Err(Problem::at(&files[*i].pattern, what).help("read files of another form in a step of their own"));
             }
-        }
         for (i, how) in odd.into_iter().rev() {
             let known = files.remove(i);
             quarantined.push((known.file.path.clone(), how));
@@ -122,9 +126,9 @@ impl Layout {
                 continue;
             }
             let clash = !ours && PROVENANCE.contains(&name.as_str());
-            let becomes = if clash { format!("{name}_in_file") } else { name.clone() };
+            let called = if clash { format!("{name}_in_file") } else { name.clone() };
             let nullable = files.iter().any(|f| f.header.schema.field_with_name(name).is_ok_and(Field::is_nullable));
-            let kept = field.as_ref().clone().with_name(becomes).with_data_type(narrow(field.data_type())).with_nullable(nullable && !ours);
+            let kept = field.as_ref().clone().with_name(called).with_data_type(becomes(field)).with_nullable(nullable && !ours);
             taken.push((name.clone(), kept));
         }
         Ok(Self { taken, made, samples: classes })

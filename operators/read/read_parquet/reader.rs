@@ -6,6 +6,7 @@
 use super::layout::Layout;
 use super::probe::{in_memory, leaf_bytes};
 use crate::column::{self, SAMPLE};
+use crate::hits::retyped;
 use crate::work::{Batches, Source};
 use crate::{Fault, Unit};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, RecordBatchOptions, StringArray};
@@ -122,11 +123,10 @@ impl Reader {
     }
 
     fn open(&mut self, path: &str) -> Result<(Input, ArrowReaderMetadata), Fault> {
-        if let Some((known, input, metadata)) = &self.open {
-            if known == path {
+        if let Some((known, input, metadata)) = &self.open
+            && known == path {
                 return Ok((input.clone(), metadata.clone()));
             }
-        }
         let input = Input::open(path).map_err(|error| Fault::from(anyhow::Error::new(error).context(format!("can't open {path}"))))?;
         let metadata = caught(|| ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())).map_err(|reason| input.fault(path, &reason))?;
         self.open = Some((path.to_owned(), input.clone(), metadata.clone()));
@@ -220,7 +220,7 @@ impl Rows<'_> {
                     } else if column.data_type() == field.data_type() {
                         column.clone()
                     } else {
-                        caught(|| cast(column, field.data_type())).map_err(wrong)?
+                        caught(|| retyped(column, field.data_type())).map_err(wrong)?
                     }
                 }
                 None => {

@@ -18,7 +18,9 @@ fn lcd(file: &str) -> WriteHdf5 {
 
 fn start(writer: &WriteHdf5) -> Box<dyn Sink> {
     let (facts, runtime) = (Facts::default(), Runtime::default());
-    let start = Start { worker: Worker { index: 0, peers: 1 }, facts: &facts, inputs: &[], outputs: &[], runtime: &runtime };
+    let inputs = gun(&Class::ALL, 1, 1).plan(&facts, &[]).unwrap().outputs;
+    writer.plan(&facts, &inputs).unwrap();
+    let start = Start { worker: Worker { index: 0, peers: 1 }, facts: &facts, inputs: &inputs, outputs: &[], runtime: &runtime };
     let Work::Sink(sink) = writer.start(&start).unwrap() else { panic!("a sink") };
     sink
 }
@@ -89,7 +91,7 @@ fn the_same_rows_make_the_same_bytes() {
     let read = read(&gun(&[Class::Pion], 130, 1000), None);
     let batch = arrow::compute::concat_batches(&read[0].1[0].schema(), &read[0].1).unwrap();
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let first = write(&lcd("a{number}.h5"), "pion", &[batch.clone()], folders[0].path()).unwrap();
+    let first = write(&lcd("a{number}.h5"), "pion", std::slice::from_ref(&batch), folders[0].path()).unwrap();
     // Tracked times would differ after a second.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let cut: Vec<RecordBatch> = (0..130).step_by(33).map(|k| batch.slice(k, 33.min(130 - k))).collect();
@@ -109,7 +111,9 @@ fn a_folder_that_is_not_there_and_a_full_disk_are_the_machines_fault() {
     assert!(format!("{error:#}").contains("missing/7.h5"), "{error:#}");
 
     std::os::unix::fs::symlink("/dev/full", folder.path().join("7.h5")).unwrap();
-    let Err(Fault::Machine(error)) = write(&lcd("{number}.h5"), "photon", &read[0].1, folder.path()) else { panic!("it was written") };
+    let Err(Fault::Machine(error)) = write(&lcd("{number}.h5"), "photon", &read[0].1, folder.path()) else {
+        panic!("it was written")
+    };
     let text = format!("{error:#}");
     assert!(text.contains("can't write") && text.contains("No space left"), "{text}");
 }
@@ -134,20 +138,48 @@ fn all_mistakes_are_found_at_once() {
     wrong.chunk.value = 0;
     wrong.gzip.value = 11;
     wrong.names = BTreeMap::from(
-        [("elektron", "E"), ("electron", "X"), ("pion", "X")].map(|(class, name)| (class.to_owned(), Placed::unplaced(name.to_owned()))),
+        [("elektron", "E"), ("electron", "X"), ("pion", "X")]
+            .map(|(class, name)| (class.to_owned(), Placed::unplaced(name.to_owned()))),
     );
     let problems = wrong.plan(&Facts::default(), &output).unwrap_err();
     let what: Vec<&str> = problems.iter().map(|p| p.what.as_str()).collect();
-    assert_eq!(what, [
-        "the files would overwrite each other",
-        "`{sampel}` stands for nothing",
-        "a name, not a path: the files go into the folder of the step",
-        "a chunk needs at least one event",
-        "gzip has no level 11",
-        "no class `elektron` comes in",
-        "`electron` and `pion` are both called `X`",
-    ]);
+    assert_eq!(
+        what,
+        [
+            "the files would overwrite each other",
+            "`{sampel}` stands for nothing",
+            "a name, not a path: the files go into the folder of the step",
+            "a chunk needs at least one event",
+            "gzip has no level 11",
+            "no class `elektron` comes in",
+            "`electron` and `pion` are both called `X`",
+        ]
+    );
     assert_eq!(problems[5].help.as_deref(), Some("did you mean `electron`?"));
+}
+
+#[test]
+fn a_layout_must_be_filled_by_what_comes_in() {
+    let input = gun(&Class::ALL, 1, 1).plan(&Facts::default(), &[]).unwrap().outputs;
+    let what = |columns: &str| {
+        let schema = Schema::parse(&format!("schema: own\ncolumns:\n{columns}")).unwrap();
+        layout(&schema, &input[0].schema).unwrap_err()
+    };
+    assert_eq!(what("  muon: { dataset: MUON }\n"), ["no column `muon` comes in, of which `MUON` is made"]);
+    assert_eq!(
+        what("  ecal: { dataset: ECAL, value: energy, dims: [51, 51, 25] }\n"),
+        ["column `ecal` is an image of [25, 25, 25], `ECAL` is not"]
+    );
+    assert_eq!(what("  ecal: { dataset: ECAL, value: time }\n"), ["the hits of `ecal` have no `time`; there is energy"]);
+    assert_eq!(
+        what("  energy: { dataset: target, at: [2] }\n  pdg: { dataset: target, at: [0] }\n"),
+        ["a row of `target` has the shape [3], and only 2 of its places have a column"]
+    );
+    assert_eq!(
+        what("  energy: { dataset: target, at: [0] }\n  pdg: { dataset: target, at: [0] }\n"),
+        ["two columns are at place [0] of `target`"]
+    );
+    assert_eq!(what("  energy: { dataset: target, member: e }\n"), ["`target` is made of records, which can't be written"]);
 }
 
 /// Seconds that this thread has had on a core, so that a busy machine does not change what is printed.
@@ -165,13 +197,16 @@ fn generated_showers_agree_with_geant4() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = lcd("{sample}Escan_1_{number}.h5");
     writer.names = BTreeMap::from(
-        [("electron", "Ele"), ("photon", "Gamma"), ("pi0", "Pi0"), ("pion", "ChPi")].map(|(c, n)| (c.into(), Placed::unplaced(n.into()))),
+        [("electron", "Ele"), ("photon", "Gamma"), ("pi0", "Pi0"), ("pion", "ChPi")]
+            .map(|(c, n)| (c.into(), Placed::unplaced(n.into()))),
     );
     for class in Class::ALL {
         let before = busy();
         let read = read(&gun(&[class], 2000, 2000), None);
-        println!("{}: {:.0} events/s of one core", class.name(), 2000.0 / (busy() - before));
+        let made = busy();
         write(&writer, class.name(), &read[0].1, folder.path()).unwrap();
+        let (making, writing) = (2000.0 / (made - before), 2000.0 / (busy() - made));
+        println!("{}: {making:.0} events/s made, {writing:.0} written, of one core", class.name());
     }
     let geant4 = Path::new(&corpus).join("geant4_lcd");
     println!("{}", python("examples/compare_showers.py", &[folder.path(), &geant4]));

@@ -8,6 +8,9 @@ pub(super) struct Axis {
     pub(super) log: bool,
 }
 
+/// No axis goes further; twice widened it still has a ratio of ends that f64 holds.
+const LARGEST: f64 = 1e60;
+
 /// What is marked on an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ticks {
@@ -29,16 +32,19 @@ impl Axis {
     /// A linear axis that is never empty.
     pub(super) fn linear(low: f64, high: f64) -> Self {
         let (low, high) = if low.is_finite() && high.is_finite() { (low.min(high), low.max(high)) } else { (0.0, 1.0) };
-        if high - low > 1e-12 * low.abs().max(high.abs()) {
+        // Far from where a difference or a power of ten would leave what f64 holds.
+        let (low, high) = (low.clamp(-LARGEST, LARGEST), high.clamp(-LARGEST, LARGEST));
+        if high - low > (1e-12 * low.abs().max(high.abs())).max(1.0 / LARGEST) {
             return Self { low, high, log: false };
         }
-        let half = if low == 0.0 { 1.0 } else { 0.1 * low.abs() };
+        let half = if low.abs() < 1.0 / LARGEST { 1.0 } else { 0.1 * low.abs() };
         Self { low: low - half, high: high + half, log: false }
     }
 
     /// A logarithmic axis that is never empty; `low` and `high` are positive.
     pub(super) fn log(low: f64, high: f64) -> Self {
         let (low, high) = if low > 0.0 && high >= low && high.is_finite() { (low, high) } else { (0.1, 1.0) };
+        let (low, high) = (low.clamp(1.0 / LARGEST, LARGEST), high.clamp(1.0 / LARGEST, LARGEST));
         if high > low * 1.01 { Self { low, high, log: true } } else { Self { low: low / 2.0, high: high * 2.0, log: true } }
     }
 

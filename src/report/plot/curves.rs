@@ -85,7 +85,7 @@ fn dot(svg: &mut Svg, frame: &Frame, number: usize, point: &Point, label: &str) 
         }
     }
     svg.path(&marker(number, x, y), &format!(r##"fill="{}" stroke="#fff" stroke-width="0.6""##, colour(number)));
-    let error = |e: f64| if e > 0.0 { format!(" ± {}", significant(e, 3)) } else { String::new() };
+    let error = |e: f64| if e > 0.0 && e.is_finite() { format!(" ± {}", significant(e, 3)) } else { String::new() };
     let (at, value) = (significant(point.x, 5), significant(point.y, 5));
     svg.raw(&format!("<title>{} at {at}{}: {value}{}</title></g>", escape(label), error(point.x_error), error(point.y_error)));
 }

@@ -22,7 +22,7 @@ pub(super) enum Anchor {
 
 /// A coordinate: two decimals, without zeros at the end.
 pub(super) fn px(value: f64) -> String {
-    let mut text = format!("{value:.2}");
+    let mut text = format!("{:.2}", if value.is_finite() { value } else { 0.0 });
     text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
     if text == "-0" { "0".into() } else { text }
 }

@@ -1,0 +1,112 @@
+//! The own decoding against slow and obvious versions of it: filters, chunks cut along every axis, hits of byte planes.
+
+#![allow(clippy::unwrap_used)]
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, UInt16Type};
+use calostream_operators::hdf5::decode::{Chunk, Decoder, unshuffle};
+use calostream_operators::hdf5::header::{Filter, Kind, Number};
+use calostream_operators::hdf5::images::{Refine, hits_of_plain, hits_of_planes};
+use calostream_operators::hdf5::rows::Run;
+use calostream_operators::hits::hits_field;
+use proptest::prelude::*;
+
+fn filter(id: u32) -> Filter {
+    Filter { id, name: String::new(), values: Vec::new(), available: true }
+}
+
+fn shuffled(bytes: &[u8], size: usize) -> Vec<u8> {
+    (0..size).flat_map(|b| bytes.iter().skip(b).step_by(size).copied()).collect()
+}
+
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = libdeflater::Compressor::new(libdeflater::CompressionLvl::fastest());
+    let mut out = vec![0; packer.zlib_compress_bound(bytes.len())];
+    let length = packer.zlib_compress(bytes, &mut out).unwrap();
+    out.truncate(length);
+    out
+}
+
+fn number(bytes: u8, big_endian: bool) -> Number {
+    Number { kind: Kind::Float, bytes, stored: bytes.into(), big_endian, plain: true }
+}
+
+/// Cells that are mostly zero, with the odd ones of the field.
+fn cell() -> impl Strategy<Value = f64> {
+    prop_oneof![8 => Just(0.0), 1 => Just(-0.0), 1 => Just(f64::NAN), 1 => any::<f64>(), 1 => Just(1e-40)]
+}
+
+proptest! {
+    #[test]
+    fn filters_come_off(bytes in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 8..2000), mask in 0u64..4) {
+        let bytes = &bytes[..bytes.len() / 8 * 8];
+        let mut raw = if mask & 1 == 0 { shuffled(bytes, 8) } else { bytes.to_vec() };
+        if mask & 2 == 0 {
+            raw = deflated(&raw);
+        }
+        let decoded = Decoder::default().decode(raw, &[filter(2), filter(1)], mask, bytes.len()).unwrap();
+        let found = match decoded {
+            Chunk::Plain(found) => found,
+            Chunk::Planes(planes) => {
+                let mut found = vec![0; bytes.len()];
+                unshuffle(&planes, 8, 0, &mut found);
+                found
+            }
+        };
+        prop_assert_eq!(found, bytes);
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(raw in prop::collection::vec(any::<u8>(), 0..300), id in prop::sample::select(vec![1u32, 3, 32000, 32004, 32015]), length in 0usize..5000) {
+        if let Ok(Chunk::Plain(bytes)) = Decoder::default().decode(raw, &[filter(id)], 0, length) {
+            prop_assert_eq!(bytes.len(), length);
+        }
+    }
+
+    #[test]
+    fn unshuffle_of_a_range(values in prop::collection::vec(any::<u64>(), 1..60), size in prop::sample::select(vec![1usize, 2, 4, 8]), from in 0usize..60, count in 0usize..60) {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec()).collect();
+        let from = from.min(values.len());
+        let count = count.min(values.len() - from);
+        let mut found = vec![0; count * size];
+        unshuffle(&shuffled(&bytes, size), size, from, &mut found);
+        prop_assert_eq!(&found[..], &bytes[from * size..(from + count) * size]);
+    }
+
+    #[test]
+    fn hits_of_planes_are_the_cells_that_are_not_zero(
+        values in prop::collection::vec(cell(), 0..400), cells in 1usize..40, first in 0usize..3, big_endian: bool, threshold in prop::option::of(0.0f64..2.0),
+    ) {
+        let rows = values.len() / cells;
+        let values = &values[..rows * cells];
+        let first = first.min(rows);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() }).collect();
+        let planes = shuffled(&bytes, 8);
+        let little: Vec<u8> = values[first * cells..].iter().flat_map(|v| v.to_le_bytes()).collect();
+        for out in [DataType::Float64, DataType::Float32] {
+            let field = hits_field("image", &[cells], &[Field::new("value", out.clone(), false)]);
+            let refine = Refine { threshold };
+            let run = Run { planes: Some(&planes), first, rows: rows - first };
+            let fused = hits_of_planes(&[run], cells, number(8, big_endian), &field, refine).unwrap_or_else(|e| panic!("{e}"));
+            let plain = hits_of_plain(&little, rows - first, cells, number(8, false), &field, refine).unwrap_or_else(|e| panic!("{e}"));
+            for column in [&fused, &plain] {
+                let list = column.as_list::<i32>();
+                prop_assert_eq!(list.len(), rows - first);
+                for (row, image) in values[first * cells..].chunks(cells).enumerate() {
+                    let kept = |v: &f64| !threshold.is_some_and(|t| v.abs() < t);
+                    let slow: Vec<(u16, u64)> = image.iter().enumerate().filter(|(_, v)| kept(v)).filter_map(|(cell, v)| {
+                        let bits = if out == DataType::Float64 { v.to_bits() } else { u64::from((*v as f32).to_bits()) };
+                        (bits != 0).then_some((cell as u16, bits))
+                    }).collect();
+                    let hits = list.value(row);
+                    let cells = hits.as_struct().column(0).as_primitive::<UInt16Type>().values().to_vec();
+                    let bits: Vec<u64> = match out {
+                        DataType::Float64 => hits.as_struct().column(1).as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect(),
+                        _ => hits.as_struct().column(1).as_primitive::<Float32Type>().values().iter().map(|v| u64::from(v.to_bits())).collect(),
+                    };
+                    prop_assert_eq!(cells.into_iter().zip(bits).collect::<Vec<_>>(), slow);
+                }
+            }
+        }
+    }
+}

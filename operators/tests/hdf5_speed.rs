@@ -1,0 +1,64 @@
+//! How fast HDF5 becomes hits, and how fast many files are planned. Run by hand: `cargo test --release --workspace --test
+//! hdf5_speed -- --ignored --nocapture`.
+
+#![allow(clippy::unwrap_used)]
+
+use calostream_operators::hdf5::{
+    header::Number,
+    images, probe,
+    process::Reader,
+    rows::{Opened, Rows},
+};
+use calostream_operators::schema::Schema;
+use calostream_operators::work::Runtime;
+use std::time::Instant;
+
+fn runtime() -> Runtime {
+    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), onnxruntime: None }
+}
+
+/// Seconds that this thread has computed, which other people's work on the machine does not stretch.
+fn on_cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn images_to_hits() {
+    let Some(corpus) = std::env::var_os("CALOSTREAM_CORPUS") else { return println!("skipped: CALOSTREAM_CORPUS is not set") };
+    let path = std::path::Path::new(&corpus).join("geant4_lcd/EleEscan_1_1.h5").to_str().unwrap().to_owned();
+    let runtime = runtime();
+    let header = probe(&path, &runtime).unwrap().remove(0).header.unwrap();
+    let schema = Schema::parse(calostream_operators::schema::BUILT_IN[0].1).unwrap();
+    let resolved = schema.columns[0].1.resolve("ecal", &header).unwrap();
+    let number: Number = resolved.pick.number;
+    let (opened, mut reader) = (Opened::open(&path).unwrap_or_else(|e| panic!("{e}")), Reader::new(&runtime));
+    for _ in 0..5 {
+        let mut rows = Rows::new(header.dataset("ECAL").unwrap(), &opened, &mut reader).unwrap_or_else(|e| panic!("{e}"));
+        let begun = on_cpu();
+        for first in [0, 100, 200] {
+            let runs = rows.planes(&opened, first, 100).unwrap_or_else(|e| panic!("{e}")).unwrap();
+            let hits = images::hits_of_planes(&runs, 15625, number, &resolved.field, images::Refine::default());
+            std::hint::black_box(hits.unwrap_or_else(|e| panic!("{e}")));
+        }
+        let seconds = on_cpu() - begun;
+        println!("{:.0} MB/s dense-equivalent for a second of one core", 300.0 * 62.5e3 / 1e6 / seconds);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_files() {
+    let Some(corpus) = std::env::var_os("CALOSTREAM_CORPUS") else { return println!("skipped: CALOSTREAM_CORPUS is not set") };
+    let folder = tempfile::tempdir().unwrap();
+    let from = std::path::Path::new(&corpus).join("geant4_lcd/ChPiEscan_1_1.h5");
+    std::fs::copy(&from, folder.path().join("00000.h5")).unwrap();
+    for i in 1..10_000 {
+        std::fs::hard_link(folder.path().join("00000.h5"), folder.path().join(format!("{i:05}.h5"))).unwrap();
+    }
+    let begun = Instant::now();
+    let found = probe(&format!("{}/*.h5", folder.path().display()), &runtime()).unwrap();
+    println!("{} files in {:.1} s", found.len(), begun.elapsed().as_secs_f64());
+    assert!(found.iter().all(|f| f.header.is_ok()));
+}
