@@ -125,7 +125,9 @@ fn a_plan_shows_phases_steps_and_the_columns_that_are_left() {
     let phases: Vec<u64> = steps.iter().map(|s| s["phase"].as_u64().expect("a phase")).collect();
     assert_eq!(phases, [0, 0, 0, 1, 0]);
     let said = run(&["plan"]);
-    for line in ["phase 1 of 2", "  hot: keep from showers", "    reads energy", "phase 2 of 2", "  files: write_parquet from mixed"] {
+    for line in
+        ["phase 1 of 2", "  hot: keep from showers", "    reads energy", "phase 2 of 2", "  files: write_parquet from mixed"]
+    {
         assert!(said.lines().any(|l| l == line), "{line:?} in\n{said}");
     }
     let narrow = pipeline.replace("write_parquet: {}", "histogram: { axes: [{ column: pdg, range: [0, 300], bins: 10 }] }");
