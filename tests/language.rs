@@ -53,8 +53,8 @@ fn mistakes_are_told_to_programs_as_json() {
     assert_eq!(output.status.code(), Some(2));
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(said["file"], "steps.yaml");
-    assert_eq!(said["problems"][0]["place"], serde_json::json!({ "line": 6, "column": 5 }));
-    assert_eq!(said["problems"][0]["what"], "step `both` has a second operator `select`");
+    assert_eq!(said["problems"][1]["place"], serde_json::json!({ "line": 6, "column": 5 }));
+    assert_eq!(said["problems"][1]["what"], "step `both` has a second operator `select`");
 }
 
 #[test]
@@ -104,4 +104,36 @@ fn completions_are_printed_for_every_shell() {
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("operators"), "{shell}");
     }
+}
+
+#[test]
+fn a_plan_shows_phases_steps_and_the_columns_that_are_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plan.yaml");
+    let pipeline = "pipeline: plan\nsteps:\n  showers:\n    generate_showers: { events: 10 }\n  hot:\n    from: showers\n    \
+                    keep: energy > 20\n  mixed:\n    from: hot\n    premix: {}\n  files:\n    from: mixed\n    write_parquet: {}\n  \
+                    spectrum:\n    from: hot\n    histogram: { axes: [{ column: energy, range: [0, 510], bins: 10 }] }\n";
+    std::fs::write(&file, pipeline).expect("written");
+    let run = |args: &[&str]| {
+        let output = calostream(&[args, &[file.to_str().expect("UTF-8")]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(run(&["check"]).ends_with("plan.yaml: right (5 steps, 2 phases)\n"));
+    let plan: serde_json::Value = serde_json::from_str(&run(&["plan", "--json"])).expect("JSON");
+    let steps = plan["steps"].as_array().expect("steps");
+    let phases: Vec<u64> = steps.iter().map(|s| s["phase"].as_u64().expect("a phase")).collect();
+    assert_eq!(phases, [0, 0, 0, 1, 0]);
+    let said = run(&["plan"]);
+    for line in
+        ["phase 1 of 2", "  hot: keep from showers", "    reads energy", "phase 2 of 2", "  files: write_parquet from mixed"]
+    {
+        assert!(said.lines().any(|l| l == line), "{line:?} in\n{said}");
+    }
+    let narrow = pipeline.replace("write_parquet: {}", "histogram: { axes: [{ column: pdg, range: [0, 300], bins: 10 }] }");
+    std::fs::write(&file, narrow).expect("written");
+    let plan: serde_json::Value = serde_json::from_str(&run(&["plan", "--json"])).expect("JSON");
+    let columns = plan["steps"][0]["outputs"][0]["columns"].as_array().expect("columns").iter();
+    let columns: Vec<&str> = columns.map(|c| c["name"].as_str().expect("a name")).collect();
+    assert_eq!(columns, ["sample", "file", "row", "event", "pdg", "energy"]);
 }
