@@ -498,7 +498,7 @@ impl Measuring {
             title: format!("{what} of {} against {}", self.of, self.by),
             x: self.by_label.clone(),
             y: self.axis_title(what),
-            content: Content::Curves { curves, log_y: false },
+            content: Content::Curves { log_y: far_apart(&curves), curves },
         }
     }
 
@@ -634,6 +634,14 @@ impl Measuring {
 /// The fit of a class, where there is one.
 fn fitted(fits: &[Fit], class: usize) -> Option<&Calorimeter> {
     fits[class].as_ref()?.as_ref().ok()
+}
+
+/// True where the points are so far apart that a linear axis would show only the largest: one class that a network was not
+/// trained on would flatten all the others.
+fn far_apart(curves: &[Curve]) -> bool {
+    let values = || curves.iter().flat_map(|c| &c.points).map(|p| p.y);
+    let (least, most) = values().fold((f64::INFINITY, 0.0_f64), |(a, b), y| (a.min(y), b.max(y)));
+    least > 0.0 && most > 30.0 * least
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ use failure::Failure;
 use operator::On;
 use phase::Phase;
 use progress::Counter;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use source::Queue;
 use spill::Spiller;
 use stage::{Given, SinkPlace, Stage, StepStage};
@@ -170,6 +172,15 @@ impl Shared {
 pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<Outcome> {
     let (builders, guard) = cluster.allocators(shared.threads)?;
     let (job, all) = (Arc::clone(plan), Arc::clone(shared));
+    // Batch systems say it with SIGTERM before they kill: the run stops cleanly, and what is under way is done again later.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (until, failure) = (signals.handle(), shared.failure.clone());
+    let listening = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            failure.raise(anyhow::anyhow!("stopped by {name}; the same command goes on from here"));
+        }
+    })?;
     let guards = timely::communication::initialize_from(builders, guard, move |allocator| {
         let failure = all.failure.clone();
         // The readers and the models want the cores: no spinning.
@@ -190,6 +201,8 @@ pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<O
             shared.failure.raise(anyhow::anyhow!("a worker has stopped: {error}"));
         }
     }
+    until.close();
+    let _ = listening.join();
     if let Some(error) = shared.failure.take() {
         return Err(error);
     }
