@@ -60,8 +60,9 @@ lint: tools ## checks the format, and what clippy says
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
 .PHONY: bench
-bench: setup ## measures what is claimed of speed
-	@cargo bench --workspace
+bench: setup ## measures what is claimed of speed, beside what one would use instead (CALOSTREAM_CORPUS=folder, CALOSTREAM_BENCH_SCALE=2)
+	@cargo build --release --workspace
+	cargo bench --workspace --bench peers
 
 .PHONY: audit
 audit: ## checks licences and advisories of all dependencies (needs cargo-deny)

@@ -41,7 +41,10 @@ fn cgroup_limits() -> Vec<u64> {
 }
 
 fn slurm() -> Option<u64> {
-    std::env::var("SLURM_MEM_PER_NODE").ok()?.parse::<u64>().ok().map(|mib| mib << 20)
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    // 0 stands for all that the node has.
+    let per_cpu = || Some(number("SLURM_MEM_PER_CPU")? * number("SLURM_CPUS_ON_NODE")?);
+    number("SLURM_MEM_PER_NODE").or_else(per_cpu).filter(|mib| *mib > 0).map(|mib| mib << 20)
 }
 
 /// Cores that this process may use.

@@ -13,6 +13,7 @@ mod operators;
 mod plan;
 mod run;
 mod schema;
+mod slurm;
 mod status;
 
 use crate::language::Setting;
@@ -104,9 +105,9 @@ pub struct RunArgs {
     /// Where data under way is spilled [default: in the run folder].
     #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
     pub scratch: Option<PathBuf>,
-    /// How many processes run this pipeline together.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub processes: u32,
+    /// How many processes run this pipeline together [default: the tasks of the SLURM step, elsewhere 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub processes: Option<u32>,
     /// Which of them this is, from 0.
     #[arg(long, value_name = "I", default_value_t = 0)]
     pub process: u32,
@@ -168,9 +169,22 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// True where the reader of our output went away (`calostream plan ... | head`): that is no failure.
+/// Standard output was closed by its reader.
+#[derive(Debug)]
+struct ClosedPipe;
+
+impl std::fmt::Display for ClosedPipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for ClosedPipe {}
+
+/// True where the reader of our output went away (`calostream plan ... | head`): that is no failure. A broken pipe of
+/// anything else (a reader program, another process) is one.
 fn closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<ClosedPipe>().is_some()
 }
 
 fn log(filter: &str) -> anyhow::Result<()> {
@@ -183,7 +197,20 @@ fn log(filter: &str) -> anyhow::Result<()> {
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
+        done => Ok(done?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_standard_output_is_no_failure() {
+        let pipe = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(!closed_pipe(&anyhow::Error::new(pipe()).context("cannot ask the HDF5 reader")));
+        assert!(closed_pipe(&anyhow::Error::new(ClosedPipe).context("anything")));
+    }
 }

@@ -62,7 +62,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         super::load::print_remarks(&args.pipeline.file, &text, &remarks);
     }
     let runtime = args.libraries.runtime();
-    let budget = data_budget(&plan, workers)?;
+    let budget = data_budget(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
     let options = Options { workers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
     let mut go = Go {
@@ -86,24 +86,29 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             let done = ledger.state.commits.values().filter(|c| c.phase == 0).map(|c| c.units.len()).sum::<usize>();
             eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());
         }
-        let steps: Vec<String> = plan.steps.iter().filter(|s| s.planned.shape == Shape::Sink).map(|s| s.name.clone()).collect();
-        ledger.sweep(&steps)?;
+        ledger.sweep(&sinks(&plan))?;
         write_go(&plan.out, &go)?;
-        cluster.ready()?;
+        take_back(&mut cluster, &mut ledger, &plan, &runtime, args.quiet)?;
+        cluster.ready(digest(&plan.out)?.as_bytes())?;
+        // Nothing is written before all have read.
+        cluster.gather(b"")?;
         let (units, state) = (ledger.units.clone(), ledger.state.clone());
-        Shared::new(&plan, &options, &cluster, units, state, Some(ledger))
+        Shared::new(&plan, &options, &cluster, units, state, Some(ledger))?
     } else {
-        cluster.ready()?;
-        let units = units::read(&plan.out.join("units.jsonl"))?;
-        let mut state = State::default();
-        log::read(&plan.out.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
-        Shared::new(&plan, &options, &cluster, units, state, None)
+        see(&plan.out, &cluster.ready(b"")?)?;
+        let missing = flow::lost::missing(&read_state(&plan.out)?, &plan.out, false);
+        cluster.gather(&serde_json::to_vec(&missing)?)?;
+        see(&plan.out, &cluster.ready(b"")?)?;
+        let (units, state) = (units::read(&plan.out.join("units.jsonl"))?, read_state(&plan.out)?);
+        cluster.gather(b"")?;
+        Shared::new(&plan, &options, &cluster, units, state, None)?
     };
     let process = cluster.process;
     let display = Display::start(&plan, &shared, args.quiet || args.json || process != 0);
     let outcome = flow::run(&plan, &shared, cluster);
     drop(display);
     let outcome = outcome.with_context(|| format!("the run has stopped; what is committed stays in {}", plan.out.display()))?;
+    shared.clear_scratch();
     if process != 0 {
         return Ok(ExitCode::SUCCESS);
     }
@@ -111,6 +116,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
     let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start)?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
+    // Parts that were done again with other rows may have left files under names that are not used any more.
+    ledger.sweep(&sinks(&plan))?;
     if !ledger.state.done {
         ledger.commit(vec![(Line::Done {}, Vec::new())])?;
     }
@@ -138,6 +145,53 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The steps that write files.
+fn sinks(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().filter(|s| s.planned.shape == Shape::Sink).map(|s| s.name.clone()).collect()
+}
+
+/// What the log of a folder says.
+fn read_state(folder: &Path) -> Result<State> {
+    let mut state = State::default();
+    log::read(&folder.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
+    Ok(state)
+}
+
+/// What the lists in a run folder hold, in short.
+fn digest(folder: &Path) -> Result<String> {
+    let (mut text, commits) = (log::whole_lines(&folder.join("units.jsonl"))?, log::whole_lines(&folder.join("commits.jsonl"))?);
+    text.push_str(&commits);
+    Ok(log::hash(text.as_bytes()))
+}
+
+/// Waits until this process sees the run folder as process 0 does: a shared file system may show it later, and processes
+/// that don't know the same would do parts twice.
+fn see(folder: &Path, digest_there: &[u8]) -> Result<()> {
+    let start = Instant::now();
+    while digest(folder)?.as_bytes() != digest_there {
+        ensure!(start.elapsed().as_secs() < 120, "{} is not what process 0 sees there; is it shared?", folder.display());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+/// Takes back the parts whose spills are gone and will be needed, as far as any of the processes knows.
+fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &Runtime, quiet: bool) -> Result<()> {
+    cluster.ready(digest(&plan.out)?.as_bytes())?;
+    let mut missing = flow::lost::missing(&ledger.state, &plan.out, true);
+    for heard in cluster.gather(b"")? {
+        missing.extend(serde_json::from_slice::<Vec<(usize, u64)>>(&heard)?);
+    }
+    let parts = flow::lost::again(plan, &ledger.state, &ledger.units, (runtime, &cluster.names), missing)?;
+    if !parts.is_empty() {
+        if !quiet {
+            eprintln!("{} parts are done again: what they had put aside is gone", parts.len());
+        }
+        ledger.commit(vec![(Line::Lost { parts }, Vec::new())])?;
+    }
+    Ok(())
 }
 
 struct Written {
@@ -215,8 +269,8 @@ fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
 }
 
 /// The bytes that batches under way may take: the budget less what the steps hold.
-fn data_budget(plan: &Plan, workers: usize) -> Result<u64> {
-    let budget = plan.budget.unwrap_or_else(|| machine::memory() / 10 * 6);
+fn data_budget(plan: &Plan, workers: usize, processes_here: usize) -> Result<u64> {
+    let budget = plan.budget.unwrap_or_else(|| machine::memory() / 10 * 6 / processes_here as u64);
     let held: u64 = plan.steps.iter().map(|s| s.planned.holds).sum::<u64>() * workers as u64;
     let least = held + LEAST_BUDGET * workers as u64;
     ensure!(
@@ -233,13 +287,24 @@ fn data_budget(plan: &Plan, workers: usize) -> Result<u64> {
 /// Which processes there are, from the command line or from SLURM's variables, and the workers of this one.
 fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
     let workers = args.workers.map_or_else(machine::cores, |w| w as usize);
-    if args.processes == 1 {
+    if args.processes.is_none() && args.hosts.is_none() {
+        let Some(step) = super::slurm::step()? else { return Ok((Cluster::alone(), workers)) };
+        let secret = super::slurm::secret(&plan.out, &step)?;
+        let cluster = Cluster::connect((step.process, workers), &step.hosts, &flow::secret(&secret)?, &plan.hash);
+        if step.process == 0 {
+            // Everybody has read it, or will not come.
+            let _ = std::fs::remove_file(&secret);
+        }
+        return Ok((cluster?, workers));
+    }
+    let (count, process) = (args.processes.unwrap_or(1) as usize, args.process as usize);
+    if count == 1 {
         return Ok((Cluster::alone(), workers));
     }
     let path = args.hosts.as_ref().context("`--processes` needs `--hosts FILE`: one host:port a line")?;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let hosts: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
-    let (count, process) = (args.processes as usize, args.process as usize);
+    ensure!(process < count, "process {process} of {count}: they are numbered from 0");
     ensure!(hosts.len() >= count, "{} has {} hosts, not {count}", path.display(), hosts.len());
     let secret = args.secret.as_ref().context("`--processes` needs `--secret FILE` (16 bytes or more, mode 0600)")?;
     let cluster = Cluster::connect((process, workers), &hosts[..count], &flow::secret(secret)?, &plan.hash)?;

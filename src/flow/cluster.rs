@@ -5,8 +5,10 @@
 //! other's random challenge with a keyed hash (HMAC-SHA256, RFC 2104) over it, the version, the plan's hash and both process numbers.
 //! A stranger is refused and the port goes on listening.
 
+use crate::ledger::lock::host;
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::any::Any;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -29,13 +31,15 @@ pub struct Cluster {
     pub process: usize,
     /// How many there are.
     pub processes: usize,
+    /// The host of each.
+    pub names: Vec<String>,
     sockets: Vec<Option<TcpStream>>,
 }
 
 impl Cluster {
     /// One process.
     pub fn alone() -> Self {
-        Self { process: 0, processes: 1, sockets: Vec::new() }
+        Self { process: 0, processes: 1, names: vec![host()], sockets: Vec::new() }
     }
 
     /// Connects process number `process` with the others; `hosts` are all addresses (`host:port`), in order.
@@ -44,10 +48,12 @@ impl Cluster {
         let own = hosts.get(process).with_context(|| format!("process {process} is not among the {} hosts", hosts.len()))?;
         let listener = TcpListener::bind(own).with_context(|| format!("cannot listen on {own}"))?;
         let mut sockets: Vec<Option<TcpStream>> = (0..hosts.len()).map(|_| None).collect();
+        let mut names = vec![host(); hosts.len()];
         let start = Instant::now();
         // Each connects to those before it and listens for those behind it: one socket for each two.
         for (other, address) in hosts.iter().enumerate().take(process) {
-            sockets[other] = Some(call(address, start, |s| greet(s, secret, plan, own_words, Some(other), true))?);
+            let (stream, name) = call(address, start, |s| greet(s, secret, plan, own_words, Some(other), true))?;
+            (sockets[other], names[other]) = (Some(stream), name);
         }
         listener.set_nonblocking(true)?;
         while sockets.iter().skip(process + 1).any(Option::is_none) {
@@ -55,10 +61,10 @@ impl Cluster {
                 Ok((mut stream, from)) => {
                     stream.set_nonblocking(false)?;
                     match greet(&mut stream, secret, plan, own_words, None, false) {
-                        Ok(other) if other > process && other < hosts.len() && sockets[other].is_none() => {
-                            sockets[other] = Some(stream);
+                        Ok((other, name)) if other > process && other < hosts.len() && sockets[other].is_none() => {
+                            (sockets[other], names[other]) = (Some(stream), name);
                         }
-                        Ok(other) => tracing::warn!("refused {from}: it says that it is process {other}"),
+                        Ok((other, _)) => tracing::warn!("refused {from}: it says that it is process {other}"),
                         Err(reason) => tracing::warn!("refused {from}: {reason:#}"),
                     }
                 }
@@ -71,23 +77,53 @@ impl Cluster {
         }
         for stream in sockets.iter().flatten() {
             stream.set_read_timeout(None)?;
+            stream.set_write_timeout(None)?;
             stream.set_nodelay(true)?;
         }
-        Ok(Self { process, processes: hosts.len(), sockets })
+        Ok(Self { process, processes: hosts.len(), names, sockets })
     }
 
-    /// Process 0 says when the run folder is ready; the others wait for it.
-    pub fn ready(&mut self) -> Result<()> {
-        let first = self.process == 0;
-        for stream in self.sockets.iter_mut().flatten().take(if first { usize::MAX } else { 1 }) {
-            if first {
-                stream.write_all(b"ready")?;
-            } else {
-                let mut word = [0; 5];
-                stream.read_exact(&mut word).context("process 0 has ended before the run began; its own message says why")?;
+    /// Process 0 says a word (when the run folder is ready, and what is in it); the others wait for it.
+    pub fn ready(&mut self, word: &[u8]) -> Result<Vec<u8>> {
+        if self.process == 0 {
+            for stream in self.sockets.iter_mut().flatten() {
+                tell(stream, word)?;
             }
+            return Ok(word.to_vec());
         }
-        Ok(())
+        let stream = self.sockets.iter_mut().flatten().next().context("a cluster of one")?;
+        hear(stream).context("process 0 has ended before the run began; its own message says why")
+    }
+
+    /// Process 0 hears something of every other; the others say it.
+    pub fn gather(&mut self, word: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut heard = Vec::new();
+        if self.process == 0 {
+            for (other, stream) in self.sockets.iter_mut().enumerate() {
+                let Some(stream) = stream else { continue };
+                heard.push(hear(stream).with_context(|| format!("process {other} has ended before the run began"))?);
+            }
+        } else if let Some(stream) = self.sockets.iter_mut().flatten().next() {
+            tell(stream, word)?;
+        }
+        Ok(heard)
+    }
+
+    /// What cuts the connections of this process, so that the others stop with it. Timely itself says goodbye in an orderly
+    /// way when its workers end, and who is left behind waits for ever.
+    pub fn cut(&self) -> Result<impl Fn() + Send + Sync + 'static> {
+        let streams = self.sockets.iter().flatten().map(TcpStream::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+        Ok(move || {
+            for stream in &streams {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+        })
+    }
+
+    /// The place of this process among those of its host, and their number.
+    pub fn on_this_host(&self) -> (usize, usize) {
+        let here = |name: &&String| **name == self.names[self.process];
+        (self.names[..self.process].iter().filter(here).count(), self.names.iter().filter(here).count())
     }
 
     /// The allocators of this process's workers.
@@ -116,15 +152,32 @@ pub fn secret(path: &Path) -> Result<Vec<u8>> {
     Ok(secret)
 }
 
-fn call(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<usize>) -> Result<TcpStream> {
+/// Sends a word with its length.
+fn tell(stream: &mut TcpStream, word: &[u8]) -> Result<()> {
+    stream.write_all(&(word.len() as u64).to_le_bytes())?;
+    Ok(stream.write_all(word)?)
+}
+
+/// Receives a word of [`tell`].
+fn hear(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut length = [0; 8];
+    stream.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    let mut word = Vec::new();
+    stream.take(length).read_to_end(&mut word)?;
+    ensure!(word.len() as u64 == length, "the connection broke");
+    Ok(word)
+}
+
+fn call<N>(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<(usize, N)>) -> Result<(TcpStream, N)> {
     loop {
         let last = match address.to_socket_addrs().map_err(anyhow::Error::from).and_then(|mut a| a.next().context("no address")) {
             Err(error) => error,
             Ok(found) => match TcpStream::connect_timeout(&found, GREETING) {
                 Err(error) => error.into(),
                 Ok(mut stream) => {
-                    greet(&mut stream).with_context(|| format!("the process at {address} does not fit this one"))?;
-                    return Ok(stream);
+                    let greeted = greet(&mut stream).with_context(|| format!("the process at {address} does not fit this one"));
+                    return Ok((stream, greeted?.1));
                 }
             },
         };
@@ -135,7 +188,7 @@ fn call(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<
     }
 }
 
-/// Both ends prove that they know the secret; gives the number of the other process.
+/// Both ends prove that they know the secret; gives the number of the other process and its host.
 fn greet(
     stream: &mut TcpStream,
     secret: &[u8],
@@ -143,7 +196,7 @@ fn greet(
     words: [u64; 2],
     expected: Option<usize>,
     caller: bool,
-) -> Result<usize> {
+) -> Result<(usize, String)> {
     stream.set_read_timeout(Some(GREETING))?;
     stream.set_write_timeout(Some(GREETING))?;
     let mut own = [0u8; 48];
@@ -153,12 +206,15 @@ fn greet(
     stream.write_all(&own)?;
     let mut other = [0u8; 48];
     stream.read_exact(&mut other).context("it did not greet")?;
-    let proof = |challenge: &[u8; 48], answer: &[u8; 48], from_caller: bool| {
+    let proof = |challenge: &[u8; 48], answer: &[u8; 48], from_caller: bool| -> Result<Hmac<Sha256>> {
         let version = env!("CARGO_PKG_VERSION").as_bytes();
-        keyed_hash(secret, &[challenge, answer, &[u8::from(from_caller)], version, b"\0", plan.as_bytes()])
+        let mut hash = <Hmac<Sha256> as KeyInit>::new_from_slice(secret)?;
+        let words: [&[u8]; 6] = [challenge, answer, &[u8::from(from_caller)], version, b"\0", plan.as_bytes()];
+        words.into_iter().for_each(|word| hash.update(word));
+        Ok(hash)
     };
     // The listener proves itself last: a stranger who calls learns nothing that it could replay.
-    let (mine, theirs) = (proof(&other, &own, caller), proof(&own, &other, !caller));
+    let (mine, theirs) = (proof(&other, &own, caller)?.finalize().into_bytes(), proof(&own, &other, !caller)?);
     let mut answer = [0u8; 32];
     if caller {
         stream.write_all(&mine)?;
@@ -166,8 +222,7 @@ fn greet(
     } else {
         stream.read_exact(&mut answer).context("it did not answer")?;
     }
-    let same = answer.iter().zip(&theirs).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
-    if !same {
+    if theirs.verify_slice(&answer).is_err() {
         bail!("it has another secret, plan or version");
     }
     if !caller {
@@ -183,38 +238,13 @@ fn greet(
         word(40),
         words[1]
     );
-    Ok(number)
-}
-
-/// HMAC-SHA256 (RFC 2104).
-fn keyed_hash(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
-    let mut block = [0u8; 64];
-    if key.len() > 64 {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let mut inner = Sha256::new();
-    inner.update(block.map(|b| b ^ 0x36));
-    message.iter().for_each(|m| inner.update(m));
-    let mut outer = Sha256::new();
-    outer.update(block.map(|b| b ^ 0x5c));
-    outer.update(inner.finalize());
-    outer.finalize().into()
+    tell(stream, host().as_bytes())?;
+    Ok((number, String::from_utf8(hear(stream)?)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_keyed_hash_is_that_of_rfc_4231() {
-        let hex = |b: &[u8]| b.iter().map(|x| format!("{x:02x}")).collect::<String>();
-        let case_2 = keyed_hash(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
-        assert_eq!(hex(&case_2), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-        let case_6 = keyed_hash(&[0xaa; 131], &[b"Test Using Larger Than Block-Size Key - Hash Key First"]);
-        assert_eq!(hex(&case_6), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
-    }
 
     fn free_port() -> String {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
@@ -239,8 +269,13 @@ mod tests {
         assert!(format!("{wrong:#}").contains("another secret, plan or version"), "{wrong:#}");
         let wrong = Cluster::connect((1, 3), &hosts, b"0123456789abcdef", "plan").unwrap_err();
         assert!(format!("{wrong:#}").contains("process 0 has 2 workers, this one 3"), "{wrong:#}");
-        let second = Cluster::connect((1, 2), &hosts, b"0123456789abcdef", "plan").unwrap();
-        let first = first.join().unwrap().unwrap();
+        let mut second = Cluster::connect((1, 2), &hosts, b"0123456789abcdef", "plan").unwrap();
+        let mut first = first.join().unwrap().unwrap();
+        assert_eq!((first.on_this_host(), second.on_this_host()), ((0, 2), (1, 2)));
+        first.ready(b"begin").unwrap();
+        assert_eq!(second.ready(b"").unwrap(), b"begin");
+        second.gather(b"a word").unwrap();
+        assert_eq!(first.gather(b"").unwrap(), [b"a word"]);
         assert_eq!((first.sockets.len(), second.sockets.len()), (2, 2));
         // What the stranger got is a challenge and nothing else.
         let mut got = Vec::new();

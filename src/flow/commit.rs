@@ -169,6 +169,8 @@ fn settle(plan: &Plan, phase: &Phase, left_out: &BTreeSet<u64>, part: u64, recor
 
 /// Every step that the part goes through has reported, and no row was lost between or in them.
 fn check(plan: &Plan, phase: &Phase, part: &PartPlan, commit: &Commit) -> Result<()> {
+    let twice = commit.rows.windows(2).find(|w| w[0].step == w[1].step);
+    ensure!(twice.is_none(), "part {} was done twice: {twice:?}", commit.part);
     let rows = |step: usize| commit.rows.iter().find(|r| r.step == plan.steps[step].name);
     let mut reached = BTreeSet::from([part.origin]);
     for (step, planned) in plan.steps.iter().enumerate() {

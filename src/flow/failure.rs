@@ -8,6 +8,13 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// True for the panics with which timely says that a connection is gone.
+pub fn disconnected(panic: &(dyn Any + Send)) -> bool {
+    let words = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let known = ["MergeQueue poisoned", "timely communication error", "Send thread panic", "Recv thread panic"];
+    words.is_some_and(|w| known.iter().any(|k| w.contains(k)))
+}
+
 /// A slot for the first failure, shared by everything in this process.
 #[derive(Debug, Clone, Default)]
 pub struct Failure {

@@ -48,11 +48,12 @@ pub fn read_ranges(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &R
         let out = u8::try_from(port.output)?;
         for (index, run) in order.runs.iter().enumerate() {
             let run_number = u32::try_from(index)?;
-            let mine = if run.path.starts_with(&shared.folder) {
-                index % shared.peers == worker
+            let mine = if run.local {
+                // Scratch outside of the run folder is seen by the processes of its host, and read by one of them.
+                let (place, count) = shared.on_host;
+                run.host == me && index % (count * shared.threads) == place * shared.threads + worker % shared.threads
             } else {
-                // Scratch outside of the run folder is seen by the processes of its host; by rule by the first of them.
-                run.host == me && index % shared.threads == worker % shared.threads
+                index % shared.peers == worker
             };
             if !mine {
                 continue;
@@ -64,7 +65,9 @@ pub fn read_ranges(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &R
                 }
                 let reader = match readers.entry((port, run_number)) {
                     std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(e) => e.insert(RunReader::open(&run.path, &run.groups)?),
+                    std::collections::btree_map::Entry::Vacant(e) => {
+                        e.insert(RunReader::open(&run.path, &run.groups, &order.columns)?)
+                    }
                 };
                 let group = run.groups.iter().find(|g| (g.output, g.stratum) == (out, stratum.number)).context("a group")?;
                 let mut row = from;
@@ -107,7 +110,7 @@ impl Placer {
         Self { port, phase, schema, came: BTreeMap::new() }
     }
 
-    fn place(&self, range: u64, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    fn place(&self, range: u64, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let order: &Order = self.phase.orders.get(&self.port).context("an order that was not made")?;
         let first = batches.first().context("a range without rows")?;
         let rows = column::concat(&first.schema(), batches)?;
@@ -131,8 +134,12 @@ impl Placer {
             *rank += 1;
         }
         placed.sort_unstable();
-        let take = UInt64Array::from_iter_values(placed.iter().map(|p| u64::from(p.3)));
-        super::stage::project(&take_record_batch(&rows, &take)?, &self.schema)
+        // Each batch in memory of its own: slices of one would all keep, and be counted as, the whole range.
+        let batch = |rows_of: &[(u64, u16, u64, u32)]| {
+            let take = UInt64Array::from_iter_values(rows_of.iter().map(|p| u64::from(p.3)));
+            super::stage::project(&take_record_batch(&rows, &take)?, &self.schema)
+        };
+        placed.chunks(BATCH_ROWS).map(batch).collect()
     }
 }
 
@@ -153,9 +160,7 @@ impl Stage for Placer {
         drop(batches);
         let unit = planned.units[0].number;
         let mut say = |content| given.parcels.push((0, Parcel { unit, to: 0, content, permit: None }));
-        for start in (0..rows.num_rows()).step_by(BATCH_ROWS) {
-            say(Content::Batch(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))));
-        }
+        rows.into_iter().for_each(|batch| say(Content::Batch(batch)));
         say(Content::UnitEnd);
         say(Content::PartEnd);
         let mut out = vec![0; self.port.output + 1];

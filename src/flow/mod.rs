@@ -33,6 +33,7 @@ mod cluster;
 mod commit;
 mod failure;
 mod gather;
+pub mod lost;
 mod operator;
 mod order;
 mod parcel;
@@ -90,9 +91,13 @@ pub struct Shared {
     budget: Arc<Budget>,
     counters: Vec<Arc<Counter>>,
     folder: PathBuf,
-    scratch: PathBuf,
+    /// Where runs are put aside, and what the log calls it: in the run folder by its name there, so that the folder may be
+    /// moved; elsewhere by its whole path.
+    scratch: (PathBuf, PathBuf),
     runtime: Runtime,
     threads: usize,
+    /// The place of this process among those of its host, and their number.
+    on_host: (usize, usize),
     process: usize,
     peers: usize,
     units: Vec<Numbered>,
@@ -148,9 +153,17 @@ impl Shared {
         units: Vec<Numbered>,
         state: State,
         ledger: Option<Ledger>,
-    ) -> Arc<Self> {
-        let scratch = options.scratch.clone().unwrap_or_else(|| plan.out.join(".spill"));
-        Arc::new(Self {
+    ) -> Result<Arc<Self>> {
+        let scratch = match &options.scratch {
+            None => (plan.out.join(".spill"), PathBuf::from(".spill")),
+            Some(folder) => {
+                // Many runs may share a scratch: each has a folder of its own there.
+                let own = xxhash_rust::xxh3::xxh3_64(std::path::absolute(&plan.out)?.as_os_str().as_encoded_bytes());
+                let path = std::path::absolute(folder)?.join(format!("calostream-{own:016x}"));
+                (path.clone(), path)
+            }
+        };
+        Ok(Arc::new(Self {
             failure: Failure::default(),
             budget: Budget::new(options.budget),
             counters: plan.steps.iter().map(|_| Arc::default()).collect(),
@@ -164,13 +177,27 @@ impl Shared {
             state: Mutex::new(state),
             ledger: Mutex::new(ledger),
             passes: Mutex::default(),
-        })
+            on_host: cluster.on_this_host(),
+        }))
+    }
+
+    /// Removes what was put aside: when all is committed, nobody reads it again.
+    pub fn clear_scratch(&self) {
+        if self.process == 0 || self.scratch.1.is_absolute() {
+            // What can't be removed (or was, by another process here) is no reason to fail a run that is done.
+            let _ = std::fs::remove_dir_all(&self.scratch.0);
+        }
     }
 }
 
 /// Runs all phases of a plan; returns when everything is committed, or with the first thing that went wrong.
 pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<Outcome> {
+    let alone = cluster.processes == 1;
+    let cut = cluster.cut()?;
     let (builders, guard) = cluster.allocators(shared.threads)?;
+    if !alone {
+        quiet_panics();
+    }
     let (job, all) = (Arc::clone(plan), Arc::clone(shared));
     // Batch systems say it with SIGTERM before they kill: the run stops cleanly, and what is under way is done again later.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
@@ -189,27 +216,50 @@ pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<O
         match catch_unwind(AssertUnwindSafe(|| work(&mut worker, &job, &all))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => failure.raise(error),
+            Err(panic) if failure::disconnected(panic.as_ref()) => {
+                failure.raise(anyhow::anyhow!("another process has stopped or can't be reached; its own message says why"));
+            }
             Err(panic) => failure.panicked(&format!("worker {}", worker.index()), panic.as_ref()),
+        }
+        if failure.raised() {
+            cut();
         }
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
     });
     let guards = guards.map_err(|e| anyhow::anyhow!("cannot start the workers: {e}"))?;
-    for joined in guards.join() {
-        if let Err(error) = joined {
-            shared.failure.raise(anyhow::anyhow!("a worker has stopped: {error}"));
+    // Timely's threads panic where a connection breaks, and so does who joins them.
+    match catch_unwind(AssertUnwindSafe(|| guards.join())) {
+        Ok(all) => {
+            for error in all.into_iter().filter_map(Result::err) {
+                shared.failure.raise(anyhow::anyhow!("a worker has stopped: {error}"));
+            }
         }
+        Err(_) => shared.failure.raise(anyhow::anyhow!("the connection to another process broke; its own message says why")),
     }
     until.close();
     let _ = listening.join();
     if let Some(error) = shared.failure.take() {
+        // Not before a commit that is under way is written: the lock goes with the ledger.
+        drop(shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).take());
         return Err(error);
     }
     let passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
     let unit_rows = passes.values().flat_map(|p| p.phase.unit_rows()).collect();
     let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok(Outcome { state: shared.state().clone(), unit_rows, ledger })
+}
+
+/// Panics on timely's own threads are reported as failures; here they would be shown as well.
+fn quiet_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let of_timely = std::thread::current().name().is_some_and(|n| n.starts_with("timely:"));
+        if !of_timely && !failure::disconnected(info.payload()) {
+            usual(info);
+        }
+    }));
 }
 
 /// What one worker does: phase after phase, pass after pass.
@@ -234,7 +284,7 @@ fn work(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shar
             if shared.failure.raised() {
                 return Ok(());
             }
-            enough_is_left(plan, shared)?;
+            enough_is_left(plan, shared, &pass.phase)?;
         }
     }
     Ok(())
@@ -257,21 +307,26 @@ fn pass(
         Some(pass) => Arc::clone(&pass.phase),
         None => {
             let state = shared.state().clone();
-            let start = |step: usize| start(plan, shared, step, worker.index());
+            let start = |step: usize| start(plan, &shared.runtime, step, (worker.index(), shared.peers));
             let made = Phase::of(plan, phase, &state, &shared.units, &shared.folder, &start)?;
             tell(shared, vec![made.begin()])?;
-            let idle = idle_parts(plan, &made, &shared.state());
-            tell(shared, idle)?;
             Arc::new(made)
         }
     };
+    // In every pass: the one before may have quarantined ranges.
+    let idle = idle_parts(plan, &phase, &shared.state());
+    tell(shared, idle)?;
     let state = shared.state();
     let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
     let left_out: BTreeSet<u64> = state.quarantined.keys().filter(|(p, _)| *p == phase.number).map(|(_, u)| *u).collect();
     drop(state);
     let processes = (shared.peers / shared.threads) as u64;
     let mine = pending.iter().enumerate().filter(|(i, _)| *i as u64 % processes == shared.process as u64).map(|(_, p)| *p);
-    let window = 4 * shared.peers as u64;
+    // Ranges hold no permits: the window keeps them within the budget. Each is in memory up to three times (as it came, in
+    // its new order, and on its way); those under way are spread over all processes.
+    let largest = phase.largest_part(plan).max(1);
+    let fit = if phase.number == 0 { u64::MAX } else { shared.budget.limit().saturating_mul(processes) / (3 * largest) };
+    let window = fit.clamp(1, 4 * shared.peers as u64);
     let queue = Queue::new(mine.collect::<Vec<_>>());
     let pass = Arc::new(Pass { phase, pending, left_out, queue, frontier: AtomicU64::new(0), window });
     passes.insert(number, Arc::clone(&pass));
@@ -324,20 +379,21 @@ fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
     lines
 }
 
-/// An error when more is quarantined than the pipeline allows.
-fn enough_is_left(plan: &Plan, shared: &Shared) -> Result<()> {
+/// An error when more is quarantined than the pipeline allows: of the units, and of the ranges of a new order.
+fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
     let state = shared.state();
-    let bad: Vec<_> = state.quarantined.values().filter(|q| q.phase == 0).collect();
     let Some(first) = state.quarantined.values().next() else { return Ok(()) };
     if plan.strict {
         bail!("{}: {} (`on_error: stop`)", first.what, first.reason);
     }
-    let share = bad.len() as f64 / shared.units.len().max(1) as f64;
-    if share > plan.quarantine_at_most {
+    let bad = state.quarantined.values().filter(|q| q.phase == phase.number).count();
+    let (all, of) = match phase.number {
+        0 => (shared.units.len(), "units"),
+        _ => (phase.parts.len(), "ranges of the new order"),
+    };
+    if bad as f64 / all.max(1) as f64 > plan.quarantine_at_most {
         bail!(
-            "{} of {} units are quarantined, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
-            bad.len(),
-            shared.units.len(),
+            "{bad} of {all} {of} are quarantined, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
             plan.quarantine_at_most,
             first.what,
             first.reason,
@@ -347,14 +403,14 @@ fn enough_is_left(plan: &Plan, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-fn start(plan: &Plan, shared: &Shared, step: usize, worker: usize) -> Result<Work> {
+fn start(plan: &Plan, runtime: &Runtime, step: usize, (index, peers): (usize, usize)) -> Result<Work> {
     let planned = &plan.steps[step];
     let at = Start {
-        worker: Worker { index: worker, peers: shared.peers },
+        worker: Worker { index, peers },
         facts: &plan.facts,
         inputs: &planned.inputs,
         outputs: &planned.planned.outputs,
-        runtime: &shared.runtime,
+        runtime,
     };
     planned.operator.start(&at).with_context(|| format!("step `{}` could not start", planned.name))
 }
@@ -378,7 +434,7 @@ fn build(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Sha
         if phase.number == 0 {
             let mut sources = BTreeMap::new();
             for port in &phase.origins {
-                match start(plan, shared, port.step, index) {
+                match start(plan, &shared.runtime, port.step, (index, shared.peers)) {
                     Ok(Work::Source(s)) => {
                         let schema = Arc::clone(&plan.steps[port.step].planned.outputs[0].schema);
                         sources.insert(port.step, (s, schema));
@@ -434,7 +490,7 @@ fn build(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Sha
 
 fn step_stage(plan: &Plan, shared: &Arc<Shared>, pass: &Pass, step: usize, worker: usize) -> Result<StepStage> {
     let planned = &plan.steps[step];
-    let work = start(plan, shared, step, worker)?;
+    let work = start(plan, &shared.runtime, step, (worker, shared.peers))?;
     let place = SinkPlace {
         folder: shared.folder.join(&planned.name),
         staging: shared.folder.join(".staging").join(format!("{}-{worker}", planned.name)),
@@ -448,10 +504,8 @@ fn step_stage(plan: &Plan, shared: &Arc<Shared>, pass: &Pass, step: usize, worke
         .map(|output| plan.steps.iter().any(|s| s.from.contains(&Port { step, output })))
         .collect();
     let spiller = |shuffle| {
-        // In the run folder by its name there, so that the folder may be moved; elsewhere by its whole path.
-        let shown = shared.scratch.strip_prefix(&shared.folder).unwrap_or(&shared.scratch).to_owned();
         let schema = Arc::clone(&planned.inputs[0].schema);
-        Spiller::new(shuffle, &planned.name, schema, (shared.scratch.clone(), shown), wanted)
+        Spiller::new(shuffle, &planned.name, schema, shared.scratch.clone(), wanted)
     };
     let counter = Arc::clone(&shared.counters[step]);
     StepStage::new((step, &planned.name), schemas, work, place, spiller, (Arc::clone(&pass.phase), counter))

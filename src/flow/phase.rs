@@ -14,11 +14,17 @@ use anyhow::{Context, Result};
 use calostream_operators::{Shape, Unit, Work};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A range of positions holds about this many bytes of rows ...
 const RANGE_BYTES: u64 = 48 << 20;
-/// ... and no fewer rows than this, so that batches are full.
+/// ... and no fewer rows than this, so that batches are full ...
 const RANGE_ROWS: u64 = 2048;
+/// ... unless these many rows take more than this.
+const RANGE_MOST: u64 = 256 << 20;
+
+/// What putting a row in its place takes beside the row: its key, its rank, its place.
+const PLACE_BYTES: u64 = 64;
 
 /// A phase.
 #[derive(Debug, Default)]
@@ -67,11 +73,13 @@ pub struct PartUnit {
 #[derive(Debug)]
 pub struct Order {
     /// The runs that hold the rows.
-    pub runs: Vec<Run>,
+    pub runs: Arc<Vec<Run>>,
     /// The strata.
     pub strata: Vec<Stratum>,
     /// The number of ranges.
     pub ranges: u64,
+    /// The columns of the runs that the output has: not all, where other outputs need more.
+    pub columns: Vec<usize>,
     seed: u64,
 }
 
@@ -80,6 +88,8 @@ pub struct Order {
 pub struct Run {
     /// The file.
     pub path: PathBuf,
+    /// True where it is outside of the run folder, on scratch that others may not see.
+    pub local: bool,
     /// The host that wrote it.
     pub host: String,
     /// Its keys.
@@ -162,11 +172,11 @@ impl Phase {
     fn first(plan: &Plan, units: &[Numbered]) -> Self {
         let mut parts: Vec<PartPlan> = Vec::new();
         let mut origins = Vec::new();
-        for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Source) {
-            let _ = planned;
+        for (step, _) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Source) {
             origins.push(Port { step, output: 0 });
         }
         let mut counts: BTreeMap<(usize, Option<&str>), u64> = BTreeMap::new();
+        let mut of_origin: BTreeMap<Port, u64> = BTreeMap::new();
         for u in units {
             let Some(step) = plan.steps.iter().position(|s| s.name == u.unit.step) else { continue };
             let index = usize::try_from(u.part).unwrap_or(usize::MAX);
@@ -176,7 +186,9 @@ impl Phase {
                 let number_in_sample = *in_sample;
                 *in_sample += 1;
                 let origin = Port { step, output: 0 };
-                let number_in_origin = parts.iter().filter(|p| p.origin == origin).count() as u64;
+                let in_origin = of_origin.entry(origin).or_default();
+                let number_in_origin = *in_origin;
+                *in_origin += 1;
                 let sample = u.unit.sample.clone();
                 parts.push(PartPlan { origin, number_in_origin, number_in_sample, sample, units: Vec::new(), surplus: 0 });
             }
@@ -200,13 +212,15 @@ impl Phase {
                 let keys = commit.contributions.iter().filter(|p| p.step == planned.name);
                 for (spill, pointer) in commit.spills.iter().filter(|s| s.step == planned.name).zip(keys) {
                     let groups = decode(&log::contribution(&contributions, pointer)?)?;
-                    runs.push((folder.join(&spill.path), spill.host.clone(), groups));
+                    let local = spill.path.is_absolute();
+                    runs.push(Run { path: folder.join(&spill.path), local, host: spill.host.clone(), groups });
                 }
             }
+            let runs = Arc::new(runs);
             let Work::Shuffle(shuffle) = start(step)? else { anyhow::bail!("`{}` is no shuffle any more", planned.name) };
-            let strata = runs.iter().flat_map(|r| &r.2).map(|g| usize::from(g.stratum) + 1).max().unwrap_or(0);
+            let strata = runs.iter().flat_map(|r| &r.groups).map(|g| usize::from(g.stratum) + 1).max().unwrap_or(0);
             let mut counts = vec![vec![0; strata]; planned.planned.outputs.len()];
-            for group in runs.iter().flat_map(|r| &r.2) {
+            for group in runs.iter().flat_map(|r| &r.groups) {
                 counts[usize::from(group.output)][usize::from(group.stratum)] += group.keys.len() as u64;
             }
             let kept = shuffle.keep(&counts);
@@ -218,14 +232,19 @@ impl Phase {
                 phase.origins.push(port);
                 let total: u64 = kept[output].iter().sum();
                 let surplus = counts[output].iter().sum::<u64>() - total;
-                let rows = (RANGE_BYTES / planned_output.row_bytes.max(1)).max(RANGE_ROWS);
+                let row = planned_output.row_bytes + PLACE_BYTES;
+                let rows = (RANGE_BYTES / row).max(RANGE_ROWS).min((RANGE_MOST / row).max(1));
                 let ranges = total.div_ceil(rows).max(1);
+                let in_runs = &planned.inputs[0].schema;
+                let columns = planned_output.schema.fields().iter().map(|f| in_runs.index_of(f.name()));
+                let columns = columns.collect::<Result<_, _>>().context("a column that was not put aside")?;
                 let order = Order {
-                    runs: runs.iter().map(|(p, h, g)| Run { path: p.clone(), host: h.clone(), groups: g.clone() }).collect(),
+                    runs: Arc::clone(&runs),
                     strata: (0..strata)
                         .map(|s| stratum(plan.seed, u16::try_from(s).unwrap_or(u16::MAX), output, kept[output][s], &runs, ranges))
                         .collect(),
                     ranges,
+                    columns,
                     seed: plan.seed,
                 };
                 for range in 0..ranges {
@@ -250,6 +269,14 @@ impl Phase {
     /// A part by its number.
     pub fn part(&self, number: u64) -> Result<&PartPlan> {
         self.parts.get(usize::try_from(number)?).context("a part that is not in the plan")
+    }
+
+    /// Expected bytes of the largest part.
+    pub fn largest_part(&self, plan: &Plan) -> u64 {
+        let bytes = |p: &PartPlan| {
+            p.units.iter().map(|u| u.rows).sum::<u64>() * plan.steps[p.origin.step].planned.outputs[p.origin.output].row_bytes
+        };
+        self.parts.iter().map(bytes).max().unwrap_or(0)
     }
 
     /// The number of an origin among the origins.
@@ -281,10 +308,10 @@ impl Phase {
     }
 }
 
-fn stratum(seed: u64, number: u16, output: usize, kept: u64, runs: &[(PathBuf, String, Vec<Group>)], ranges: u64) -> Stratum {
+fn stratum(seed: u64, number: u16, output: usize, kept: u64, runs: &[Run], ranges: u64) -> Stratum {
     let mut rows: Vec<(u64, u32, u32)> = Vec::new();
-    for (run, (_, _, groups)) in runs.iter().enumerate() {
-        for group in groups.iter().filter(|g| (usize::from(g.output), g.stratum) == (output, number)) {
+    for (run, of) in runs.iter().enumerate() {
+        for group in of.groups.iter().filter(|g| (usize::from(g.output), g.stratum) == (output, number)) {
             rows.extend(group.keys.iter().zip(0..).map(|(key, row)| (*key, u32::try_from(run).unwrap_or(u32::MAX), row)));
         }
     }

@@ -5,10 +5,13 @@
 //! downgrades its capabilities to that. Two things hold a reader back: the byte budget, and the window (a part may be at most
 //! so far ahead of the frontier), which bounds what is not committed yet, also between processes, where permits don't ride.
 
+use super::budget::{Budget, Permit};
 use super::parcel::{Chunk, Content, Parcel};
 use super::stage::Record;
 use super::{Pass, Shared};
+use crate::files::Patience;
 use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
 use calostream_operators::Fault;
 use calostream_operators::work::Source;
 use std::collections::{BTreeMap, VecDeque};
@@ -174,7 +177,7 @@ pub fn read_parts(
             let Some(unit) = &planned.unit else { continue };
             let mut of_unit = 0;
             let mut each = |batch| -> Result<bool, Fault> {
-                let (batch, permit): (arrow::array::RecordBatch, super::budget::Permit) = batch;
+                let (batch, permit): (RecordBatch, Permit) = batch;
                 of_unit += batch.num_rows() as u64;
                 // With a fault found the rest of the part is read only to find the others, not to be sent.
                 if faults.is_empty() && batch.num_rows() > 0 {
@@ -216,24 +219,86 @@ pub fn read_parts(
     }
 }
 
-/// Reads a unit under the budget; false where the run has stopped.
+/// Reads a unit under the budget; false where the run has stopped. A failure of the storage is waited out: the unit is read
+/// again, and the rows that went on before it are left out.
 fn read_unit(
     source: &mut dyn Source,
     unit: &calostream_operators::Unit,
     shared: &Arc<Shared>,
-    each: &mut dyn FnMut((arrow::array::RecordBatch, super::budget::Permit)) -> Result<bool, Fault>,
+    each: &mut dyn FnMut((RecordBatch, Permit)) -> Result<bool, Fault>,
+) -> Result<bool, Fault> {
+    let (mut gone, mut patience, stop) = (0, Patience::default(), || shared.failure.raised());
+    loop {
+        match read_once(source, unit, (&shared.budget, &stop), &mut gone, each) {
+            Err(Fault::Machine(error)) if patience.again(&error, &stop) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Reads a unit once, without its first `gone` rows; adds to `gone` what goes on.
+fn read_once(
+    source: &mut dyn Source,
+    unit: &calostream_operators::Unit,
+    (budget, stop): (&Arc<Budget>, &dyn Fn() -> bool),
+    gone: &mut u64,
+    each: &mut dyn FnMut((RecordBatch, Permit)) -> Result<bool, Fault>,
 ) -> Result<bool, Fault> {
     // Until the first batch is seen: what it may hold at most.
     let mut expected = (unit.rows * unit.row_bytes).min(16 << 20);
+    let mut before = usize::try_from(*gone)?;
     let mut batches = source.read(unit)?;
     loop {
-        let Some(mut permit) = shared.budget.take(expected, &|| shared.failure.raised()) else { return Ok(false) };
+        let Some(mut permit) = budget.take(expected, stop) else { return Ok(false) };
         let Some(batch) = batches.next() else { return Ok(true) };
         let batch = batch?;
         expected = batch.get_array_memory_size() as u64;
         permit.settle(expected);
+        let skipped = before.min(batch.num_rows());
+        before -= skipped;
+        let batch = batch.slice(skipped, batch.num_rows() - skipped);
+        *gone += batch.num_rows() as u64;
         if !each((batch, permit))? {
             return Ok(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use calostream_operators::Unit;
+    use calostream_operators::work::Batches;
+
+    /// Rows 0 to 9 in batches of three; fails once before the batch with row 6.
+    struct Shaky(bool);
+
+    impl Source for Shaky {
+        fn read<'a>(&'a mut self, _: &'a Unit) -> Result<Batches<'a>, Fault> {
+            Ok(Box::new((0..4).map(|k| {
+                if k == 2 && std::mem::take(&mut self.0) {
+                    return Err(std::io::Error::from_raw_os_error(5).into());
+                }
+                let column: ArrayRef = Arc::new(Int64Array::from_iter_values(3 * k..(3 * k + 3).min(10)));
+                Ok(RecordBatch::try_from_iter([("x", column)])?)
+            })))
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_read_again_gives_each_row_once() {
+        let text = r#"{"step":"s","path":"p","fingerprint":"f","first":0,"rows":10,"row_bytes":8}"#;
+        let unit: Unit = serde_json::from_str(text).unwrap();
+        let (budget, mut source, mut gone, mut rows) = (Budget::new(1 << 20), Shaky(true), 0, Vec::new());
+        let mut each = |(batch, _): (RecordBatch, Permit)| {
+            rows.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+            Ok(true)
+        };
+        assert!(read_once(&mut source, &unit, (&budget, &|| false), &mut gone, &mut each).is_err());
+        assert_eq!(gone, 6);
+        assert!(read_once(&mut source, &unit, (&budget, &|| false), &mut gone, &mut each).unwrap());
+        assert_eq!((rows, gone), ((0..10).collect::<Vec<_>>(), 10));
     }
 }

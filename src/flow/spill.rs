@@ -9,6 +9,7 @@
 //! identities are two copies of one event.
 
 use super::stage::Record;
+use crate::files::{self, Patience};
 use crate::ledger::lock::host;
 use crate::ledger::log::Spill;
 use anyhow::{Context, Result, ensure};
@@ -177,26 +178,37 @@ impl Spiller {
         }
         let name = format!("{}-{part:05}-{:03}.arrow", self.step, self.runs);
         self.runs += 1;
-        std::fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
-        let (path, beside) = (self.folder.join(&name), self.folder.join(format!("{name}.part-written")));
+        let mut patience = Patience::default();
+        // A disk that is full, or away: the rows are still here, so the run is written anew.
+        while let Err(error) = self.put(&name, &rows, &order, &groups) {
+            if !patience.again(&error, &|| false) {
+                return Err(error);
+            }
+        }
+        let spill = Spill { step: self.step.clone(), path: self.shown.join(&name), host: host() };
+        self.made.push((spill, encode(&groups)));
+        Ok(())
+    }
+
+    /// Writes a run whole, or not at all.
+    fn put(&self, name: &str, rows: &RecordBatch, order: &[u32], groups: &[Group]) -> Result<()> {
+        files::make_folder(&self.folder)?;
+        let (path, beside) = (self.folder.join(name), self.folder.join(format!("{name}.part-written")));
         let file = File::create(&beside).with_context(|| format!("cannot write {}", beside.display()))?;
         let mut writer = FileWriter::try_new(BufWriter::with_capacity(1 << 20, file), &self.schema)?;
         let mut start = 0;
-        for group in &groups {
+        for group in groups {
             for block in order[start..start + group.keys.len()].chunks(BLOCK) {
                 let take = UInt64Array::from_iter_values(block.iter().map(|i| u64::from(*i)));
-                writer.write(&take_record_batch(&rows, &take)?)?;
+                writer.write(&take_record_batch(rows, &take)?)?;
             }
             start += group.keys.len();
         }
         writer.finish()?;
         let file = writer.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.sync_all()?;
+        file.sync_all().with_context(|| format!("cannot write {}", beside.display()))?;
         std::fs::rename(&beside, &path)?;
-        crate::files::sync_folder(&self.folder)?;
-        let spill = Spill { step: self.step.clone(), path: self.shown.join(&name), host: host() };
-        self.made.push((spill, encode(&groups)));
-        Ok(())
+        files::sync_folder(&self.folder)
     }
 }
 
@@ -234,10 +246,11 @@ pub struct RunReader {
 }
 
 impl RunReader {
-    /// Opens a run with these groups.
-    pub fn open(path: &Path, groups: &[Group]) -> Result<Self> {
+    /// Opens a run with these groups, to read these columns of it.
+    pub fn open(path: &Path, groups: &[Group], columns: &[usize]) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open the spill {}", path.display()))?;
-        let reader = FileReader::try_new(file, None).with_context(|| format!("the spill {} is damaged", path.display()))?;
+        let reader = FileReader::try_new(file, Some(columns.to_vec()));
+        let reader = reader.with_context(|| format!("the spill {} is damaged", path.display()))?;
         let mut first_block = Vec::new();
         let mut block = 0;
         for g in groups {
@@ -260,7 +273,10 @@ impl RunReader {
             self.reader.set_index(first + block)?;
             let batch = self.reader.next().context("a block that is not there")??;
             let rows = (batch.num_rows() - inside).min(to - row);
-            found.push(batch.slice(inside, rows));
+            let piece = batch.slice(inside, rows);
+            // A few rows of a block would keep all of it in memory until their range is complete.
+            let few = rows < batch.num_rows();
+            found.push(if few { take_record_batch(&piece, &UInt64Array::from_iter_values(0..rows as u64))? } else { piece });
             row += rows;
         }
         Ok(found)

@@ -2,12 +2,14 @@
 //!
 //! The lock is a file made with O_EXCL that holds host, process and job; its owner rewrites it as a heartbeat. It is stale
 //! when three beats were missed, or at once when its process is gone from this very host: a job killed at the wall time
-//! must not keep its successor waiting, and a lock of a dead node must not keep anybody out for ever.
+//! must not keep its successor waiting, and a lock of a dead node must not keep anybody out for ever. A process that was
+//! stopped for so long that another took its lock away finds that out before it commits anything.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -31,6 +33,7 @@ struct Owner {
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
+    file: File,
     stop: Option<mpsc::Sender<()>>,
     heart: Option<JoinHandle<()>>,
 }
@@ -49,34 +52,43 @@ impl Lock {
         for _ in 0..3 {
             owner.beat = now();
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(mut file) => {
-                    file.write_all(&serde_json::to_vec(&owner)?)?;
+                Ok(file) => {
+                    file.write_all_at(&serde_json::to_vec(&owner)?, 0)?;
                     let (stop, stopped) = mpsc::channel();
-                    let at = path.clone();
+                    // Through the open file and in place: who reads it never finds it empty, and a lock that somebody else
+                    // has taken by then is not written over.
+                    let at = file.try_clone()?;
                     let heart = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
                         while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
                             owner.beat = now();
                             // A missed beat is no reason to stop: three of them are, for somebody else.
-                            let _ = serde_json::to_vec(&owner).map(|bytes| fs::write(&at, bytes));
+                            let _ = serde_json::to_vec(&owner).map(|bytes| at.write_all_at(&bytes, 0));
                         }
                     })?;
-                    return Ok(Self { path, stop: Some(stop), heart: Some(heart) });
+                    return Ok(Self { path, file, stop: Some(stop), heart: Some(heart) });
                 }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                     let Ok(text) = fs::read(&path) else { continue };
                     let held: Option<Owner> = serde_json::from_slice(&text).ok();
-                    if let Some(held) = held.filter(|h| !stale(h, &owner)) {
+                    let live = match &held {
+                        Some(held) => !stale(held, &owner),
+                        // Made and not written yet, or left so by a kill.
+                        None => fs::metadata(&path).is_ok_and(|m| m.mtime().unsigned_abs() + 3 * BEAT.as_secs() >= owner.beat),
+                    };
+                    if live {
                         bail!(
-                            "another run is at work in {} (host {}, process {}{}); wait for it, or choose another `out`",
+                            "another run is at work in {}{}; wait for it, or choose another `out`",
                             folder.display(),
-                            held.host,
-                            held.process,
-                            held.job.map(|j| format!(", job {j}")).unwrap_or_default()
+                            held.map(|h| h.to_string()).unwrap_or_default()
                         );
                     }
                     // Renamed first: of two that find it stale only one moves it away.
                     let aside = folder.join(format!("lock-stale-{}-{}", owner.host, owner.process));
                     if fs::rename(&path, &aside).is_ok() {
+                        // Somebody may have been faster: then this is a fresh lock, which goes back.
+                        if fs::read(&aside).is_ok_and(|moved| moved != text) {
+                            let _ = fs::hard_link(&aside, &path);
+                        }
                         let _ = fs::remove_file(&aside);
                     }
                 }
@@ -87,13 +99,33 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// An error where somebody else has taken the lock away.
+    pub fn check(&self) -> Result<()> {
+        let (ours, there) = (self.file.metadata()?, fs::metadata(&self.path));
+        let same = there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        ensure!(same, "another run has taken the lock {} away (this process stood still?)", self.path.display());
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, " (host {}, process {}", self.host, self.process)?;
+        self.job.iter().try_for_each(|job| write!(f, ", job {job}"))?;
+        f.write_str(")")
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(heart) = self.heart.take() {
             let _ = heart.join();
         }
-        let _ = fs::remove_file(&self.path);
+        if self.check().is_ok() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -133,7 +165,14 @@ mod tests {
         let lock = Lock::take(folder.path()).unwrap();
         let message = Lock::take(folder.path()).unwrap_err().to_string();
         assert!(message.contains("another run is at work in"), "{message}");
+        lock.check().unwrap();
+        fs::write(folder.path().join("lock"), b"").unwrap();
+        assert!(Lock::take(folder.path()).is_err(), "one that is being written is not stale");
+        fs::remove_file(folder.path().join("lock")).unwrap();
+        fs::write(folder.path().join("lock"), b"somebody else").unwrap();
+        assert!(lock.check().is_err());
         drop(lock);
+        assert!(folder.path().join("lock").exists(), "what is not ours stays");
         let dead = Owner { host: host(), process: u32::MAX - 1, started: 7, job: None, beat: now() };
         fs::write(folder.path().join("lock"), serde_json::to_vec(&dead).unwrap()).unwrap();
         drop(Lock::take(folder.path()).unwrap());

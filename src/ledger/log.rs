@@ -29,6 +29,11 @@ pub enum Line {
     Quarantine(Quarantine),
     /// Files that could not be read when the run began: all that are known now, in place of those known before.
     Unreadable(Vec<Unreadable>),
+    /// Parts are done again, because what they put aside is gone.
+    Lost {
+        /// Phase and part of each.
+        parts: Vec<(usize, u64)>,
+    },
     /// Units that were quarantined may be tried again.
     Retry {},
     /// All phases are done and the tables are written.
@@ -143,14 +148,8 @@ pub struct Unreadable {
 
 /// The lines of a log, without what a kill left behind.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     let mut lines = Vec::new();
-    for (number, line) in whole.lines().enumerate() {
+    for (number, line) in whole_lines(path)?.lines().enumerate() {
         lines.push(serde_json::from_str(line).with_context(|| format!("line {} of {} is damaged", number + 1, path.display()))?);
     }
     Ok(lines)
@@ -159,6 +158,36 @@ pub fn read(path: &Path) -> Result<Vec<Line>> {
 /// The hash that is written beside everything in the log.
 pub fn hash(bytes: &[u8]) -> String {
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(bytes))
+}
+
+/// The length and the [`hash`] of a file, which may be larger than what memory has room for.
+pub fn hash_file(path: &Path) -> Result<(u64, String)> {
+    let read = || -> std::io::Result<(u64, String)> {
+        let (mut file, mut hash, mut length) = (File::open(path)?, xxhash_rust::xxh3::Xxh3Default::new(), 0);
+        let mut piece = vec![0; 1 << 18];
+        loop {
+            match std::io::Read::read(&mut file, &mut piece)? {
+                0 => return Ok((length, format!("{:032x}", hash.digest128()))),
+                n => {
+                    hash.update(&piece[..n]);
+                    length += n as u64;
+                }
+            }
+        }
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What stands before the last line end of a file; nothing where there is no file.
+pub fn whole_lines(path: &Path) -> Result<String> {
+    let mut text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    // As bytes first: what a kill left behind may end inside a character.
+    text.truncate(text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1));
+    String::from_utf8(text).with_context(|| format!("{} is damaged", path.display()))
 }
 
 /// Appends to the log and to the contributions. One process has it.
@@ -244,8 +273,9 @@ mod tests {
         let line = Line::Commit(Commit { contributions: vec![pointer], ..Commit::default() });
         log.commit(std::slice::from_ref(&line)).unwrap();
         log.contribute("r", b"never committed").unwrap();
+        assert_eq!(hash_file(&folder.path().join("contributions.bin")).unwrap(), (21, hash(b"digitsnever committed")));
         drop(log);
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"commit\":{\"pha").unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"commit\":{\"pha\xc3").unwrap();
         assert_eq!(read(&path).unwrap(), std::slice::from_ref(&line));
         let mut log = Log::open(folder.path(), std::slice::from_ref(&line)).unwrap();
         assert_eq!(log.contribute("r", b"x").unwrap().offset, 6);

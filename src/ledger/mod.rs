@@ -10,6 +10,7 @@
 //! | `commits.jsonl`, `contributions.bin` | what is done ([`log`]) | process 0, appended |
 //! | `quarantine.jsonl` | what could not be used, and why | process 0, from the log |
 //! | `run.json` | host, times, versions, workers | process 0 |
+//! | `.spill/` | what a shuffle has put aside, unless `--scratch` says where | every process; removed when the run is done |
 //! | `.staging/` | files under way | every process; emptied at the start |
 //! | `<step>/` | parts and tables | every process, by renaming |
 //!
@@ -65,6 +66,7 @@ impl State {
             Line::Quarantine(q) => {
                 self.quarantined.insert((q.phase, q.unit), q.clone());
             }
+            Line::Lost { parts } => self.commits.retain(|part, _| !parts.contains(part)),
             Line::Retry {} => {
                 let again: BTreeSet<_> = std::mem::take(&mut self.quarantined).into_keys().collect();
                 // A part that was committed without a unit is done again with it.
@@ -97,7 +99,7 @@ pub struct Ledger {
     /// What is done.
     pub state: State,
     log: Log,
-    _lock: lock::Lock,
+    lock: lock::Lock,
 }
 
 impl Ledger {
@@ -137,7 +139,7 @@ impl Ledger {
         let mut state = State::default();
         lines.iter().for_each(|line| state.apply(line));
         let log = Log::open(folder, &lines)?;
-        Ok(Self { folder: folder.to_owned(), units, state, log, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), units, state, log, lock })
     }
 
     /// Writes down what was found and is not known yet; how many units are new.
@@ -150,6 +152,10 @@ impl Ledger {
 
     /// Commits lines. Contributions come as bytes and are put behind the others first.
     pub fn commit(&mut self, mut settled: Settled) -> Result<Vec<Line>> {
+        if settled.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.lock.check()?;
         let mut lines = Vec::with_capacity(settled.len());
         for (line, contributions) in &mut settled {
             if let Line::Commit(commit) = line {
@@ -202,6 +208,8 @@ impl Ledger {
 }
 
 /// Removes what a run made, and nothing else: a run folder may be a folder in which people keep other things.
+///
+/// The log goes first, for good, and the plan last: a removal that was cut short leaves a run that has done nothing.
 fn remove_run(folder: &Path) -> Result<()> {
     let made: Vec<String> = match std::fs::read(folder.join("plan.json")) {
         Ok(bytes) => {
@@ -210,22 +218,19 @@ fn remove_run(folder: &Path) -> Result<()> {
         }
         Err(_) => Vec::new(),
     };
+    let remove = |name: &str, how: fn(PathBuf) -> std::io::Result<()>| match how(folder.join(name)) {
+        Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(e).with_context(|| format!("cannot remove {}", folder.join(name).display()))
+        }
+        _ => Ok(()),
+    };
+    remove("commits.jsonl", std::fs::remove_file)?;
+    files::sync_folder(folder)?;
     for name in made.iter().map(String::as_str).chain([".staging", ".spill"]) {
-        match std::fs::remove_dir_all(folder.join(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => {
-                return Err(e).with_context(|| format!("cannot remove {}", folder.join(name).display()));
-            }
-            _ => {}
-        }
+        remove(name, std::fs::remove_dir_all)?;
     }
-    for name in ["commits.jsonl", "contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "report.html", "plan.json"]
-    {
-        match std::fs::remove_file(folder.join(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).with_context(|| format!("cannot remove {}", folder.join(name).display()));
-            }
-            _ => {}
-        }
+    for name in ["contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "report.html", "plan.json"] {
+        remove(name, std::fs::remove_file)?;
     }
     Ok(())
 }

@@ -3,12 +3,12 @@
 //! `units.jsonl` is only ever appended to: a unit keeps its number, its part and the number of its file for as long as the
 //! run folder lives, so that everything that was named after them stays right when files are added.
 
+use super::log::whole_lines;
+use crate::files;
 use anyhow::{Context, Result, bail};
 use calostream_operators::Unit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 /// Units of one step and sample are put together into a part until it holds this many bytes.
@@ -28,13 +28,8 @@ pub struct Numbered {
 
 /// Reads the list; an empty one where there is none. A line without an end is ignored.
 pub fn read(path: &Path) -> Result<Vec<Numbered>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    whole.lines().map(|l| serde_json::from_str(l).with_context(|| format!("{} is damaged", path.display()))).collect()
+    let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("{} is damaged", path.display()));
+    whole_lines(path)?.lines().map(parse).collect()
 }
 
 /// What of `found` is not in `known` yet, numbered; an error where a known file has changed.
@@ -87,30 +82,25 @@ pub fn added(known: &[Numbered], found: &[Unit]) -> Result<Vec<Numbered>> {
     Ok(new)
 }
 
-/// Appends to the list, fsynced.
+/// Appends to the list: all of `new` or, after a kill, nothing of it, because which units share a part is decided for all
+/// that are found together.
 pub fn append(path: &Path, new: &[Numbered]) -> Result<()> {
     if new.is_empty() {
         return Ok(());
     }
-    let mut text = Vec::new();
+    let mut text = whole_lines(path)?.into_bytes();
     for unit in new {
         serde_json::to_writer(&mut text, unit)?;
         text.push(b'\n');
     }
-    // What a killed run left behind the last line end belongs to nobody.
-    let keep = std::fs::read(path).ok().map_or(0, |t| t.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1));
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        file.set_len(keep as u64)?;
-        file.write_all(&text)?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    files::write_whole(path, &text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::OpenOptions;
+    use std::io::Write;
 
     fn unit(path: &str, sample: &str, rows: u64) -> Unit {
         Unit {

@@ -1,0 +1,107 @@
+//! What the benches read: files of showers and a network, made once and kept in `target/bench`.
+
+use crate::child::run;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Classes of events; each has as many.
+pub const CLASSES: usize = 4;
+
+/// Where things are.
+#[derive(Debug)]
+pub struct Place {
+    /// The repository.
+    pub root: PathBuf,
+    /// What is kept between calls, and what the runs write.
+    pub folder: PathBuf,
+    /// The Geant4 sample, where there is one.
+    pub corpus: Option<PathBuf>,
+    /// How many times as much as usual is read.
+    pub scale: f64,
+}
+
+impl Place {
+    /// The place of this repository and the scale of the environment; or what is to be done first.
+    pub fn find() -> Result<Self, String> {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let corpus = std::env::var_os("CALOSTREAM_CORPUS").map(PathBuf::from);
+        let scale = match std::env::var("CALOSTREAM_BENCH_SCALE") {
+            Ok(text) => text.parse().ok().filter(|s| *s > 0.0).ok_or("CALOSTREAM_BENCH_SCALE is a number above 0")?,
+            Err(_) => 1.0,
+        };
+        let place = Self { folder: calostream().with_file_name("../bench"), root, corpus, scale };
+        if !place.root.join(".deps/venv/bin/python").exists() {
+            return Err("no .deps/venv: run `make setup` first".into());
+        }
+        if !calostream().with_file_name("calostream-reader").exists() {
+            return Err("calostream-reader is not built: run `make build` first".into());
+        }
+        std::fs::create_dir_all(&place.folder).map_err(|e| e.to_string())?;
+        let folder = place.folder.canonicalize().map_err(|e| e.to_string())?;
+        Ok(Self { folder, ..place })
+    }
+
+    /// A script of this folder, under the Python of `make setup`.
+    pub fn python(&self, script: &str) -> Command {
+        let mut command = Command::new(self.root.join(".deps/venv/bin/python"));
+        command.arg(self.root.join("benches/peers").join(script)).current_dir(&self.root);
+        command
+    }
+
+    /// A run of a pipeline into a fresh folder, on so many workers.
+    pub fn run(&self, pipeline: &str, out: &Path, workers: usize) -> Command {
+        let _ = std::fs::remove_dir_all(out);
+        let mut command = Command::new(calostream());
+        command.arg("run").arg(pipeline).args(["--quiet", "--workers", &workers.to_string(), "--out"]).arg(out);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// `events` events a class in `files` files a class: the folder, and the files in the order that a shell lists them.
+    pub fn showers(&self, events: usize, files: usize) -> (PathBuf, Vec<PathBuf>) {
+        let kind = if self.corpus.is_some() { "geant4" } else { "parametrised" };
+        let folder = self.folder.join(format!("{kind}-{events}-{files}"));
+        if !folder.join("done").exists() {
+            eprintln!("making {} events in {} files in {}", CLASSES * events, CLASSES * files, folder.display());
+            let _ = std::fs::remove_dir_all(&folder);
+            let mut command = match &self.corpus {
+                Some(corpus) => {
+                    let mut command = self.python("make_input.py");
+                    command.arg(corpus).arg(&folder).args([events.to_string(), files.to_string()]);
+                    command
+                }
+                None => {
+                    let mut command = self.run("benches/peers/showers.yaml", &folder, 2);
+                    let per_file = events.div_ceil(files);
+                    command.args(["--set", &format!("events={events}"), "--set", &format!("per_file={per_file}")]);
+                    command
+                }
+            };
+            run(&mut command, None);
+            std::fs::write(folder.join("done"), "").expect("written");
+        }
+        let data = if self.corpus.is_some() { folder } else { folder.join("files") };
+        let list = std::fs::read_dir(&data).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let mut list: Vec<PathBuf> = list.filter(|path| path.extension().is_some_and(|e| e == "h5")).collect();
+        list.sort();
+        assert!(list.len() >= CLASSES, "{} has no files", data.display());
+        (data, list)
+    }
+
+    /// The network: the committed one, or one of its size with random weights.
+    pub fn model(&self) -> PathBuf {
+        let committed = self.root.join("models/energy.onnx");
+        if committed.exists() {
+            return committed;
+        }
+        let made = self.folder.join("energy.onnx");
+        if !made.exists() {
+            run(self.python("make_model.py").arg(&made), None);
+        }
+        made
+    }
+}
+
+fn calostream() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_calostream"))
+}

@@ -1,0 +1,180 @@
+//! What is claimed of speed and memory, each figure beside what one would use instead: `make bench`.
+//!
+//! The rules: what is compared runs in the same call, on the same machine, on the same number of cores (two workers beside two
+//! processes), in turns; of each the best of three is taken, so that other people's work on the machine counts least.
+//! calostream is timed as a whole program, from its start to the fsync of its last line; scripts without their imports, and
+//! without any fsync. Nothing depends on the figures: a claim that does not hold is marked and the bench ends as usual.
+//!
+//! `CALOSTREAM_CORPUS` names the folder with the Geant4 showers that the input is made of; without it the showers are
+//! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller.
+
+mod child;
+mod input;
+mod reduction;
+mod table;
+
+use child::{Seen, run};
+use input::{CLASSES, Place};
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use table::{Asked, Claims};
+
+const TIMES: usize = 3;
+const EVENTS: f64 = 5000.0;
+const ROWS: f64 = 1e7;
+const FILES: usize = 5;
+const CELL_BYTES: usize = 4 * (25 * 25 * 25 + 5 * 5 * 60);
+const MIB: f64 = (1 << 20) as f64;
+/// What `predict.yaml` says, and what the program itself may take beside it.
+const BUDGET_MIB: f64 = 1024.0 + 300.0;
+
+fn main() {
+    // `cargo test --benches` calls this too, without the word.
+    if !std::env::args().any(|word| word == "--bench") {
+        return;
+    }
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(what) => {
+            eprintln!("{what}");
+            std::process::exit(1);
+        }
+    };
+    let per_class = (EVENTS * place.scale).ceil() as usize;
+    let (data, files) = place.showers(per_class, FILES);
+    let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
+    let mut claims = Claims::new();
+    convert(&place, &input, &mut claims);
+    predict(&place, &input, &mut claims);
+    resolve(&place, &mut claims);
+    start(&place, &mut claims);
+    claims.print();
+    let from = if place.corpus.is_some() { "Geant4" } else { "parametrised (CALOSTREAM_CORPUS has Geant4's)" };
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("{} events, {from} showers, best of {TIMES}; load {load}", input.events);
+}
+
+struct Input {
+    events: f64,
+    data: PathBuf,
+    files: Vec<PathBuf>,
+    model: PathBuf,
+}
+
+/// The best of several turns of several programs: each in its turn, so that all see the same machine.
+fn turns<const N: usize>(mut each: [&mut dyn FnMut() -> f64; N]) -> [f64; N] {
+    let mut best = [f64::INFINITY; N];
+    for _ in 0..TIMES {
+        for (best, measure) in best.iter_mut().zip(&mut each) {
+            *best = best.min(measure());
+        }
+    }
+    best
+}
+
+/// HDF5 to Parquet.
+fn convert(place: &Place, input: &Input, claims: &mut Claims) {
+    let megabytes = input.events * CELL_BYTES as f64 / 1e6;
+    let script = |form| {
+        let out = place.folder.join("convert-script");
+        let _ = std::fs::remove_dir_all(&out);
+        std::fs::create_dir_all(&out).expect("a folder");
+        run(place.python("convert.py").arg(form).arg(&out).args(&input.files), None).number()
+    };
+    let [ours, lists, bytes] = turns([
+        &mut || run(&mut converting(place, &input.data, &place.folder.join("convert")), None).seconds,
+        &mut || script("lists"),
+        &mut || script("bytes"),
+    ]);
+    let rate = |seconds| (megabytes / seconds, "MB/s");
+    let what = "HDF5 to Parquet (MB/s of dense images)";
+    claims.add(what, rate(ours), Some(("h5py + pyarrow", rate(lists), lists / ours)), Asked::AtLeast(2.5));
+    claims.add("", rate(ours), Some(("with images as opaque bytes", rate(bytes), bytes / ours)), Asked::Nothing);
+}
+
+fn converting(place: &Place, data: &Path, out: &Path) -> Command {
+    let mut command = place.run("pipelines/convert-lcd.yaml", out, 2);
+    command.arg("--set").arg(format!("data={}", data.display()));
+    command
+}
+
+/// HDF5 to predictions and their resolution, by one worker and by two; and what ONNX Runtime could do.
+fn predict(place: &Place, input: &Input, claims: &mut Claims) {
+    let (peak, script_peak) = (Cell::new(0), Cell::new(0));
+    let chain = |workers| {
+        let mut command = place.run("benches/peers/predict.yaml", &place.folder.join("predict"), workers);
+        command.arg("--set").arg(format!("data={}", input.data.display()));
+        let seen = run(command.arg("--set").arg(format!("model={}", input.model.display())), None);
+        peak.set(seen.peak.max(peak.get()));
+        seen.seconds
+    };
+    let script = || {
+        let seen = run(place.python("predict.py").arg(&input.model).args(&input.files), None);
+        script_peak.set(seen.peak.max(script_peak.get()));
+        seen.number()
+    };
+    let bare = |sessions: usize| {
+        let mut command = place.python("sessions.py");
+        command.arg(&input.model).args([&sessions.to_string(), "3"]).arg(&input.files[0]);
+        1.0 / run(&mut command, None).number()
+    };
+    let [two, script, bare_two, one, bare_one] =
+        turns([&mut || chain(2), &mut || script(), &mut || bare(2), &mut || chain(1), &mut || bare(1)]);
+    let rate = |seconds: f64| (input.events / seconds, "events/s");
+    let bare = |seconds: f64| (1.0 / seconds, "events/s");
+    let name = "h5py + onnxruntime + numpy";
+    claims.add("HDF5 to resolution", rate(two), Some((name, rate(script), script / two)), Asked::AtLeast(1.25));
+    let share = rate(two).0 * bare_two;
+    claims.add("", rate(two), Some(("two bare sessions, data in memory", bare(bare_two), share)), Asked::AtLeast(0.7));
+    claims.add("two workers", rate(two), Some(("one worker", rate(one), one / two)), Asked::AtLeast(1.8));
+    let bare_ratio = bare_one / bare_two;
+    claims.add("two bare sessions", bare(bare_two), Some(("one bare session", bare(bare_one), bare_ratio)), Asked::Nothing);
+    let (ours, theirs) = (peak.get() as f64 / MIB, script_peak.get() as f64 / MIB);
+    claims.add(
+        "peak memory of HDF5 to resolution, `budget: 1 GiB`",
+        (ours, "MiB"),
+        Some((name, (theirs, "MiB"), theirs / ours)),
+        Asked::Below(BUDGET_MIB, "MiB"),
+    );
+}
+
+/// Ten million rows to exact sums in bins.
+fn resolve(place: &Place, claims: &mut Claims) {
+    let rows = (ROWS * place.scale).ceil() as usize;
+    let script = |form: &str, processes: usize| {
+        let mut command = place.python("resolve.py");
+        command.arg(form).args([processes, rows, 3].map(|n| n.to_string()));
+        run(&mut command, None).number()
+    };
+    let [ours, digitize, digitize_two, arithmetic, arithmetic_two] = turns([
+        &mut || reduction::seconds(rows, 3).expect("sums"),
+        &mut || script("digitize", 1),
+        &mut || script("digitize", 2),
+        &mut || script("arithmetic", 1),
+        &mut || script("arithmetic", 2),
+    ]);
+    let time = |seconds: f64| (1e9 * seconds / rows as f64, "ns/row");
+    let what = "exact resolution, 50 bins, 4 classes";
+    let mut add = |what, name, seconds| {
+        claims.add(what, time(ours), Some((name, time(seconds), seconds / ours)), Asked::AtLeast(3.0));
+    };
+    add(what, "numpy.digitize + bincount", digitize);
+    add("", "the same, two processes", digitize_two);
+    add("", "numpy, equal bins by arithmetic", arithmetic);
+    add("", "the same, two processes", arithmetic_two);
+}
+
+/// From the start to the first batch, with a hundred files to look at: until the file of a sink is there.
+fn start(place: &Place, claims: &mut Claims) {
+    let (data, files) = place.showers(500, 25);
+    let out = place.folder.join("start");
+    let mut whole = f64::INFINITY;
+    let [first] = turns([&mut || {
+        let Seen { seconds, first, .. } = run(&mut converting(place, &data, &out), Some(&out.join(".staging")));
+        whole = whole.min(seconds);
+        first.unwrap_or(seconds)
+    }]);
+    let what = format!("start to first batch, {} files", files.len());
+    claims.add(&what, (first, "s"), Some(("the whole run", (whole, "s"), whole / first)), Asked::Below(0.5, "s"));
+}
