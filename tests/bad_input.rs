@@ -180,10 +180,10 @@ with h5py.File(sys.argv[1], 'r+') as f:
 import sys, glob, math, pyarrow.parquet as p
 rows = [row for f in glob.glob(sys.argv[1] + '/parts/*') for row in p.read_table(f, columns=['ecal']).column('ecal').to_pylist()]
 print(sum(any(math.isnan(hit['energy']) for hit in row) for row in rows), len(rows))
-print(open(sys.argv[1] + '/predictions/predictions.csv').read())";
+print(open(sys.argv[1] + '/predictions/predictions.csv').read(), end='')";
     let said = python(script, &[&place.path("run")]);
     assert!(said.starts_with("1 40\n"), "{said}");
-    assert!(said.contains("39"), "39 predictions are numbers: {said}");
+    assert!(said.contains(",39,39.0,39.0\n"), "39 predictions are numbers: {said}");
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! Real files and the readers that people use: h5py says what is in the inputs, pyarrow, awkward and hist open the outputs.
+//!
+//! Tests over real files need `CALOSTREAM_CORPUS`, the folder that holds them, and are left out where it is not set.
+
+mod common;
+
+use common::{Place, python, repository};
+use std::path::{Path, PathBuf};
+
+fn corpus() -> Option<PathBuf> {
+    let corpus = std::env::var_os("CALOSTREAM_CORPUS").map(PathBuf::from);
+    if corpus.is_none() {
+        println!("left out: CALOSTREAM_CORPUS is not set");
+    }
+    corpus
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Runs the main pipeline over a folder of LCD files into `run`.
+fn resolution(place: &Place, data: &Path) {
+    let model = |name: &str| shown(&repository().join("models").join(name));
+    let set = [
+        format!("data={}", shown(data)),
+        "out=run".to_owned(),
+        format!("energy_model={}", model("energy.onnx")),
+        format!("linear_model={}", model("linear.onnx")),
+        format!("classifier={}", model("classes.onnx")),
+    ];
+    let pipeline = shown(&repository().join("pipelines/lcd-energy-resolution.yaml"));
+    let mut args = vec!["run", "-q", pipeline.as_str()];
+    set.iter().for_each(|s| args.extend(["--set", s]));
+    place.calostream(&args).code(0);
+}
+
+#[test]
+fn the_main_pipeline_runs_over_geant4_showers() {
+    let Some(corpus) = corpus() else { return };
+    let place = Place::new();
+    resolution(&place, &corpus.join("geant4_lcd"));
+    // What the pipeline says of itself: trained on electrons, photons comparable, pions off.
+    let script = "
+import csv, sys
+of = {}
+for row in csv.DictReader(open(sys.argv[1] + '/resolution/resolution.csv')):
+    of.setdefault(row['sample'], []).append(abs(float(row['bias'])))
+for row in csv.DictReader(open(sys.argv[1] + '/auc/auc.csv')):
+    print(row['class'], 0.5 < float(row['auc']) <= 1)
+mean = {sample: sum(v) / len(v) for sample, v in of.items()}
+print(mean['electron'] < 0.05, mean['photon'] < 0.05, mean['pion'] > 0.2)";
+    let said = python(script, &[&place.path("run")]);
+    assert_eq!(said, "electron True\nphoton True\npi0 True\npion True\nTrue True True\n");
+}
+
+#[test]
+fn waveforms_of_next_white_are_what_h5py_reads() {
+    let Some(corpus) = corpus() else { return };
+    let place = Place::new();
+    let pipeline = shown(&repository().join("pipelines/next-white-waveforms.yaml"));
+    let data = format!("data={}", shown(&corpus.join("next")));
+    place.calostream(&["run", "-q", &pipeline, "--set", &data, "--set", "out=run"]).code(0);
+    let script = "
+import csv, hashlib, sys
+import h5py, numpy as np, pyarrow.parquet as p
+run, corpus = sys.argv[1:]
+table = p.read_table(f'{run}/waveforms/part-00001.parquet')
+name = 'next/6229_000_trg_type.h5'
+known = {r[1]: r[4] for r in csv.reader(open(corpus + '/ORACLE_h5py_datasets.tsv'), delimiter='\\t') if r[0] == name}
+def tensor(column):
+    return table.column(column).combine_chunks().to_numpy_ndarray()
+def hits(column, shape):
+    images = np.zeros((table.num_rows, int(np.prod(shape))), '<i2')
+    for image, row in zip(images, table.column(column).to_pylist()):
+        for hit in row:
+            assert hit['adc'] != 0
+            image[hit['cell']] = hit['adc']
+    return images.reshape(-1, *shape)
+found = {'RD/pmtrwf': tensor('pmt'), 'RD/sipmrwf': hits('sipm', (1792, 1300)), 'Trigger/events': tensor('trigger_channels')}
+with h5py.File(f'{corpus}/{name}') as f:
+    for path, values in found.items():
+        assert values.dtype == f[path].dtype and np.array_equal(values, f[path][()]), path
+        assert hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest() == known[path], path
+    members = {'event_number': ('Run/events', 'evt_number'), 'timestamp': ('Run/events', 'timestamp'), 'trigger_type': ('Trigger/trigger', 'trigger_type')}
+    for column, (path, member) in members.items():
+        assert table.column(column).to_pylist() == f[path][()][member].tolist(), column
+    for step, path in {'pmt_channels': 'Sensors/DataPMT', 'sipm_channels': 'Sensors/DataSiPM'}.items():
+        channels = p.read_table(f'{run}/{step}/part-00001.parquet')
+        for column, member in {'channel': 'channel', 'sensor': 'sensorID'}.items():
+            assert channels.column(column).to_pylist() == f[path][()][member].tolist(), (step, column)
+print('equal')";
+    assert_eq!(python(script, &[&place.path("run"), &corpus]), "equal\n");
+}
+
+#[test]
+fn to_hdf5_and_back_changes_no_value() {
+    let place = Place::new();
+    let made = "pipeline: made\nout: made\nseed: 3\nsteps:\n  showers:\n    generate_showers: { events: 30, events_per_file: 10 }\n  \
+                files:\n    from: showers\n    write_hdf5: { schema: lcd-v1, file: \"{sample}_{number}.h5\", chunk: 7 }\n  \
+                direct:\n    from: showers\n    write_parquet: {}\n";
+    let back = "pipeline: back\nout: back\nsteps:\n  events:\n    read_hdf5:\n      schema: lcd-v1\n      samples:\n        \
+                electron: made/files/electron_*.h5\n        photon: made/files/photon_*.h5\n        pi0: made/files/pi0_*.h5\n        \
+                pion: made/files/pion_*.h5\n  round:\n    from: events\n    write_parquet: {}\n";
+    place.write("made.yaml", made);
+    place.write("back.yaml", back);
+    place.calostream(&["run", "-q", "made.yaml"]).code(0);
+    place.calostream(&["run", "-q", "back.yaml"]).code(0);
+    let script = "
+import glob, sys
+import pyarrow.parquet as p
+def events(folder):
+    rows = []
+    for name in sorted(glob.glob(folder + '/*.parquet')):
+        for row in p.read_table(name, columns=['sample', 'energy', 'pdg', 'ecal', 'hcal']).to_pylist():
+            hits = [tuple((h['cell'], h['energy']) for h in row[image]) for image in ('ecal', 'hcal')]
+            rows.append((row['sample'], row['energy'], row['pdg'], *hits))
+    return sorted(rows)
+direct, back = events(sys.argv[1]), events(sys.argv[2])
+print(len(direct), direct == back, min(len(e[3]) for e in direct) > 10)";
+    let said = python(script, &[&place.path("made/direct"), &place.path("back/round")]);
+    assert_eq!(said, "120 True True\n");
+}
+
+#[test]
+fn pyarrow_awkward_and_hist_open_what_the_demo_writes() {
+    let place = Place::new();
+    place.showers(30, 15, 1);
+    resolution(&place, &place.path("data"));
+    let script = "
+import json, sys
+import awkward as ak, hist, numpy as np, pyarrow.parquet as p
+from uhi.io.json import object_hook
+run = sys.argv[1]
+part = run + '/training/part-00001.parquet'
+table, events = p.read_table(part), ak.from_parquet(part)
+assert table.num_rows == len(events) > 0
+assert str(ak.type(events['ecal'])).split(' * ', 2)[1] == 'var', ak.type(events['ecal'])
+assert events['ecal'].fields == ['cell', 'energy'] and int(ak.max(events['ecal', 'cell'])) < 25**3
+total = ak.sum(events['ecal', 'energy'], axis=1)
+assert np.allclose(total[0], sum(h['energy'] for h in table.column('ecal')[0].as_py()))
+for step, name in {'errors': 'relative_error', 'predicted_against_true': 'energy-predicted_energy'}.items():
+    h = hist.Hist(json.load(open(f'{run}/{step}/{name}.json'), object_hook=object_hook))
+    rows = p.read_table(f'{run}/{step}/{step}.parquet').to_pylist()
+    assert h.sum(flow=True).value == sum(r['content'] for r in rows) > 0, step
+    print(step, h.ndim, [a.name for a in h.axes])";
+    let said = python(script, &[&place.path("run")]);
+    assert_eq!(said, "errors 2 ['class', 'relative_error']\npredicted_against_true 3 ['class', 'energy', 'predicted_energy']\n");
+}
