@@ -102,7 +102,11 @@ fn a_truncated_file_among_good_ones_is_left_out_and_alone_is_an_error() {
     truncate(&place.path("data/EleEscan_1_2.h5"));
     std::fs::remove_file(place.path("data/EleEscan_1_1.h5")).expect("removed");
     let said = place.calostream(&["run", "-q", "bears.yaml", "--out", "alone"]).code(2);
-    assert!(said.err.starts_with("bears.yaml:10:29: error: no file of `data/Ele*.h5` fits the schema `lcd-v1`\n"), "{}", said.err);
+    assert!(
+        said.err.starts_with("bears.yaml:10:29: error: no file of `data/Ele*.h5` fits the schema `lcd-v1`\n"),
+        "{}",
+        said.err
+    );
     assert!(said.err.contains(&format!("  help: data/EleEscan_1_2.h5: {reason}")), "{}", said.err);
 }
 
@@ -122,7 +126,9 @@ make(3, ECAL=ecal, HCAL=hcal[:9], target=target)
 make(4, HCAL=hcal, target=target)";
     python(script, &[&place.path("data")]);
     place.calostream(&["run", "-q", "bears.yaml"]).code(3);
-    let line = |number: u32, reason: &str| format!("{{\"step\":\"events\",\"what\":\"data/EleEscan_2_{number}.h5\",\"reason\":\"{reason}\"}}\n");
+    let line = |number: u32, reason: &str| {
+        format!("{{\"step\":\"events\",\"what\":\"data/EleEscan_2_{number}.h5\",\"reason\":\"{reason}\"}}\n")
+    };
     let wanted = [
         line(1, "column `ecal`: `ECAL` is float32 (10, 24, 24, 24); an event has the shape (24, 24, 24), not (25, 25, 25)"),
         line(2, "column `ecal`: `ECAL` holds text, not numbers"),
@@ -211,7 +217,8 @@ fn a_folder_that_cannot_be_written_is_named() {
 fn a_full_disk_stops_the_run_and_with_room_it_goes_on() {
     let place = prepared();
     std::fs::create_dir(place.path("small")).expect("made");
-    let mount = |args: &[&str]| Command::new("mount").args(args).arg(place.path("small")).output().is_ok_and(|o| o.status.success());
+    let mount =
+        |args: &[&str]| Command::new("mount").args(args).arg(place.path("small")).output().is_ok_and(|o| o.status.success());
     if !mount(&["-t", "tmpfs", "-o", "size=60k", "tmpfs"]) {
         println!("left out: a small file system can't be mounted here (not root)");
         return;

@@ -15,7 +15,8 @@ fn streaming() -> Place {
 
 fn times(place: &Place, step: &str) -> BTreeMap<String, SystemTime> {
     let entries = std::fs::read_dir(place.path("run").join(step)).expect("the step's folder");
-    let named = |e: std::fs::DirEntry| (e.file_name().to_string_lossy().into_owned(), e.metadata().expect("m").modified().expect("t"));
+    let named =
+        |e: std::fs::DirEntry| (e.file_name().to_string_lossy().into_owned(), e.metadata().expect("m").modified().expect("t"));
     entries.map(|e| named(e.expect("an entry"))).collect()
 }
 
@@ -84,7 +85,8 @@ fn with_a_new_order_added_files_change_everything_behind_it() {
     assert_same("with added files", &fresh, &now);
     assert_ne!(before["errors/errors.csv"], now["errors/errors.csv"], "the added files count");
     let rows = |run: &str| {
-        let script = "import sys, glob, pyarrow.parquet as p\nprint(sum(p.read_table(f).num_rows for f in glob.glob(sys.argv[1] + '/*')))";
+        let script =
+            "import sys, glob, pyarrow.parquet as p\nprint(sum(p.read_table(f).num_rows for f in glob.glob(sys.argv[1] + '/*')))";
         common::python(script, &[&place.path(run).join("training")])
     };
     assert_eq!(rows("run"), rows("fresh"));

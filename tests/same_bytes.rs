@@ -32,7 +32,8 @@ fn workers_and_processes_do_not_change_a_byte() {
         assert_same(&format!("{workers} workers"), &one, &outputs(&place.path("more")));
         std::fs::remove_dir_all(place.path("more")).expect("removed");
     }
-    let serialized = place.command(&["run", "everything.yaml", "-w", "3", "--out", "serialized"]).env("CALOSTREAM_SERIALIZED", "1").output();
+    let serialized =
+        place.command(&["run", "everything.yaml", "-w", "3", "--out", "serialized"]).env("CALOSTREAM_SERIALIZED", "1").output();
     assert!(serialized.expect("it starts").status.success());
     assert_same("serialized", &one, &outputs(&place.path("serialized")));
 
