@@ -184,11 +184,10 @@ impl StepStage {
                 if std::mem::take(begun) {
                     let mut files = Vec::new();
                     for staged in sink.finish()? {
-                        let bytes = std::fs::read(&staged.path)?;
-                        let (length, hash) = (bytes.len() as u64, log::hash(&bytes));
+                        let (bytes, hash) = log::hash_file(&staged.path)?;
                         files::settle(&staged.path, &place.folder.join(&staged.name))?;
                         let step = self.name.clone();
-                        files.push(FileMade { step, name: staged.name, rows: staged.rows, bytes: length, hash });
+                        files.push(FileMade { step, name: staged.name, rows: staged.rows, bytes, hash });
                     }
                     let written: u64 = files.iter().map(|f| f.rows).sum();
                     if written != self.came {

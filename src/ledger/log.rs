@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -161,6 +161,27 @@ pub fn hash(bytes: &[u8]) -> String {
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(bytes))
 }
 
+/// The length and the [`hash`] of a file, which is never in memory as a whole: it may be as large as a part.
+pub fn hash_file(path: &Path) -> Result<(u64, String)> {
+    let (mut hash, mut length, mut piece) = (xxhash_rust::xxh3::Xxh3::new(), 0, vec![0; 1 << 18]);
+    let mut pass = || -> std::io::Result<()> {
+        let mut file = File::open(path)?;
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(n) => {
+                    hash.update(&piece[..n]);
+                    length += n as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    pass().with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((length, format!("{:032x}", hash.digest128())))
+}
+
 /// Appends to the log and to the contributions. One process has it.
 #[derive(Debug)]
 pub struct Log {
@@ -234,6 +255,18 @@ pub fn contribution(file: &File, pointer: &Pointer) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_the_hash_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [0, 1, 240, 1 << 18, (3 << 18) + 7] {
+            let bytes: Vec<u8> = (0..length).map(|i: u32| (i.wrapping_mul(i) >> 7) as u8).collect();
+            let path = folder.path().join("part");
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(hash_file(&path).unwrap(), (bytes.len() as u64, hash(&bytes)));
+        }
+        assert!(hash_file(&folder.path().join("none")).is_err());
+    }
 
     #[test]
     fn what_a_kill_left_behind_is_ignored_and_overwritten() {
