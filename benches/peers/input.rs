@@ -102,6 +102,14 @@ impl Place {
     }
 }
 
+/// The same command on the first core alone.
+pub fn on_one_core(command: &Command) -> Command {
+    let mut alone = Command::new("taskset");
+    alone.args(["--cpu-list", "0"]).arg(command.get_program()).args(command.get_args());
+    alone.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    alone
+}
+
 fn calostream() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_calostream"))
 }
