@@ -1,4 +1,5 @@
 //! Several processes on one run: the same bytes as one, and when one fails the others stop, resumable.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::fs;

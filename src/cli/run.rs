@@ -225,7 +225,14 @@ fn run_facts(go: &Go) -> report::RunFacts {
     let mut facts = vec![
         ("calostream".to_owned(), go.version.clone()),
         ("host".to_owned(), go.host.clone()),
-        ("workers".to_owned(), if go.processes == 1 { go.workers.to_string() } else { format!("{} in each of {} processes", go.workers, go.processes) }),
+        (
+            "workers".to_owned(),
+            if go.processes == 1 {
+                go.workers.to_string()
+            } else {
+                format!("{} in each of {} processes", go.workers, go.processes)
+            },
+        ),
         ("seconds".to_owned(), go.seconds.map(|s| format!("{s:.1}")).unwrap_or_default()),
     ];
     facts.extend(go.arithmetic.iter().map(|(k, v)| (k.clone(), v.clone())));
