@@ -145,6 +145,7 @@ make(4, HCAL=hcal, target=target)";
 #[test]
 fn a_chunk_that_cannot_be_unpacked_costs_its_unit_alone() {
     let place = prepared();
+    std::fs::copy(place.path("data/EleEscan_1_2.h5"), place.path("repaired.h5")).expect("a copy");
     corrupt(&place.path("data/EleEscan_1_2.h5"));
     let reason = "data/EleEscan_1_2.h5, rows 0 to 10: chunk [0, 0, 0, 0] of `ECAL`: its gzip data are corrupt";
     let said = place.calostream(&["run", "bears.yaml"]).code(3);
@@ -158,6 +159,13 @@ fn a_chunk_that_cannot_be_unpacked_costs_its_unit_alone() {
     // Tried once more, it is as bad as before, and nothing else is lost.
     place.calostream(&["run", "-q", "bears.yaml", "--retry-quarantined"]).code(3);
     assert_eq!(events(&place.path("run")), "30");
+    // Repaired, it is read, and nothing is quarantined any more.
+    let broken = std::fs::read(place.path("data/EleEscan_1_2.h5")).expect("the broken file");
+    std::fs::copy(place.path("repaired.h5"), place.path("data/EleEscan_1_2.h5")).expect("a repaired file");
+    place.calostream(&["run", "-q", "bears.yaml", "--retry-quarantined"]).code(0);
+    assert_eq!(events(&place.path("run")), "40");
+    place.calostream(&["run", "-q", "bears.yaml"]).code(0);
+    std::fs::write(place.path("data/EleEscan_1_2.h5"), broken).expect("the broken file again");
 
     let said = place.calostream(&["run", "-q", "run.yaml", "--out", "refused"]).code(1);
     let wanted = format!(

@@ -78,10 +78,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let shared = if cluster.process == 0 {
         let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
         same_arithmetic(&ledger, &go, args.mixed_hardware)?;
-        if args.retry_quarantined && ledger.state.lost() > 0 {
+        let new = discover(&mut ledger, &plan)?;
+        // What was repaired is known by now; the rest is tried as it is.
+        if args.retry_quarantined && ledger.state.in_quarantine().next().is_some() {
             ledger.commit(vec![(Line::Retry {}, Vec::new())])?;
         }
-        let new = discover(&mut ledger, &plan)?;
         if !args.quiet && !ledger.state.commits.is_empty() {
             let done = ledger.state.commits.values().filter(|c| c.phase == 0).map(|c| c.units.len()).sum::<usize>();
             eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());

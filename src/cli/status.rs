@@ -30,7 +30,7 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
         let found = serde_json::json!({
             "done": state.done, "locked": running, "units": units.len(), "units_done": done, "rows": rows, "rows_done": read,
             "later_parts_done": later, "files": files, "bytes": bytes,
-            "quarantined": state.quarantined.values().collect::<Vec<_>>(), "unreadable": state.unreadable,
+            "quarantined": state.in_quarantine().collect::<Vec<_>>(), "unreadable": state.unreadable,
         });
         super::print(&format!("{found}\n"))?;
         return Ok(ExitCode::SUCCESS);
@@ -47,7 +47,7 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
         text += &format!("  phase {phase} {parts} parts\n");
     }
     text += &format!("  files   {} ({})\n", words::count(files as u64), words::bytes(bytes));
-    for q in state.quarantined.values() {
+    for q in state.in_quarantine() {
         text += &format!("  quarantined: {}: {}\n", q.what, q.reason);
     }
     for file in &state.unreadable {

@@ -382,11 +382,11 @@ fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
 /// An error when more is quarantined than the pipeline allows: of the units, and of the ranges of a new order.
 fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
     let state = shared.state();
-    let Some(first) = state.quarantined.values().next() else { return Ok(()) };
+    let Some(first) = state.in_quarantine().next() else { return Ok(()) };
     if plan.strict {
         bail!("{}: {} (`on_error: stop`)", first.what, first.reason);
     }
-    let bad = state.quarantined.values().filter(|q| q.phase == phase.number).count();
+    let bad = state.in_quarantine().filter(|q| q.phase == phase.number).count();
     let (all, of) = match phase.number {
         0 => (shared.units.len(), "units"),
         _ => (phase.parts.len(), "ranges of the new order"),

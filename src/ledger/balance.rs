@@ -62,14 +62,15 @@ pub fn balance(plan: &Plan, state: &State, unit_rows: &BTreeMap<(usize, u64), u6
         }
     }
     let mut lost: BTreeMap<usize, u64> = BTreeMap::new();
-    for ((phase, _), q) in &state.quarantined {
-        *lost.entry(*phase).or_default() += q.rows;
+    for q in state.in_quarantine() {
+        *lost.entry(q.phase).or_default() += q.rows;
         if let Some(step) = index.get(q.step.as_str()) {
             table[*step].quarantined += q.rows;
         }
     }
     let sources: u64 = plan.steps.iter().zip(&table).filter(|(s, _)| s.planned.shape == Shape::Source).map(|(_, t)| t.came).sum();
-    let due: u64 = unit_rows.iter().filter(|((phase, _), _)| *phase == 0).map(|(_, rows)| rows).sum();
+    let due = unit_rows.iter().filter(|((phase, unit), _)| *phase == 0 && !state.replaced.contains(unit)).map(|(_, rows)| rows);
+    let due: u64 = due.sum();
     if sources + lost.get(&0).copied().unwrap_or(0) != due {
         wrong.push(format!("the units have {due} rows; {sources} were read and {} are quarantined", lost.get(&0).unwrap_or(&0)));
     }

@@ -34,6 +34,11 @@ pub enum Line {
         /// Phase and part of each.
         parts: Vec<(usize, u64)>,
     },
+    /// Quarantined units of files that have been repaired since: their rows are in new units.
+    Replaced {
+        /// Numbers in `units.jsonl`.
+        units: Vec<u64>,
+    },
     /// Units that were quarantined may be tried again.
     Retry {},
     /// All phases are done and the tables are written.

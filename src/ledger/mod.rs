@@ -41,6 +41,8 @@ pub struct State {
     pub commits: BTreeMap<(usize, u64), Commit>,
     /// What is quarantined, by phase and unit.
     pub quarantined: BTreeMap<(usize, u64), Quarantine>,
+    /// Quarantined units of phase 0 whose file has been repaired: nothing of them is lost, and nothing is tried again.
+    pub replaced: BTreeSet<u64>,
     /// Files that could not be read when the run began.
     pub unreadable: Vec<log::Unreadable>,
     /// True where nothing was committed since the tables were written.
@@ -67,8 +69,10 @@ impl State {
                 self.quarantined.insert((q.phase, q.unit), q.clone());
             }
             Line::Lost { parts } => self.commits.retain(|part, _| !parts.contains(part)),
+            Line::Replaced { units } => self.replaced.extend(units),
             Line::Retry {} => {
-                let again: BTreeSet<_> = std::mem::take(&mut self.quarantined).into_keys().collect();
+                let again: BTreeSet<_> = self.in_quarantine().map(|q| (q.phase, q.unit)).collect();
+                self.quarantined.retain(|unit, _| !again.contains(unit));
                 // A part that was committed without a unit is done again with it.
                 self.commits.retain(|(phase, _), c| !c.quarantined_among(&again, *phase));
             }
@@ -79,7 +83,12 @@ impl State {
 
     /// How many units and files could not be used.
     pub fn lost(&self) -> usize {
-        self.quarantined.len() + self.unreadable.len()
+        self.in_quarantine().count() + self.unreadable.len()
+    }
+
+    /// What is quarantined and not repaired.
+    pub fn in_quarantine(&self) -> impl Iterator<Item = &Quarantine> {
+        self.quarantined.values().filter(|q| q.phase > 0 || !self.replaced.contains(&q.unit))
     }
 }
 
@@ -144,9 +153,13 @@ impl Ledger {
 
     /// Writes down what was found and is not known yet; how many units are new.
     pub fn discover(&mut self, found: &[Unit]) -> Result<usize> {
-        let new = units::added(&self.units, found)?;
+        let bad = |unit: u64| self.state.quarantined.contains_key(&(0, unit));
+        let (new, replaced) = units::added(&self.units, found, &bad)?;
         units::append(&self.folder.join("units.jsonl"), &new)?;
         self.units.extend_from_slice(&new);
+        if replaced.iter().any(|u| !self.state.replaced.contains(u)) {
+            self.commit(vec![(Line::Replaced { units: replaced }, Vec::new())])?;
+        }
         Ok(new.len())
     }
 
@@ -167,7 +180,7 @@ impl Ledger {
         }
         self.log.commit(&lines)?;
         lines.iter().for_each(|line| self.state.apply(line));
-        if lines.iter().any(|l| matches!(l, Line::Quarantine(_) | Line::Unreadable(_) | Line::Retry {})) {
+        if lines.iter().any(|l| matches!(l, Line::Quarantine(_) | Line::Unreadable(_) | Line::Replaced { .. } | Line::Retry {})) {
             write_quarantine(&self.folder, &self.state)?;
         }
         Ok(lines)
@@ -181,7 +194,7 @@ fn write_quarantine(folder: &Path, state: &State) -> Result<()> {
         serde_json::to_writer(&mut text, file)?;
         text.push(b'\n');
     }
-    for q in state.quarantined.values() {
+    for q in state.in_quarantine() {
         serde_json::to_writer(&mut text, q)?;
         text.push(b'\n');
     }

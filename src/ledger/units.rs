@@ -5,7 +5,7 @@
 
 use super::log::whole_lines;
 use crate::files;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use calostream_operators::Unit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,8 +32,11 @@ pub fn read(path: &Path) -> Result<Vec<Numbered>> {
     whole_lines(path)?.lines().map(parse).collect()
 }
 
-/// What of `found` is not in `known` yet, numbered; an error where a known file has changed.
-pub fn added(known: &[Numbered], found: &[Unit]) -> Result<Vec<Numbered>> {
+/// What of `found` is not in `known` yet, numbered; and the known units that it stands for.
+///
+/// An error where a known file has changed, unless all of its units are `bad`: then it has been repaired, and its new units
+/// replace the bad ones.
+pub fn added(known: &[Numbered], found: &[Unit], bad: &dyn Fn(u64) -> bool) -> Result<(Vec<Numbered>, Vec<u64>)> {
     let mut files: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
     let mut paths: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -45,10 +48,15 @@ pub fn added(known: &[Numbered], found: &[Unit]) -> Result<Vec<Numbered>> {
     let mut next_file = known.iter().map(|k| k.unit.file + 1).max().unwrap_or(0);
     let mut next_part = known.iter().map(|k| k.part + 1).max().unwrap_or(0);
     let mut open: BTreeMap<(&str, Option<&str>), (u64, u64)> = BTreeMap::new();
-    let mut new = Vec::new();
+    let (mut new, mut replaced) = (Vec::new(), std::collections::BTreeSet::new());
     for unit in found {
         if let Some(before) = paths.get(&(unit.step.as_str(), unit.path.as_str())).filter(|f| **f != unit.fingerprint) {
-            bail!(
+            let of_file = || known.iter().filter(|k| (&k.unit.step, &k.unit.path) == (&unit.step, &unit.path));
+            let old: Vec<u64> = of_file().filter(|k| k.unit.fingerprint != unit.fingerprint).map(|k| k.number).collect();
+            let repaired = old.iter().all(|u| bad(*u));
+            replaced.extend(old);
+            ensure!(
+                repaired,
                 "{} has changed since this run folder read it (fingerprint {} then, {} now); run with --fresh, or into another `out`",
                 unit.path,
                 before,
@@ -79,7 +87,7 @@ pub fn added(known: &[Numbered], found: &[Unit]) -> Result<Vec<Numbered>> {
         let unit = Unit { file, ..unit.clone() };
         new.push(Numbered { number: (known.len() + new.len()) as u64, part, unit });
     }
-    Ok(new)
+    Ok((new, replaced.into_iter().collect()))
 }
 
 /// Appends to the list: all of `new` or, after a kill, nothing of it, because which units share a part is decided for all
@@ -119,23 +127,27 @@ mod tests {
     #[test]
     fn small_units_share_a_part_and_added_files_get_new_numbers() {
         let found = [unit("a", "e", 20), unit("b", "g", 60), unit("c", "e", 20), unit("d", "e", 40)];
-        let first = added(&[], &found).unwrap();
+        let first = added(&[], &found, &|_| false).unwrap().0;
         assert_eq!(first.iter().map(|n| n.part).collect::<Vec<_>>(), [0, 1, 0, 2]);
         assert_eq!(first.iter().map(|n| n.unit.file).collect::<Vec<_>>(), [0, 1, 2, 3]);
         let more = [unit("0", "e", 1), found[0].clone(), found[1].clone(), found[2].clone(), found[3].clone()];
-        let second = added(&first, &more).unwrap();
+        let second = added(&first, &more, &|_| false).unwrap().0;
         assert_eq!(second.len(), 1);
         assert_eq!((second[0].number, second[0].part, second[0].unit.file), (4, 3, 4));
         let mut changed = found[2].clone();
         changed.fingerprint = "other".into();
-        assert!(added(&first, &[changed]).unwrap_err().to_string().contains("c has changed since"));
+        assert!(
+            added(&first, std::slice::from_ref(&changed), &|_| false).unwrap_err().to_string().contains("c has changed since")
+        );
+        let (repaired, replaced) = added(&first, &[changed], &|unit| unit == 2).unwrap();
+        assert_eq!((repaired.len(), repaired[0].number, replaced), (1, 4, vec![2]));
     }
 
     #[test]
     fn a_line_without_an_end_is_ignored_and_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("units.jsonl");
-        let all = added(&[], &[unit("a", "e", 20), unit("b", "g", 60)]).unwrap();
+        let all = added(&[], &[unit("a", "e", 20), unit("b", "g", 60)], &|_| false).unwrap().0;
         append(&path, &all[..1]).unwrap();
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"number\":1,\"pa").unwrap();
