@@ -80,9 +80,20 @@ fn batch(columns: Vec<(Field, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
 }
 
-/// Parameters without their places: only the reader of pipelines gives those.
+/// Parameters with places as the reader of pipelines gives them: 1:1, and 2:7 for a name in a list.
 fn infer(model: &str, inputs: serde_json::Value, outputs: serde_json::Value, batch: usize) -> Infer {
-    serde_json::from_value(serde_json::json!({ "model": model, "inputs": inputs, "outputs": outputs, "batch": batch })).unwrap()
+    let parameters = serde_json::json!({ "model": model, "inputs": inputs, "outputs": outputs, "batch": batch });
+    let mut read: Infer = serde_json::from_value(parameters).unwrap();
+    let place = Place { line: 1, column: 1 };
+    (read.model.place, read.batch.place) = (place, place);
+    read.inputs.values_mut().for_each(|source| source.place = place);
+    for names in read.outputs.values_mut() {
+        names.place = place;
+        if let Names::Many(many) = &mut names.value {
+            many.iter_mut().for_each(|name| name.place = Place { line: 2, column: 7 });
+        }
+    }
+    read
 }
 
 fn facts(infer: &Infer) -> Facts {
@@ -278,7 +289,7 @@ fn a_hit_outside_the_image_is_the_fault_of_the_data() {
     let rows = batch(vec![(field, column)]);
     let step = infer(&path("scaled.onnx"), serde_json::json!({ "x": "x" }), serde_json::json!({ "sum": "s" }), 32);
     match start(&step, &rows.schema(), None).push(rows) {
-        Err(Fault::Content(reason)) => assert_eq!(reason, "column `x`: a hit in cell 16 of an image of 16 cells"),
+        Err(Fault::Content(reason)) => assert_eq!(reason, "column `x`: a hit lies outside of the 16 cells"),
         other => panic!("{other:?}"),
     }
 }

@@ -110,7 +110,7 @@ fn a_folder_that_is_not_there_and_a_full_disk_are_the_machines_fault() {
     let Err(Fault::Machine(error)) = write(&lcd("{number}.h5"), "photon", &read[0].1, &missing) else { panic!("it was written") };
     assert!(format!("{error:#}").contains("missing/6.h5"), "{error:#}");
 
-    std::os::unix::fs::symlink("/dev/full", folder.path().join("7.h5")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("6.h5")).unwrap();
     let Err(Fault::Machine(error)) = write(&lcd("{number}.h5"), "photon", &read[0].1, folder.path()) else {
         panic!("it was written")
     };
