@@ -140,11 +140,11 @@ impl World {
     }
 }
 
-/// The places to try, in order. What a flag says now goes before what a variable said once; one that was named is the only one.
+/// The places to try, in order; one that was named is the only one.
 fn candidates(runtime: &Runtime, world: &World) -> Result<Vec<Candidate>, String> {
     let named = [
-        (runtime.onnxruntime.as_deref(), "named by `--onnxruntime`"),
         (world.named_by_variable.as_deref(), "named by the variable ORT_DYLIB_PATH"),
+        (runtime.onnxruntime.as_deref(), "named by `--onnxruntime`"),
     ];
     for (path, because) in named {
         let Some(path) = path else { continue };
@@ -170,7 +170,7 @@ fn candidates(runtime: &Runtime, world: &World) -> Result<Vec<Candidate>, String
             look(&prefix.join("lib"), "in `lib`, beside the program's folder");
         }
     }
-    let above: Vec<&Path> = [world.here.as_path()].into_iter().chain(beside.into_iter().flat_map(Path::ancestors)).collect();
+    let above: Vec<&Path> = world.here.ancestors().chain(beside.into_iter().flat_map(Path::ancestors)).collect();
     for folder in &above {
         look(&folder.join(".deps/onnxruntime"), "put there by `make setup`");
     }
@@ -287,6 +287,8 @@ mod tests {
         assert_eq!(one, [Candidate { path: at("elsewhere/mine.so"), because: "named by the variable ORT_DYLIB_PATH" }]);
 
         let flag = Runtime { onnxruntime: Some("/no/such/lib.so".into()), ..Runtime::default() };
+        assert_eq!(candidates(&flag, &world).unwrap(), one);
+        world.named_by_variable = None;
         let wrong = candidates(&flag, &world).unwrap_err();
         assert_eq!(wrong, "there is no ONNX Runtime library at /no/such/lib.so, which is named by `--onnxruntime`");
     }
