@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::any::Any;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use timely::communication::{Config, Hooks};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long one greeting may take.
 const GREETING: Duration = Duration::from_secs(10);
+/// How long the host of another process may not answer the kernel's questions.
+const SILENCE: Duration = Duration::from_secs(90);
 
 /// The processes of a run, connected.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Cluster {
     pub fn connect((process, workers): (usize, usize), hosts: &[String], secret: &[u8], plan: &str) -> Result<Self> {
         let own_words = [process as u64, workers as u64];
         let own = hosts.get(process).with_context(|| format!("process {process} is not among the {} hosts", hosts.len()))?;
-        let listener = TcpListener::bind(own).with_context(|| format!("cannot listen on {own}"))?;
+        let listener = listen(own, hosts)?;
         let mut sockets: Vec<Option<TcpStream>> = (0..hosts.len()).map(|_| None).collect();
         let mut names = vec![host(); hosts.len()];
         let start = Instant::now();
@@ -79,6 +81,7 @@ impl Cluster {
             stream.set_read_timeout(None)?;
             stream.set_write_timeout(None)?;
             stream.set_nodelay(true)?;
+            end_with_the_other(stream)?;
         }
         Ok(Self { process, processes: hosts.len(), names, sockets })
     }
@@ -169,6 +172,30 @@ fn hear(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(word)
 }
 
+/// Listens on its address. Where a host's own name means the loopback to itself (`127.0.1.1 name` in /etc/hosts, as Debian
+/// writes it) and there are other hosts, these could not come: then on the port of all interfaces.
+fn listen(own: &str, hosts: &[String]) -> Result<TcpListener> {
+    let cannot = || format!("cannot listen on {own}");
+    let found: Vec<SocketAddr> = own.to_socket_addrs().with_context(cannot)?.collect();
+    let name = |address: &str| address.rsplit_once(':').map_or(address, |(name, _)| name).to_owned();
+    let others = hosts.iter().any(|h| name(h) != name(own));
+    if others && found.iter().all(|a| a.ip().is_loopback()) {
+        let port = found.first().with_context(cannot)?.port();
+        return TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).with_context(cannot);
+    }
+    TcpListener::bind(&found[..]).with_context(cannot)
+}
+
+/// A node that loses its power says no goodbye: the connection breaks when it has been silent for a while.
+fn end_with_the_other(stream: &TcpStream) -> Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE / 3)?;
+    sockopt::set_tcp_keepintvl(stream, SILENCE / 6)?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    Ok(sockopt::set_tcp_user_timeout(stream, u32::try_from(SILENCE.as_millis())?)?)
+}
+
 fn call<N>(address: &str, start: Instant, greet: impl Fn(&mut TcpStream) -> Result<(usize, N)>) -> Result<(TcpStream, N)> {
     loop {
         let last = match address.to_socket_addrs().map_err(anyhow::Error::from).and_then(|mut a| a.next().context("no address")) {
@@ -248,6 +275,16 @@ mod tests {
 
     fn free_port() -> String {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_host_that_calls_itself_by_the_loopback_is_reached_by_others() {
+        let alone = |own: &str, all: &[&str]| {
+            let all: Vec<String> = all.iter().map(|a| (*a).to_owned()).collect();
+            listen(own, &all).unwrap().local_addr().unwrap().ip()
+        };
+        assert!(alone("127.0.1.1:0", &["127.0.1.1:0", "node2:1"]).is_unspecified());
+        assert!(alone("127.0.0.1:0", &["127.0.0.1:0", "127.0.0.1:1"]).is_loopback());
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! The lock is a file made with O_EXCL that holds host, process and job; its owner rewrites it as a heartbeat. It is stale
 //! when three beats were missed, or at once when its process is gone from this very host: a job killed at the wall time
-//! must not keep its successor waiting, and a lock of a dead node must not keep anybody out for ever. A process that was
-//! stopped for so long that another took its lock away finds that out before it commits anything.
+//! must not keep its successor waiting, and a lock of a dead node must not keep anybody out for ever. Beats are watched for,
+//! never compared with this host's clock: two hosts' clocks may differ by any amount. A process that was stopped for so long
+//! that another took its lock away finds that out before it commits anything.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const BEAT: Duration = Duration::from_secs(10);
 
@@ -39,8 +40,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a folder, or says who has it.
+    /// Takes the lock of a folder, or says who has it. One that another host has left behind is watched for three beats first.
     pub fn take(folder: &Path) -> Result<Self> {
+        Self::take_with(folder, BEAT)
+    }
+
+    fn take_with(folder: &Path, every: Duration) -> Result<Self> {
         let path = folder.join("lock");
         let mut owner = Owner {
             host: host(),
@@ -59,7 +64,7 @@ impl Lock {
                     // has taken by then is not written over.
                     let at = file.try_clone()?;
                     let heart = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
-                        while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                        while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                             owner.beat = now();
                             // A missed beat is no reason to stop: three of them are, for somebody else.
                             let _ = serde_json::to_vec(&owner).map(|bytes| at.write_all_at(&bytes, 0));
@@ -70,10 +75,11 @@ impl Lock {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                     let Ok(text) = fs::read(&path) else { continue };
                     let held: Option<Owner> = serde_json::from_slice(&text).ok();
-                    let live = match &held {
-                        Some(held) => !stale(held, &owner),
-                        // Made and not written yet, or left so by a kill.
-                        None => fs::metadata(&path).is_ok_and(|m| m.mtime().unsigned_abs() + 3 * BEAT.as_secs() >= owner.beat),
+                    // One without an owner was made and not written yet, or left so by a kill.
+                    let here = held.as_ref().filter(|h| h.host == owner.host);
+                    let live = match here {
+                        Some(held) => start_ticks(held.process) == Some(held.started),
+                        None => beats(&path, &text, 3 * every),
                     };
                     if live {
                         bail!(
@@ -129,11 +135,17 @@ impl Drop for Lock {
     }
 }
 
-fn stale(held: &Owner, us: &Owner) -> bool {
-    if held.host == us.host {
-        return start_ticks(held.process) != Some(held.started);
+/// True as soon as the lock is another than it was; false when it has stayed the same for so long.
+fn beats(path: &Path, was: &[u8], long: Duration) -> bool {
+    let start = Instant::now();
+    tracing::info!("watching {} for {long:?}: is its owner alive?", path.display());
+    while start.elapsed() < long {
+        std::thread::sleep(long / 100);
+        if !fs::read(path).is_ok_and(|is| is == was) {
+            return true;
+        }
     }
-    held.beat + 3 * BEAT.as_secs() < us.beat
+    false
 }
 
 /// The name of this machine.
@@ -162,12 +174,13 @@ mod tests {
     #[test]
     fn a_second_run_is_refused_and_a_dead_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Lock::take(folder.path()).unwrap();
+        let beat = Duration::from_millis(40);
+        let lock = Lock::take_with(folder.path(), beat).unwrap();
         let message = Lock::take(folder.path()).unwrap_err().to_string();
         assert!(message.contains("another run is at work in"), "{message}");
         lock.check().unwrap();
         fs::write(folder.path().join("lock"), b"").unwrap();
-        assert!(Lock::take(folder.path()).is_err(), "one that is being written is not stale");
+        assert!(Lock::take_with(folder.path(), beat).is_err(), "one that is being written is not stale");
         fs::remove_file(folder.path().join("lock")).unwrap();
         fs::write(folder.path().join("lock"), b"somebody else").unwrap();
         assert!(lock.check().is_err());
@@ -176,12 +189,19 @@ mod tests {
         let dead = Owner { host: host(), process: u32::MAX - 1, started: 7, job: None, beat: now() };
         fs::write(folder.path().join("lock"), serde_json::to_vec(&dead).unwrap()).unwrap();
         drop(Lock::take(folder.path()).unwrap());
-        let far = Owner { host: "elsewhere".into(), beat: now() - 20, ..dead.clone() };
-        fs::write(folder.path().join("lock"), serde_json::to_vec(&far).unwrap()).unwrap();
-        assert!(Lock::take(folder.path()).is_err(), "two missed beats are not three");
-        let gone = Owner { beat: now() - 31, ..far };
-        fs::write(folder.path().join("lock"), serde_json::to_vec(&gone).unwrap()).unwrap();
-        drop(Lock::take(folder.path()).unwrap());
+        // Whatever the clock of another host says: a lock whose beat changes is held, one whose beat does not is stale.
+        for clock in [0, now(), u64::MAX - 9] {
+            let far = |beat| serde_json::to_vec(&Owner { host: "elsewhere".into(), beat, ..dead.clone() }).unwrap();
+            fs::write(folder.path().join("lock"), far(clock)).unwrap();
+            let taken = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| Lock::take_with(folder.path(), beat));
+                std::thread::sleep(beat);
+                fs::write(folder.path().join("lock"), far(clock + 1)).unwrap();
+                waiting.join().unwrap()
+            });
+            assert!(taken.is_err(), "two missed beats are not three");
+            drop(Lock::take_with(folder.path(), beat).unwrap());
+        }
         assert!(!folder.path().join("lock").exists());
     }
 }
