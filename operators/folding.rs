@@ -1,7 +1,7 @@
 //! What all folds have in common: one input, a class for each row, a table as output.
 
 use crate::column;
-use crate::{Fault, Output, Placed, Problem};
+use crate::{Fault, Output, Placed, Problem, words};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
@@ -63,7 +63,7 @@ impl Classes {
         let column = column::get(batch, name);
         let dictionary = column.as_any_dictionary_opt().ok_or_else(|| Fault::content(format!("`{name}` is not a dictionary")))?;
         if column.null_count() > 0 {
-            return Err(Fault::content(format!("{} rows without a `{name}`", column.null_count())));
+            return Err(Fault::content(format!("{} without a `{name}`", words::counted(column.null_count() as u64, "row"))));
         }
         let values = cast(dictionary.values(), &DataType::Utf8)?;
         let number = |value: Option<&str>| self.names.iter().position(|name| Some(name.as_str()) == value).map(|n| n as u32);

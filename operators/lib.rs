@@ -24,9 +24,9 @@ pub mod hdf5;
 pub mod hits;
 pub mod ladder;
 pub mod onnx;
+pub mod pattern;
 pub mod place;
 pub mod planned;
-pub mod quote;
 pub mod registry;
 pub mod schema;
 pub mod shower;
@@ -38,6 +38,7 @@ mod testing;
 mod trial;
 pub mod uhi;
 pub mod varint;
+pub mod words;
 pub mod work;
 
 pub use error::Fault;

@@ -61,6 +61,9 @@ pub struct Column {
     /// Hits of a magnitude below this are dropped.
     #[serde(default)]
     pub threshold: Option<f64>,
+    /// Hits below 0 are dropped.
+    #[serde(default)]
+    pub drop_negative: bool,
     /// The shape of an image; files of another shape are refused. Left out: that of most files.
     #[serde(default)]
     pub dims: Option<Vec<u64>>,
@@ -219,9 +222,9 @@ fn mistakes(name: &str, column: &Column) -> Vec<String> {
         say("a number has no `dims`".into());
     }
     if matches!(column.kind, Some(ColumnKind::Number | ColumnKind::Dense))
-        && (column.threshold.is_some() || column.value.is_some())
+        && (column.threshold.is_some() || column.value.is_some() || column.drop_negative)
     {
-        say("`threshold` and `value` are for hits".into());
+        say("`threshold`, `drop_negative` and `value` are for hits".into());
     }
     if column.threshold.is_some_and(|t| t.is_nan() || t <= 0.0) {
         say("a `threshold` is above 0".into());

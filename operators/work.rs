@@ -7,6 +7,7 @@ use crate::figure::Summary;
 use crate::sums::Sums;
 use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which worker this is.
@@ -65,6 +66,22 @@ pub trait Source: Send {
     /// The batches of a unit, in row order. The engine takes a permit for `unit.row_bytes` a row before each `next`, so a
     /// batch must be made in `next` and not before.
     fn read<'a>(&'a mut self, unit: &'a Unit) -> Result<Batches<'a>, Fault>;
+    /// What was noticed since this was asked last: the engine asks at the end of each unit, and writes it down with the
+    /// unit's commit.
+    fn noticed(&mut self) -> Noticed {
+        Noticed::new()
+    }
+}
+
+/// How many of what were dropped or changed on purpose within rows that go on, in words (`` negative cells of `ecal`
+/// dropped``). Nothing that the pipeline asked for happens without a count.
+pub type Noticed = BTreeMap<String, u64>;
+
+/// Adds `count` to what was noticed, where it is any.
+pub fn notice(noticed: &mut Noticed, count: usize, what: impl FnOnce() -> String) {
+    if count > 0 {
+        *noticed.entry(what()).or_default() += count as u64;
+    }
 }
 
 /// The batches of one unit, in row order.

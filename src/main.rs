@@ -10,7 +10,6 @@ mod ledger;
 mod machine;
 mod plan;
 mod report;
-mod words;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -73,7 +73,7 @@ fn an_operator_explains_itself() {
     assert_eq!(list.status.code(), Some(0));
     assert!(text(&list.stdout).contains("  keep"), "{}", text(&list.stdout));
     let keep = calostream(&["operators", "keep"]);
-    let wanted = "keep: keeps the rows for which a condition is true; the others are cut and counted\n(one input)\n\nkeep: text\n  \
+    let wanted = "keep: Keeps the rows for which a condition is true; the others are cut and counted\n(one input)\n\nkeep: text\n  \
                   A condition, as a SQL expression. Rows for which it is false, or unknown because a value is missing or NaN, are \
                   cut.\n\nexample:\n  hot:\n    from: events\n    keep: energy > 20 and abs(eta) < 2.5\n";
     assert_eq!(text(&keep.stdout), wanted);

@@ -7,6 +7,7 @@
 use super::header::{Kind, Number, Numbers};
 use super::rows::Run;
 use crate::Fault;
+use crate::work::{Noticed, notice};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StructArray,
 };
@@ -16,6 +17,7 @@ use arrow::datatypes::{
     ArrowNativeType, DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Which numbers of a row make a column: `groups` elements of `stride` bytes from byte `start` on, of each the first `each` numbers.
@@ -171,10 +173,19 @@ pub fn cell_value(number: Number) -> DataType {
 pub struct Refine {
     /// Hits of a magnitude below this are dropped.
     pub threshold: Option<f64>,
+    /// Hits below 0 are dropped.
+    pub drop_negative: bool,
 }
 
 /// Hits of rows whose numbers are `cells` byte planes a row.
-pub fn hits_of_planes(runs: &[Run<'_>], cells: usize, number: Number, field: &Field, refine: Refine) -> Result<ArrayRef, Fault> {
+pub fn hits_of_planes(
+    runs: &[Run<'_>],
+    cells: usize,
+    number: Number,
+    field: &Field,
+    refine: Refine,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
     with_type!(cell_value(number), T => {
         let mut hits = Hits::<T>::default();
         for run in runs {
@@ -192,7 +203,7 @@ pub fn hits_of_planes(runs: &[Run<'_>], cells: usize, number: Number, field: &Fi
                 hits.end_row()?;
             }
         }
-        hits.finish(field, refine)
+        hits.finish(field, refine, noticed)
     })
 }
 
@@ -204,6 +215,7 @@ pub fn hits_of_plain(
     number: Number,
     field: &Field,
     refine: Refine,
+    noticed: &mut Noticed,
 ) -> Result<ArrayRef, Fault> {
     with_type!(cell_value(number), T => {
         let mut hits = Hits::<T>::default();
@@ -220,41 +232,66 @@ pub fn hits_of_plain(
             }
             hits.end_row()?;
         }
-        hits.finish(field, refine)
+        hits.finish(field, refine, noticed)
     })
 }
 
 /// A dense column (of [`crate::hits::dense_field`]) of rows of `cells` little-endian numbers.
-pub fn dense(values: MutableBuffer, rows: usize, cells: usize, number: Number, field: &Field) -> Result<ArrayRef, Fault> {
+pub fn dense(
+    values: MutableBuffer,
+    rows: usize,
+    cells: usize,
+    number: Number,
+    field: &Field,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
     let DataType::FixedSizeList(item, _) = field.data_type() else {
         return Err(anyhow::anyhow!("{} is not dense", field.name()).into());
     };
-    let values = narrowed(array(values.into(), rows * cells, cell_value(number))?, item.data_type(), field.name())?;
+    let values = narrowed(array(values.into(), rows * cells, cell_value(number))?, item.data_type(), field.name(), noticed)?;
     Ok(Arc::new(FixedSizeListArray::try_new(item.clone(), i32::try_from(cells)?, values, None)?))
 }
 
 /// A column of one little-endian number a row.
-pub fn numbers(values: MutableBuffer, rows: usize, number: Number, field: &Field) -> Result<ArrayRef, Fault> {
+pub fn numbers(
+    values: MutableBuffer,
+    rows: usize,
+    number: Number,
+    field: &Field,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
     let values = array(values.into(), rows, cell_value(number))?;
     if number.kind == Kind::Boolean {
         let truth: ArrayRef =
             Arc::new(values.as_primitive::<UInt8Type>().values().iter().map(|v| Some(*v != 0)).collect::<BooleanArray>());
-        return narrowed(truth, field.data_type(), field.name());
+        return narrowed(truth, field.data_type(), field.name(), noticed);
     }
-    narrowed(values, field.data_type(), field.name())
+    narrowed(values, field.data_type(), field.name(), noticed)
 }
 
 fn array(bytes: Buffer, length: usize, of: DataType) -> Result<ArrayRef, Fault> {
     with_type!(of, T => Ok(Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::new(bytes, 0, length), None))))
 }
 
-/// The same values as another type; a value that it cannot hold at all is an error.
-fn narrowed(values: ArrayRef, to: &DataType, column: &str) -> Result<ArrayRef, Fault> {
+/// The same values as another type; a value that it cannot hold at all is an error, one that it holds with fewer digits is
+/// noticed.
+fn narrowed(values: ArrayRef, to: &DataType, column: &str, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
     if values.data_type() == to {
         return Ok(values);
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(&values, to, &options).map_err(|e| Fault::content(format!("column `{column}` as {to}: {e}")))
+    let narrow =
+        cast_with_options(&values, to, &options).map_err(|e| Fault::content(format!("column `{column}` as {to}: {e}")))?;
+    if values.data_type().is_numeric() {
+        let back = cast(&narrow, values.data_type())?;
+        let rounded = with_type!(values.data_type(), T => {
+            let (before, after) = (values.as_primitive::<T>().values(), back.as_primitive::<T>().values());
+            // A NaN is equal to nothing, and stays one.
+            Ok(before.iter().zip(after).filter(|(b, a)| b.partial_cmp(a).is_some_and(Ordering::is_ne)).count())
+        })?;
+        notice(noticed, rounded, || format!("values of `{column}` rounded to {to}"));
+    }
+    Ok(narrow)
 }
 
 /// Hits under construction.
@@ -287,30 +324,43 @@ impl<T: Value> Hits<T> {
         Ok(())
     }
 
-    fn finish(self, field: &Field, refine: Refine) -> Result<ArrayRef, Fault> {
+    fn finish(self, field: &Field, refine: Refine, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
         let Self { mut cells, values, mut offsets } = self;
         let DataType::List(item) = field.data_type() else { return Err(anyhow::anyhow!("{} is not hits", field.name()).into()) };
         let DataType::Struct(fields) = item.data_type() else {
             return Err(anyhow::anyhow!("{} is not hits", field.name()).into());
         };
-        let wanted = fields[1].data_type();
+        let (name, wanted) = (field.name(), fields[1].data_type());
         let mut array: ArrayRef = Arc::new(PrimitiveArray::<T>::new(values.into(), None));
         let mut keep: Option<Vec<bool>> = None;
-        if let Some(threshold) = refine.threshold {
+        if refine != Refine::default() {
+            let kept = keep.insert(vec![true; cells.len()]);
+            let (mut negative, mut small) = (0, 0);
             let as_f64 = cast(&array, &DataType::Float64)?;
-            // NaN is below nothing and stays.
-            keep =
-                Some(as_f64.as_primitive::<Float64Type>().values().iter().map(|v| v.is_nan() || v.abs() >= threshold).collect());
+            for (keep, value) in kept.iter_mut().zip(as_f64.as_primitive::<Float64Type>().values()) {
+                // NaN is below nothing and stays; -0 is not below 0.
+                if refine.drop_negative && *value < 0.0 {
+                    (*keep, negative) = (false, negative + 1);
+                } else if refine.threshold.is_some_and(|t| value.abs() < t) {
+                    (*keep, small) = (false, small + 1);
+                }
+            }
+            notice(noticed, negative, || format!("negative cells of `{name}` dropped"));
+            notice(noticed, small, || format!("cells of `{name}` dropped below the threshold"));
         }
         if array.data_type() != wanted {
-            array = narrowed(array, wanted, field.name())?;
+            array = narrowed(array, wanted, name, noticed)?;
             let kept = keep.get_or_insert_with(|| vec![true; cells.len()]);
+            let mut zeros = 0;
             with_type!(wanted, U => {
                 for (keep, value) in kept.iter_mut().zip(array.as_primitive::<U>().values()) {
-                    *keep &= !U::is_positive_zero(*value);
+                    let zero = U::is_positive_zero(*value);
+                    zeros += usize::from(*keep && zero);
+                    *keep &= !zero;
                 }
                 Ok(())
             })?;
+            notice(noticed, zeros, || format!("cells of `{name}` that are 0 as {wanted}"));
         }
         if let Some(keep) = keep.filter(|k| k.contains(&false)) {
             array = filter(&array, &BooleanArray::from(keep.clone()))?;

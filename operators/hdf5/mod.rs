@@ -21,11 +21,4 @@ pub mod serve;
 mod types;
 pub mod write;
 
-pub use probe::probe;
-
-/// The version of the HDF5 library that is linked in. No file is touched.
-#[must_use]
-pub fn version() -> String {
-    let (major, minor, patch) = hdf5_metno::library_version();
-    format!("{major}.{minor}.{patch}")
-}
+pub use probe::{probe, probe_all};

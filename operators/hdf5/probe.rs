@@ -8,18 +8,25 @@ use super::process::Reader;
 use super::rows::Opened;
 use crate::Fault;
 use crate::facts::FileFacts;
+use crate::pattern::matches;
 use crate::work::Runtime;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+type Files = Result<Vec<FileFacts<Header>>, String>;
 type Found = Result<FileFacts<Header>, String>;
 
 /// The files that match a pattern, sorted by path, each with its header or why it cannot be read; a sentence where nothing
 /// matches, or where the machine (not a file) is at fault.
-pub fn probe(pattern: &str, runtime: &Runtime) -> Result<Vec<FileFacts<Header>>, String> {
-    let paths = matches(pattern)?;
+pub fn probe(pattern: &str, runtime: &Runtime) -> Files {
+    probe_all(&[pattern], runtime).remove(0)
+}
+
+/// The same for several patterns, by the same reader processes.
+pub fn probe_all(patterns: &[&str], runtime: &Runtime) -> Vec<Files> {
+    let matched: Vec<Result<Vec<String>, String>> = patterns.iter().map(|pattern| matches(pattern)).collect();
+    let paths: Vec<&String> = matched.iter().flatten().flatten().collect();
     let found: Vec<Mutex<Option<Found>>> = paths.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let readers = std::thread::available_parallelism().map_or(2, usize::from).min(paths.len()).clamp(1, 16);
@@ -28,13 +35,14 @@ pub fn probe(pattern: &str, runtime: &Runtime) -> Result<Vec<FileFacts<Header>>,
             scope.spawn(|| {
                 let mut reader = Reader::new(runtime);
                 while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < paths.len()) {
-                    let facts = probe_file(&paths[i], &mut reader).map_err(|error| format!("{}: {error:#}", paths[i]));
-                    *found[i].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(facts);
+                    let facts = probe_file(paths[i], &mut reader).map_err(|error| format!("{}: {error:#}", paths[i]));
+                    *found[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
                 }
             });
         }
     });
-    found.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)).collect()
+    let mut found = found.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+    matched.into_iter().map(|paths| found.by_ref().take(paths?.len()).collect()).collect()
 }
 
 /// One file. An error is the machine's fault.
@@ -78,37 +86,4 @@ pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<H
 
 fn is_own_trouble(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound)
-}
-
-/// The paths that match, sorted.
-fn matches(pattern: &str) -> Result<Vec<String>, String> {
-    let paths = glob::glob(pattern).map_err(|e| format!("`{pattern}` is not a pattern: {e}"))?;
-    let mut names = Vec::new();
-    for path in paths {
-        let path = path.map_err(|e| format!("{}: {}", e.path().display(), e.error()))?;
-        let name = path.to_str().ok_or_else(|| format!("the path {} is not UTF-8", path.display()))?;
-        names.push(name.to_owned());
-    }
-    names.sort();
-    if names.is_empty() {
-        return Err(nothing(pattern));
-    }
-    Ok(names)
-}
-
-/// Why nothing matches: the first folder of the pattern that is not there, or no such file in it.
-fn nothing(pattern: &str) -> String {
-    let mut known = Path::new("");
-    for folder in Path::new(pattern).ancestors().collect::<Vec<_>>().into_iter().rev().skip(1) {
-        let is_pattern = folder.to_string_lossy().contains(['*', '?', '[']);
-        if is_pattern || folder == Path::new(pattern) {
-            break;
-        }
-        if !folder.is_dir() {
-            return format!("there is no folder `{}`", folder.display());
-        }
-        known = folder;
-    }
-    let place = if known.as_os_str().is_empty() { "the current folder".into() } else { format!("`{}`", known.display()) };
-    format!("no file matches `{pattern}` in {place}")
 }

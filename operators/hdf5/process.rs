@@ -43,6 +43,14 @@ impl Reader {
         self
     }
 
+    /// The version of the library behind the reader process.
+    pub fn version(&mut self) -> Result<String, Fault> {
+        match self.ask(&Request::Version, 0, "asking for its version")? {
+            (Reply::Version(version), _) => Ok(version),
+            _ => Err(self.confused()),
+        }
+    }
+
     /// The header of a file.
     pub fn header(&mut self, path: &str) -> Result<Header, Fault> {
         match self.ask(&Request::Header { path: path.into() }, 0, "reading the header")? {

@@ -11,6 +11,8 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 /// What the main process asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
+    /// The version of the library.
+    Version,
     /// The header of a file.
     Header {
         /// The file.
@@ -43,6 +45,8 @@ pub enum Request {
 pub enum Reply {
     /// Still at it.
     Progress,
+    /// The version.
+    Version(String),
     /// The header.
     Header(Header),
     /// The chunk index is in the body.

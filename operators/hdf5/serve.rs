@@ -38,6 +38,7 @@ pub fn main() -> ExitCode {
 
 fn answer(open: &mut Option<(String, library::File)>, request: &Request, to: &mut impl Write) -> (Reply, Vec<u8>) {
     let result = match request {
+        Request::Version => Ok((Reply::Version(version()), Vec::new())),
         Request::Header { path } => {
             // A file that was open from before may have been replaced.
             *open = None;
@@ -59,6 +60,11 @@ fn answer(open: &mut Option<(String, library::File)>, request: &Request, to: &mu
         Failure::Refused(reason) => (Reply::Refused(reason), Vec::new()),
         Failure::Machine(reason) => (Reply::Machine(reason), Vec::new()),
     })
+}
+
+fn version() -> String {
+    let (major, minor, patch) = hdf5_metno::library_version();
+    format!("{major}.{minor}.{patch}")
 }
 
 fn file<'a>(open: &'a mut Option<(String, library::File)>, path: &str) -> Result<&'a library::File, Failure> {

@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Split {
 }
 
 impl Describe for Premix {
-    const ABOUT: &'static str = "mixes the classes in a keyed order, in given shares, and splits them (train, test)";
+    const ABOUT: &'static str = "Mixes the classes in a keyed order, in given shares, and splits them (train, test)";
     const EXAMPLE: &'static str = "mixed:\n  from: events\n  premix: { shares: equal, split: { train: 0.8, test: 0.2 } }\n";
 }
 

@@ -12,6 +12,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// Sessions are made one at a time: making them at once has crashed execution providers.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -54,7 +55,9 @@ impl Network {
         outputs: Vec<Output>,
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
+        let start = Instant::now();
         let (bytes, sha256) = model::read(path).map_err(|e| anyhow!(e))?;
+        let read = start.elapsed();
         ensure!(
             sha256 == facts.sha256,
             "the model `{path}` has changed since the pipeline was planned (SHA-256 {sha256}, it was {}); run again",
@@ -63,6 +66,7 @@ impl Network {
         let library = library::load(runtime).map_err(|e| anyhow!(e))?;
         let session =
             make(&bytes, library, GraphOptimizationLevel::All).with_context(|| format!("opening the model `{path}`"))?;
+        tracing::debug!(path, ?read, all = ?start.elapsed(), "a session");
         Ok(Self { session, inputs, outputs })
     }
 

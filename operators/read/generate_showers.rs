@@ -56,7 +56,7 @@ fn events_per_file() -> Placed<u64> {
 }
 
 impl Describe for GenerateShowers {
-    const ABOUT: &'static str = "Showers made up on the spot, in an LCD-like calorimeter.";
+    const ABOUT: &'static str = "Makes up showers in an LCD-like calorimeter";
     const EXAMPLE: &'static str = "events:\n  generate_showers: { classes: [electron, pion], events: 1000, energy: [10, 510] }\n";
 }
 

@@ -18,8 +18,8 @@ use crate::hdf5::process::Reader;
 use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
 use crate::schema::{ColumnKind, Resolved, Schema};
-use crate::work::{Start, Work};
-use crate::{Facts, Need, Operator, Output, Placed, Planned, Problem, Shape, Unit};
+use crate::work::{Noticed, Start, Work};
+use crate::{Facts, Need, Operator, Output, Placed, Planned, Problem, Shape, Unit, words};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -49,7 +49,7 @@ pub struct ReadHdf5 {
 }
 
 impl Describe for ReadHdf5 {
-    const ABOUT: &'static str = "reads events and their images from HDF5 files";
+    const ABOUT: &'static str = "Reads events and their images from HDF5 files";
     const EXAMPLE: &'static str = "events:\n  read_hdf5:\n    schema: lcd-v1\n    samples: { electron: \"data/Ele*.h5\", pion: \"data/ChPi*.h5\" }\n";
 }
 
@@ -214,7 +214,7 @@ impl Operator for ReadHdf5 {
         remarks.extend(doubles(&all));
         let empty = all.iter().filter(|f| f.rows == 0).count();
         if empty > 0 {
-            remarks.push(format!("{empty} of {} files hold no events", all.len()));
+            remarks.push(format!("{empty} of {} without events", words::counted(all.len() as u64, "file")));
         }
         let holds = all.iter().map(|fit| held(fit, &schema)).max().unwrap_or(0);
         let mut units = Vec::new();
@@ -252,6 +252,7 @@ impl Operator for ReadHdf5 {
         }
         let columns = schema.columns.into_iter().filter(|(name, _)| output.schema.field_with_name(name).is_ok()).collect();
         Ok(Work::Source(Box::new(Hdf5Source {
+            noticed: Noticed::new(),
             columns,
             samples: self.sample_names(),
             schema: output.schema.clone(),

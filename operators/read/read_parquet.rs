@@ -115,7 +115,7 @@ impl JsonSchema for Samples {
 }
 
 impl Describe for ReadParquet {
-    const ABOUT: &'static str = "reads rows from Parquet files";
+    const ABOUT: &'static str = "Reads rows from Parquet files";
     const EXAMPLE: &'static str = "hits:\n  read_parquet:\n    files: runs/convert/hits/*.parquet\n";
 }
 

@@ -12,7 +12,7 @@ use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::uhi::{self, UhiAxis};
 use crate::work::Fold;
-use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, quote};
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
@@ -54,7 +54,7 @@ pub struct HistogramAxis {
 }
 
 impl Describe for Histogram {
-    const ABOUT: &'static str = "counts rows, or sums their weights, in bins of one or more columns";
+    const ABOUT: &'static str = "Counts rows, or sums their weights, in bins of one or more columns";
     const EXAMPLE: &'static str = "\
 spectrum:
   from: events
@@ -330,7 +330,7 @@ impl Filling {
             let mut line: Vec<String> = self.classes.column.iter().map(|_| name.clone()).collect();
             line.extend([all.to_string(), inside.to_string()]);
             if self.weight.is_some() {
-                line.push(quote::with_error(content, f64::sqrt(variance)));
+                line.push(words::with_error(content, f64::sqrt(variance)));
             }
             lines.push(line);
         }
@@ -339,6 +339,7 @@ impl Filling {
 
     fn remarks(&self, filled: &Filled, unweighable: i64) -> Vec<String> {
         let mut remarks = Vec::new();
+        let rows = |n: i64| words::counted(n.unsigned_abs(), "row");
         for (i, Column { name, axis, .. }) in self.columns.iter().enumerate() {
             let mut outside = [0; 3];
             for (cell, n) in filled.counts.iter().enumerate().filter(|(_, n)| **n != 0) {
@@ -352,17 +353,17 @@ impl Filling {
             let edges = axis.edges();
             let (low, high) = (edges[0], edges[edges.len() - 1]);
             if outside[0] != 0 {
-                remarks.push(format!("{} rows have {name} below {low}", outside[0]));
+                remarks.push(format!("{} with {name} below {low}", rows(outside[0])));
             }
             if outside[1] != 0 {
-                remarks.push(format!("{} rows have {name} at or above {high}", outside[1]));
+                remarks.push(format!("{} with {name} at or above {high}", rows(outside[1])));
             }
             if outside[2] != 0 {
-                remarks.push(format!("{} rows have no {name} (NaN) and are in no bin", outside[2]));
+                remarks.push(format!("{} with {name} NaN, in no bin", rows(outside[2])));
             }
         }
         if let (Some(weight), true) = (&self.weight, unweighable != 0) {
-            remarks.push(format!("{unweighable} rows have no finite {weight} and are in no bin"));
+            remarks.push(format!("{} without a finite {weight}, in no bin", rows(unweighable)));
         }
         remarks
     }

@@ -22,7 +22,7 @@ use crate::ladder::{Ladder, MOST_STEPS};
 use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::work::Fold;
-use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, quote};
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
@@ -76,7 +76,7 @@ pub enum FitWord {
 }
 
 impl Describe for Resolution {
-    const ABOUT: &'static str = "mean and spread of a column in bins of another, with errors and the calorimeter fit";
+    const ABOUT: &'static str = "Gives mean and spread of a column in bins of another, with errors and the calorimeter fit";
     const EXAMPLE: &'static str = "\
 resolution:
   from: pulls
@@ -550,7 +550,7 @@ impl Measuring {
             match self.whole(sums, class) {
                 None => line.extend(["0".into(), "-".into(), "-".into()]),
                 Some(bin) => {
-                    let shown = |value: f64, error: f64| quote::with_error(value * self.shown(), error * self.shown()) + unit;
+                    let shown = |value: f64, error: f64| words::with_error(value * self.shown(), error * self.shown()) + unit;
                     line.extend([bin.n.to_string(), shown(bin.bias, bin.bias_error)]);
                     line.push(shown(bin.resolution, bin.resolution_error));
                 }
@@ -581,11 +581,11 @@ impl Measuring {
             .iter()
             .zip(scales)
             .map(|(term, (scale, unit))| match term.error {
-                Some(error) => quote::with_error(term.value * scale, error * scale) + &unit,
+                Some(error) => words::with_error(term.value * scale, error * scale) + &unit,
                 None => format!("0{unit} (at its bound)"),
             })
             .collect();
-        texts.push(format!("{} / {}", quote::significant(fit.chi2, 3), fit.ndf));
+        texts.push(format!("{} / {}", words::significant(fit.chi2, 3), fit.ndf));
         texts
     }
 
@@ -597,7 +597,7 @@ impl Measuring {
             let odd: i64 = (0..self.axis.slots()).map(|slot| sums.count((self.cell(class, slot) * COUNTS + 1) as u64)).sum();
             if odd != 0 {
                 let what = self.weight.as_ref().map_or_else(|| self.of.clone(), |weight| format!("{} or {weight}", self.of));
-                remarks.push(format!("{whose}{odd} rows with {what} NaN or infinite are in no number"));
+                remarks.push(format!("{whose}{} with {what} NaN or infinite in no number", words::counted(odd.unsigned_abs(), "row")));
             }
             let edges = self.axis.edges();
             let places = [
@@ -608,7 +608,7 @@ impl Measuring {
             for (slot, place) in places {
                 let n = sums.count((self.cell(class, slot) * COUNTS) as u64);
                 if n != 0 {
-                    remarks.push(format!("{whose}{n} rows with {} {place} are in no bin", self.by));
+                    remarks.push(format!("{whose}{} with {} {place} in no bin", words::counted(n.unsigned_abs(), "row"), self.by));
                 }
             }
             match &fits[class] {

@@ -14,7 +14,7 @@ use crate::ladder::{Ladder, MOST_STEPS};
 use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::work::Fold;
-use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, quote};
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
@@ -51,7 +51,7 @@ fn sample() -> Placed<String> {
 }
 
 impl Describe for Roc {
-    const ABOUT: &'static str = "ROC curves and the areas under them, one class against all others";
+    const ABOUT: &'static str = "Gives ROC curves and the areas under them, one class against all others";
     const EXAMPLE: &'static str = "\
 separation:
   from: predicted
@@ -305,7 +305,7 @@ impl Scoring {
     fn curves(&self, whole: &[Area]) -> Figure {
         let curve = |(score, area): (usize, &Area)| {
             let auc = area.auc.as_ref()?;
-            let label = format!("{} (AUC {})", self.class(score), quote::significant(auc.value, 4));
+            let label = format!("{} (AUC {})", self.class(score), words::significant(auc.value, 4));
             Some(Curve { label, points: Vec::new(), line: thinned(&auc.curve, 1.0 / 512.0) })
         };
         Figure {
@@ -343,8 +343,8 @@ impl Scoring {
             let mut line = vec![self.class(score).to_owned(), signal.to_string(), background.to_string()];
             match auc {
                 Some(auc) => line.extend([
-                    quote::with_error(auc.value, auc.error.unwrap_or(f64::NAN)),
-                    format!("at most {}", quote::significant(auc.ladder_error, 2)),
+                    words::with_error(auc.value, auc.error.unwrap_or(f64::NAN)),
+                    format!("at most {}", words::significant(auc.ladder_error, 2)),
                 ]),
                 None => line.extend(["-", "-"].map(String::from)),
             }
@@ -360,7 +360,11 @@ impl Scoring {
             let odd: i64 = groups.map(|(slot, class)| sums.count(self.odd(self.group(slot, score, class)))).sum();
             if odd != 0 {
                 let what = self.weight.as_ref().map_or_else(|| column.clone(), |weight| format!("{column} or {weight}"));
-                remarks.push(format!("{odd} rows with {what} NaN or infinite are in no curve of {}", self.class(score)));
+                remarks.push(format!(
+                    "{} with {what} NaN or infinite in no curve of {}",
+                    words::counted(odd.unsigned_abs(), "row"),
+                    self.class(score)
+                ));
             }
         }
         remarks

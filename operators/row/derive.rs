@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct Derive(Vec<(Placed<String>, Placed<String>)>);
 
 impl Describe for Derive {
-    const ABOUT: &'static str = "adds columns that are computed from others";
+    const ABOUT: &'static str = "Adds columns that are computed from others";
     const EXAMPLE: &'static str =
         "pulls:\n  from: predicted\n  derive:\n    error: energy - predicted_energy\n    relative_error: error / energy\n";
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub struct Keep(Placed<String>);
 
 impl Describe for Keep {
-    const ABOUT: &'static str = "keeps the rows for which a condition is true; the others are cut and counted";
+    const ABOUT: &'static str = "Keeps the rows for which a condition is true; the others are cut and counted";
     const EXAMPLE: &'static str = "hot:\n  from: events\n  keep: energy > 20 and abs(eta) < 2.5\n";
 }
 

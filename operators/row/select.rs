@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub struct Select(Vec<Placed<String>>);
 
 impl Describe for Select {
-    const ABOUT: &'static str = "chooses the columns that go on; where a row came from always does";
+    const ABOUT: &'static str = "Chooses the columns that go on; where a row came from always does";
     const EXAMPLE: &'static str = "slim:\n  from: events\n  select: [energy, eta]\n";
 }
 

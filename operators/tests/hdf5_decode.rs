@@ -9,6 +9,7 @@ use calostream_operators::hdf5::header::{Filter, Kind, Number};
 use calostream_operators::hdf5::images::{Refine, hits_of_plain, hits_of_planes};
 use calostream_operators::hdf5::rows::Run;
 use calostream_operators::hits::hits_field;
+use calostream_operators::work::Noticed;
 use proptest::prelude::*;
 
 fn filter(id: u32) -> Filter {
@@ -75,7 +76,7 @@ proptest! {
 
     #[test]
     fn hits_of_planes_are_the_cells_that_are_not_zero(
-        values in prop::collection::vec(cell(), 0..400), cells in 1usize..40, first in 0usize..3, big_endian: bool, threshold in prop::option::of(0.0f64..2.0),
+        values in prop::collection::vec(cell(), 0..400), cells in 1usize..40, first in 0usize..3, big_endian: bool, threshold in prop::option::of(0.0f64..2.0), drop_negative: bool,
     ) {
         let rows = values.len() / cells;
         let values = &values[..rows * cells];
@@ -85,15 +86,26 @@ proptest! {
         let little: Vec<u8> = values[first * cells..].iter().flat_map(|v| v.to_le_bytes()).collect();
         for out in [DataType::Float64, DataType::Float32] {
             let field = hits_field("image", &[cells], &[Field::new("value", out.clone(), false)]);
-            let refine = Refine { threshold };
+            let refine = Refine { threshold, drop_negative };
+            let mut noticed = [Noticed::new(), Noticed::new()];
             let run = Run { planes: Some(&planes), first, rows: rows - first };
-            let fused = hits_of_planes(&[run], cells, number(8, big_endian), &field, refine).unwrap_or_else(|e| panic!("{e}"));
-            let plain = hits_of_plain(&little, rows - first, cells, number(8, false), &field, refine).unwrap_or_else(|e| panic!("{e}"));
+            let fused = hits_of_planes(&[run], cells, number(8, big_endian), &field, refine, &mut noticed[0]).unwrap_or_else(|e| panic!("{e}"));
+            let plain = hits_of_plain(&little, rows - first, cells, number(8, false), &field, refine, &mut noticed[1]).unwrap_or_else(|e| panic!("{e}"));
+            let read = &values[first * cells..];
+            let negative = read.iter().filter(|v| drop_negative && **v < 0.0).count();
+            let dropped = read.iter().filter(|v| v.to_bits() != 0 && !(drop_negative && **v < 0.0) && threshold.is_some_and(|t| v.abs() < t)).count();
+            for noticed in noticed {
+                let count = |what: &str| noticed.get(what).map_or(0, |n| *n as usize);
+                prop_assert_eq!(count("negative cells of `image` dropped"), negative);
+                prop_assert_eq!(count("cells of `image` dropped below the threshold"), dropped);
+                let rounded = read.iter().filter(|v| v.to_bits() != 0 && !v.is_nan() && f64::from(**v as f32) != **v).count();
+                prop_assert_eq!(count("values of `image` rounded to Float32"), if out == DataType::Float32 { rounded } else { 0 });
+            }
             for column in [&fused, &plain] {
                 let list = column.as_list::<i32>();
                 prop_assert_eq!(list.len(), rows - first);
                 for (row, image) in values[first * cells..].chunks(cells).enumerate() {
-                    let kept = |v: &f64| !threshold.is_some_and(|t| v.abs() < t);
+                    let kept = |v: &f64| !(drop_negative && *v < 0.0) && !threshold.is_some_and(|t| v.abs() < t);
                     let slow: Vec<(u16, u64)> = image.iter().enumerate().filter(|(_, v)| kept(v)).filter_map(|(cell, v)| {
                         let bits = if out == DataType::Float64 { v.to_bits() } else { u64::from((*v as f32).to_bits()) };
                         (bits != 0).then_some((cell as u16, bits))

@@ -271,7 +271,7 @@ fn mistakes_in_the_step_are_problems() {
     let wrong = problem(&files("lcd-v1", &glob(&folder, "nothing*.h5")));
     assert!(wrong.what.starts_with("no file matches `"), "{}", wrong.what);
     let wrong = problem(&files("lcd-v1", &glob(&folder, "nowhere/*.h5")));
-    assert!(wrong.what.starts_with("there is no folder `") && wrong.what.ends_with("/nowhere`"), "{}", wrong.what);
+    assert!(wrong.what.starts_with("the folder `") && wrong.what.ends_with("/nowhere` is not there"), "{}", wrong.what);
     let schema = schema_file(&folder, "  ecal: { dataset: ECAL, kinds: hits }\n");
     let wrong = problem(&files(&schema, &glob(&folder, "a.h5")));
     assert!(wrong.what.contains("layout.yaml:4:") && wrong.what.contains("kinds"), "{}", wrong.what);

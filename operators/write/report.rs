@@ -20,7 +20,7 @@ pub struct Report {
 }
 
 impl Describe for Report {
-    const ABOUT: &'static str = "makes one HTML page of tables and plots";
+    const ABOUT: &'static str = "Makes one HTML page of tables and plots";
     const EXAMPLE: &'static str = "page:\n  from: [resolution]\n  report: { title: Energy resolution }\n";
     const INPUTS: std::ops::RangeInclusive<usize> = 1..=usize::MAX;
 }

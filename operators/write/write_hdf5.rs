@@ -51,7 +51,7 @@ fn shuffle() -> bool {
 }
 
 impl Describe for WriteHdf5 {
-    const ABOUT: &'static str = "Events as HDF5 files in the layout of a data set.";
+    const ABOUT: &'static str = "Writes events to HDF5 files in the layout of a data set";
     const EXAMPLE: &'static str = r#"files:
   from: events
   write_hdf5: { schema: lcd-v1, file: "{sample}Escan_1_{number}.h5", names: { electron: Ele, photon: Gamma } }

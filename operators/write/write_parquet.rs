@@ -69,7 +69,7 @@ pub enum Compression {
 }
 
 impl Describe for WriteParquet {
-    const ABOUT: &'static str = "writes rows to Parquet files that pyarrow, awkward and polars open";
+    const ABOUT: &'static str = "Writes rows to Parquet files that pyarrow, awkward and polars open";
     const EXAMPLE: &'static str = "hits:\n  from: events\n  write_parquet: { compression: zstd }\n";
 }
 

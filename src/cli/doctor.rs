@@ -3,9 +3,11 @@
 //! Cores and memory are what this process may use: containers and batch systems give less than the machine has.
 
 use super::LibraryArgs;
-use crate::{machine, words};
+use crate::machine;
+use calostream_operators::hdf5::process::Reader;
+use calostream_operators::onnx;
+use calostream_operators::words;
 use calostream_operators::work::Runtime;
-use calostream_operators::{hdf5, onnx};
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use std::path::Path;
@@ -52,8 +54,7 @@ fn findings(args: &DoctorArgs) -> Vec<Finding> {
     };
     let mut all = vec![
         good("calostream", env!("CARGO_PKG_VERSION").into()),
-        good("HDF5", hdf5::version()),
-        either("HDF5 reader", reader(&runtime)),
+        either("HDF5", hdf5(&runtime)),
         either("ONNX Runtime", onnx_runtime(&runtime)),
         good("processor", machine::features()),
         good("cores", machine::cores().to_string()),
@@ -72,9 +73,10 @@ fn findings(args: &DoctorArgs) -> Vec<Finding> {
     all
 }
 
-fn reader(runtime: &Runtime) -> Result<String, String> {
-    let path = runtime.reader.display();
-    if runtime.reader.is_file() { Ok(path.to_string()) } else { Err(format!("{path} is not there: HDF5 files can't be read")) }
+/// The library's version, as the reader process says it: so it is known to start.
+fn hdf5(runtime: &Runtime) -> Result<String, String> {
+    let version = Reader::new(runtime).version().map_err(|fault| format!("HDF5 files can't be read: {fault}"))?;
+    Ok(format!("{version} in {}", runtime.reader.display()))
 }
 
 fn onnx_runtime(runtime: &Runtime) -> Result<String, String> {

@@ -2,14 +2,14 @@
 
 use super::LibraryArgs;
 use super::plan::type_words;
-use crate::words;
 use anyhow::Context;
 use calostream_operators::facts::{FileFacts, ParquetHeader};
-use calostream_operators::hdf5::header::{self, Dataset, Element, Header};
+use calostream_operators::hdf5::header::{self, Header};
+use calostream_operators::hdf5::propose::propose;
 use calostream_operators::read::read_parquet;
+use calostream_operators::words;
 use calostream_operators::{column, hdf5};
 use clap::Args;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -103,78 +103,14 @@ fn parquet_text(file: FileFacts<ParquetHeader>) -> Result<String, String> {
     Ok(out)
 }
 
-/// A schema for files like the first readable one: every dataset of numbers whose axis 0 is as long as that of most.
+/// A schema for files like the first readable one.
 fn schema_text(name: &str, files: Vec<FileFacts<Header>>) -> Result<String, String> {
-    let (mut reason, mut found) = (format!("{name}: no file"), None);
+    let mut reason = format!("{name}: no file");
     for file in files {
         match file.header {
-            Ok(header) => {
-                found = Some((file.path, header));
-                break;
-            }
+            Ok(header) => return Ok(propose(&header, "my-layout")),
             Err(why) => reason = format!("{}: {why}", file.path),
         }
     }
-    let (path, header) = found.ok_or(reason)?;
-    let mut lengths: BTreeMap<u64, usize> = BTreeMap::new();
-    for rows in header.datasets.iter().filter_map(Dataset::rows) {
-        *lengths.entry(rows).or_default() += 1;
-    }
-    let Some((rows, _)) = lengths.into_iter().max_by_key(|(_, datasets)| *datasets) else {
-        return Err(format!("{path}: no dataset has an axis of events"));
-    };
-    let mut out = format!("# Made from {path}. Give the columns better names, say their units, take out what is not needed.\n");
-    let _ = writeln!(out, "schema: my-layout\ncolumns:");
-    let mut names = BTreeSet::new();
-    for dataset in &header.datasets {
-        if dataset.rows() != Some(rows) {
-            let _ = writeln!(out, "  # {}: {}, not an event a row", dataset.path, dataset.describe());
-            continue;
-        }
-        let members: Vec<Option<&str>> = match &dataset.element {
-            Element::Compound { members, .. } => members.iter().map(|m| Some(m.name.as_str())).collect(),
-            _ => vec![None],
-        };
-        for member in members {
-            let _ = writeln!(out, "{}", column_line(dataset, member, &mut names));
-        }
-    }
-    Ok(out)
-}
-
-fn column_line(dataset: &Dataset, member: Option<&str>, names: &mut BTreeSet<String>) -> String {
-    let full = member.map_or_else(|| dataset.path.clone(), |m| format!("{}.{m}", dataset.path));
-    let numbers = match dataset.numbers(member) {
-        Ok(numbers) => numbers,
-        Err(reason) => return format!("  # {full}: {reason}"),
-    };
-    let last = member.unwrap_or_else(|| dataset.path.rsplit('/').next().unwrap_or_default());
-    let mut name = word(last);
-    if !names.insert(name.clone()) {
-        name = word(&full);
-        names.insert(name.clone());
-    }
-    let mut said = vec![format!("dataset: {}", quoted(&dataset.path))];
-    said.extend(member.map(|m| format!("member: {}", quoted(m))));
-    let dims: Vec<u64> = dataset.shape.iter().skip(1).chain(&numbers.shape).copied().collect();
-    if !dims.is_empty() {
-        let dims: Vec<String> = dims.iter().map(u64::to_string).collect();
-        said.push(format!("kind: hits, value: value, dims: [{}]", dims.join(", ")));
-    }
-    said.extend(dataset.unit.as_ref().map(|unit| format!("unit: {}", quoted(unit))));
-    format!("  {name}: {{ {} }}", said.join(", "))
-}
-
-/// A name as a column has it: lower case, letters, digits and `_`.
-fn word(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
-    if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain } else { format!("column_{plain}") }
-}
-
-/// A text in YAML, in quotes where it needs them.
-fn quoted(text: &str) -> String {
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.'))
-        && !matches!(text, "true" | "false" | "null");
-    if plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+    Err(reason)
 }

@@ -3,8 +3,8 @@
 use super::load::{Load, load, print_problems, print_remarks};
 use super::{LibraryArgs, PipelineArgs};
 use crate::plan::{Plan, PlannedStep};
-use crate::words;
 use arrow::datatypes::{DataType, Field};
+use calostream_operators::words;
 use calostream_operators::{Output, Problem, Reads, Shape, column, hits};
 use clap::Args;
 use serde_json::{Value, json};
@@ -70,14 +70,9 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
         let files: BTreeSet<&str> = planned.units.iter().map(|u| u.path.as_str()).collect();
         let rows: u64 = planned.units.iter().map(|u| u.rows).sum();
         let bytes: u64 = planned.units.iter().map(|u| u.rows * u.row_bytes).sum();
-        let units = words::count(planned.units.len() as u64);
-        let _ = writeln!(
-            out,
-            "    {} files, {units} units, {} rows, about {} in memory",
-            words::count(files.len() as u64),
-            words::count(rows),
-            words::bytes(bytes)
-        );
+        let [files, units] =
+            [(files.len(), "file"), (planned.units.len(), "unit")].map(|(n, what)| words::counted(n as u64, what));
+        let _ = writeln!(out, "    {files}, {units}, {}, about {} in memory", words::counted(rows, "row"), words::bytes(bytes));
     }
     for (path, reason) in &planned.quarantined {
         let _ = writeln!(out, "    quarantined: {path}: {reason}");

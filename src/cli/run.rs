@@ -12,11 +12,12 @@ use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
 use crate::ledger::{Ledger, State, log, units};
+use crate::machine;
 use crate::plan::Plan;
 use crate::report;
-use crate::{machine, words};
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::onnx::library;
+use calostream_operators::words;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit};
 use serde::{Deserialize, Serialize};
@@ -142,7 +143,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         }
     }
     if lost > 0 {
-        eprintln!("{lost} files or units are quarantined; why: {}", plan.out.join("quarantine.jsonl").display());
+        let are = if lost == 1 { "1 file or unit is" } else { &format!("{} files or units are", words::count(lost as u64)) };
+        eprintln!("{are} quarantined; why: {}", plan.out.join("quarantine.jsonl").display());
         return Ok(ExitCode::from(3));
     }
     Ok(ExitCode::SUCCESS)
@@ -188,7 +190,8 @@ fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &
     let parts = flow::lost::again(plan, &ledger.state, &ledger.units, (runtime, &cluster.names), missing)?;
     if !parts.is_empty() {
         if !quiet {
-            eprintln!("{} parts are done again: what they had put aside is gone", parts.len());
+            let are = if parts.len() == 1 { "part is" } else { "parts are" };
+            eprintln!("{} {are} done again: what was put aside is gone", parts.len());
         }
         ledger.commit(vec![(Line::Lost { parts }, Vec::new())])?;
     }
@@ -265,8 +268,8 @@ fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
     let share = unreadable.len() as f64 / (unreadable.len() + found.len()).max(1) as f64;
     if let Some(first) = unreadable.first().filter(|_| share > plan.quarantine_at_most) {
         bail!(
-            "{} files can't be read, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
-            unreadable.len(),
+            "{} can't be read, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
+            words::counted(unreadable.len() as u64, "file"),
             plan.quarantine_at_most,
             first.what,
             first.reason,
@@ -379,10 +382,16 @@ fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
+    let mut noticed = String::new();
+    for of in rows {
+        for (what, count) in &of.noticed {
+            noticed.push_str(&format!("{}: {} {what}\n", of.step, words::count(*count)));
+        }
+    }
     let files = if state.unreadable.is_empty() {
         String::new()
     } else {
         format!("files that can't be read: {}\n", state.unreadable.len())
     };
-    format!("{table}\n{files}every row is accounted for\n")
+    format!("{table}\n{noticed}{files}every row is accounted for\n")
 }

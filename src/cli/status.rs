@@ -2,8 +2,8 @@
 
 use super::StatusArgs;
 use crate::ledger::{State, log, units};
-use crate::words;
 use anyhow::{Result, ensure};
+use calostream_operators::words;
 use std::process::ExitCode;
 
 /// Prints how far a run is.
@@ -44,7 +44,7 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
     text += &format!("{}: {word}\n", folder.display());
     text += &format!("  units   {} of {} ({} of {} rows)\n", done, units.len(), words::count(read), words::count(rows));
     for (phase, parts) in later {
-        text += &format!("  phase {phase} {parts} parts\n");
+        text += &format!("  phase {phase} {}\n", words::counted(parts as u64, "part"));
     }
     text += &format!("  files   {} ({})\n", words::count(files as u64), words::bytes(bytes));
     for q in state.in_quarantine() {

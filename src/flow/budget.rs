@@ -20,6 +20,8 @@ pub struct Budget {
 pub struct Permit {
     budget: Arc<Budget>,
     bytes: u64,
+    /// What it was taken for, see [`Permit::on_behalf`].
+    task: Option<Arc<()>>,
 }
 
 impl Budget {
@@ -39,7 +41,7 @@ impl Budget {
             used = self.freed.wait_timeout(used, Duration::from_millis(50)).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
         *used += bytes;
-        Some(Permit { budget: Arc::clone(self), bytes })
+        Some(Permit { budget: Arc::clone(self), bytes, task: None })
     }
 
     /// Bytes that are out.
@@ -54,6 +56,11 @@ impl Budget {
 }
 
 impl Permit {
+    /// Says what the memory is for: whoever has the other end sees by its count whether anything of it is still out.
+    pub fn on_behalf(&mut self, task: &Arc<()>) {
+        self.task = Some(Arc::clone(task));
+    }
+
     /// The batch turned out to take this many bytes: the rest is given back, what is missing is taken without waiting
     /// (the memory is taken already).
     pub fn settle(&mut self, bytes: u64) {

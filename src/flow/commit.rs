@@ -12,12 +12,11 @@ use super::phase::{PartPlan, Phase};
 use super::stage::Record;
 use super::{Pass, Shared};
 use crate::ledger::Settled;
-use crate::ledger::log::{Commit, Line, Quarantine, Rows};
+use crate::ledger::log::{Commit, Line, Noticed, Quarantine, Rows};
 use crate::plan::Plan;
 use anyhow::{Context, Result, ensure};
 use calostream_operators::Shape;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use timely::container::CapacityContainerBuilder;
@@ -46,39 +45,28 @@ pub fn commit<'s>(
     let (answers, receive): (Sender<(Vec<u64>, Vec<Line>)>, _) = channel();
     if scope.worker().index() == 0 {
         let (plan, pass, shared) = (Arc::clone(plan), Arc::clone(pass), Arc::clone(shared));
-        let failure = shared.failure.clone();
-        let started = std::thread::Builder::new().name("commit".into()).spawn(move || {
-            let failed = shared.failure.clone();
-            let work = || -> Result<()> {
-                while let Ok(first) = jobs.recv() {
-                    let mut group = vec![first];
-                    group.extend(jobs.try_iter());
-                    let mut lines: Settled = Vec::new();
-                    let parts = group.iter().map(|g| g.0).collect();
-                    for (part, records) in group {
-                        lines.extend(settle(&plan, &pass.phase, &pass.left_out, part, records)?);
-                    }
-                    if failed.raised() {
-                        break;
-                    }
-                    let written = shared.commit(lines)?;
-                    if answers.send((parts, written)).is_err() {
-                        break;
-                    }
-                    let _ = waker.activate();
+        let (failure, last) = (shared.failure.clone(), waker.clone());
+        let work = move || {
+            while let Ok(first) = jobs.recv() {
+                let mut group = vec![first];
+                group.extend(jobs.try_iter());
+                let mut lines: Settled = Vec::new();
+                let parts = group.iter().map(|g| g.0).collect();
+                for (part, records) in group {
+                    lines.extend(settle(&plan, &pass.phase, &pass.left_out, part, records)?);
                 }
-                Ok(())
-            };
-            match catch_unwind(AssertUnwindSafe(work)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => failed.raise(error),
-                Err(panic) => failed.panicked("commit", panic.as_ref()),
+                if shared.failure.raised() {
+                    break;
+                }
+                let written = shared.commit(lines)?;
+                if answers.send((parts, written)).is_err() {
+                    break;
+                }
+                let _ = waker.activate();
             }
-            let _ = waker.activate();
-        });
-        if let Err(error) = started {
-            failure.raise(anyhow::Error::new(error).context("cannot start a thread"));
-        }
+            Ok(())
+        };
+        failure.thread("commit", last, work);
     }
     builder.build_reschedule(move |capabilities| {
         drop(capabilities);
@@ -144,6 +132,7 @@ fn settle(plan: &Plan, phase: &Phase, left_out: &BTreeSet<u64>, part: u64, recor
     for record in records {
         match record {
             Record::Rows { step, came, out, cut } => commit.rows.push(Rows { step: name(step), came, out, cut }),
+            Record::Noticed { step, unit, counts } => commit.noticed.push(Noticed { step: name(step), unit, counts }),
             Record::Files { files, .. } => commit.files.extend(files),
             Record::Sums { step, bytes } => contributions.push((name(step), bytes)),
             Record::Spill { step, spill, keys } => {
@@ -162,6 +151,7 @@ fn settle(plan: &Plan, phase: &Phase, left_out: &BTreeSet<u64>, part: u64, recor
     }
     let order = |step: &str| plan.steps.iter().position(|s| s.name == step);
     commit.rows.sort_by_key(|r| order(&r.step));
+    commit.noticed.sort_by_key(|n| (order(&n.step), n.unit));
     commit.files.sort_by_key(|f| (order(&f.step), f.name.clone()));
     check(plan, phase, planned, &commit)?;
     Ok(vec![(Line::Commit(commit), contributions)])

@@ -6,10 +6,9 @@
 
 use super::Shared;
 use super::parcel::{Chunk, Parcel};
+use super::progress::Spent;
 use super::stage::{Given, Record, Stage};
-use anyhow::Result;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use timely::communication::Push;
@@ -100,36 +99,27 @@ where
     let (records, record_stream) = builder.new_output::<Vec<Record>>();
     let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Record>>>::from(records);
     let waker = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let failure = shared.failure.clone();
+    let (failure, counter) = (shared.failure.clone(), stage.counter());
     let mut runner = match on {
         On::Worker => Runner::Here(stage),
         On::Thread => {
             let (send, jobs) = channel::<(u64, Parcel)>();
             let (answers, receive) = channel();
-            let (failed, title) = (failure.clone(), name.to_owned());
-            let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                let work = || -> Result<()> {
-                    let mut stage = stage;
-                    while let Ok((part, parcel)) = jobs.recv() {
-                        let mut given = Given::default();
-                        stage.take(part, parcel, &mut given)?;
-                        if failed.raised() || answers.send(given).is_err() {
-                            break;
-                        }
-                        let _ = waker.activate();
+            let (failed, last, queued) = (failure.clone(), waker.clone(), counter.clone());
+            let work = move || {
+                let mut stage = stage;
+                while let Ok((part, parcel)) = queued.spend(Spent::Hungry, || jobs.recv()) {
+                    let (mut given, bytes) = (Given::default(), parcel.bytes());
+                    queued.spend(Spent::Busy, || stage.take(part, parcel, &mut given))?;
+                    queued.dequeue(bytes);
+                    if failed.raised() || answers.send(given).is_err() {
+                        break;
                     }
-                    Ok(())
-                };
-                match catch_unwind(AssertUnwindSafe(work)) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => failed.raise(error),
-                    Err(panic) => failed.panicked(&title, panic.as_ref()),
+                    let _ = waker.activate();
                 }
-                let _ = waker.activate();
-            });
-            if let Err(error) = started {
-                failure.raise(anyhow::Error::new(error).context("cannot start a thread"));
-            }
+                Ok(())
+            };
+            failure.thread(name, last, work);
             Runner::There { send: Some(send), receive }
         }
     };
@@ -145,7 +135,7 @@ where
                 match &mut runner {
                     Runner::Here(stage) if !failure.raised() => {
                         let mut given = Given::default();
-                        match stage.take(part, parcel, &mut given) {
+                        match counter.spend(Spent::Busy, || stage.take(part, parcel, &mut given)) {
                             Ok(()) => answers.push((kept, given)),
                             Err(error) => {
                                 failure.raise(error);
@@ -156,6 +146,7 @@ where
                     Runner::Here(_) => held.push_back(kept),
                     Runner::There { send, .. } => {
                         held.push_back(kept);
+                        counter.queue(parcel.bytes());
                         if let Some(send) = send {
                             let _ = send.send((part, parcel));
                         }

@@ -55,6 +55,16 @@ impl Clone for Chunk {
     }
 }
 
+impl Parcel {
+    /// The memory of its rows.
+    pub fn bytes(&self) -> u64 {
+        match &self.content {
+            Content::Batch(batch) => batch.get_array_memory_size() as u64,
+            Content::UnitEnd | Content::PartEnd | Content::Abort => 0,
+        }
+    }
+}
+
 impl From<Parcel> for Chunk {
     fn from(parcel: Parcel) -> Self {
         Self { parcel: Some(parcel), encoded: OnceCell::new() }

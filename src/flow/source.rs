@@ -4,9 +4,12 @@
 //! reader. The reader says with every part, and while it waits, below which timestamp it will never send again; the operator
 //! downgrades its capabilities to that. Two things hold a reader back: the byte budget, and the window (a part may be at most
 //! so far ahead of the frontier), which bounds what is not committed yet, also between processes, where permits don't ride.
+//! A reader begins a part when at most one of its earlier ones is still on its way: reading is often quicker than what comes
+//! after it, and whose worker has done its share is free, not whose reader has.
 
 use super::budget::{Budget, Permit};
 use super::parcel::{Chunk, Content, Parcel};
+use super::progress::{Counter, Spent};
 use super::stage::Record;
 use super::{Pass, Shared};
 use crate::files::Patience;
@@ -15,14 +18,14 @@ use arrow::array::RecordBatch;
 use calostream_operators::Fault;
 use calostream_operators::work::Source;
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::scheduling::SyncActivator;
 
 /// What a reader thread tells its operator.
 pub enum Read {
@@ -37,14 +40,14 @@ pub enum Read {
 /// The way from a reader thread to its operator.
 pub struct Reading {
     send: SyncSender<Read>,
-    wake: Box<dyn Fn() + Send>,
+    wake: SyncActivator,
 }
 
 impl Reading {
     /// Sends; an error where the dataflow is gone.
     pub fn send(&self, read: Read) -> Result<()> {
         self.send.send(read).ok().context("the dataflow has ended")?;
-        (self.wake)();
+        let _ = self.wake.activate();
         Ok(())
     }
 }
@@ -68,25 +71,9 @@ pub fn source<'s>(
     let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Record>>>::from(records);
     let waker = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
     let (send, receive): (_, Receiver<Read>) = sync_channel(4);
-    let wake = Box::new(move || {
-        let _ = waker.activate();
-    });
-    let (failure, title) = (shared.failure.clone(), name.to_owned());
-    let thread = std::thread::Builder::new().name(format!("{name}-reader")).spawn(move || {
-        let reading = Reading { send, wake };
-        match catch_unwind(AssertUnwindSafe(|| read(&reading))) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failure.raise(error),
-            Err(panic) => failure.panicked(&title, panic.as_ref()),
-        }
-        let Reading { send, wake } = reading;
-        drop(send);
-        wake();
-    });
     let failure = shared.failure.clone();
-    if let Err(error) = thread {
-        failure.raise(anyhow::Error::new(error).context("cannot start a reader thread"));
-    }
+    let reading = Reading { send, wake: waker.clone() };
+    failure.thread(&format!("{name}-reader"), waker, move || read(&reading));
     builder.build(move |capabilities| {
         let mut capabilities = Some(capabilities);
         move |_| {
@@ -150,8 +137,15 @@ pub fn read_parts(
 ) -> Result<()> {
     let phase = &pass.phase;
     let stop = || shared.failure.raised();
-    let mut last = None;
+    let (mut last, mut begun): (_, Vec<Weak<()>>) = (None, Vec::new());
+    let mut source_before = None;
     loop {
+        begun.retain(|part| part.strong_count() > 0);
+        if begun.len() > 1 && !stop() {
+            let wait = || std::thread::sleep(Duration::from_millis(1));
+            source_before.map_or_else(wait, |step: usize| shared.counters[step].spend(Spent::Blocked, wait));
+            continue;
+        }
         let number = match pass.queue.take(pass) {
             None => return Ok(()),
             Some(Ok(number)) => number,
@@ -162,7 +156,8 @@ pub fn read_parts(
                 if last.replace(bound) != Some(bound) {
                     reading.send(Read::Bound(bound))?;
                 }
-                std::thread::sleep(Duration::from_millis(2));
+                let counter = &shared.counters[phase.part(bound)?.origin.step];
+                counter.spend(Spent::Blocked, || std::thread::sleep(Duration::from_millis(2)));
                 continue;
             }
         };
@@ -172,12 +167,16 @@ pub fn read_parts(
         let (step, output) = (part.origin.step, phase.origin(part.origin));
         let (source, schema) = sources.get_mut(&step).context("a source that was not started")?;
         let counter = &shared.counters[step];
-        let (mut rows, mut faults) = (0, Vec::new());
+        let on_its_way = Arc::new(());
+        begun.push(Arc::downgrade(&on_its_way));
+        source_before = Some(step);
+        let (mut rows, mut noticed, mut faults) = (0, Vec::new(), Vec::new());
         for planned in part.units.iter().filter(|u| !pass.left_out.contains(&u.number)) {
             let Some(unit) = &planned.unit else { continue };
             let mut of_unit = 0;
             let mut each = |batch| -> Result<bool, Fault> {
-                let (batch, permit): (RecordBatch, Permit) = batch;
+                let (batch, mut permit): (RecordBatch, Permit) = batch;
+                permit.on_behalf(&on_its_way);
                 of_unit += batch.num_rows() as u64;
                 // With a fault found the rest of the part is read only to find the others, not to be sent.
                 if faults.is_empty() && batch.num_rows() > 0 {
@@ -185,11 +184,11 @@ pub fn read_parts(
                     let batch = super::stage::project(&batch, schema)?;
                     let parcel =
                         Parcel { unit: planned.number, to: 0, content: Content::Batch(batch), permit: Some(Arc::new(permit)) };
-                    reading.send(Read::Parcel(output, parcel))?;
+                    counter.spend(Spent::Blocked, || reading.send(Read::Parcel(output, parcel)))?;
                 }
                 Ok(!stop())
             };
-            let read = read_unit(source.as_mut(), unit, shared, &mut each);
+            let read = read_unit(source.as_mut(), unit, (shared, counter), &mut each);
             match read {
                 Ok(false) => return Ok(()),
                 Ok(true) if of_unit != unit.rows => {
@@ -201,6 +200,7 @@ pub fn read_parts(
             }
             if faults.is_empty() {
                 rows += of_unit;
+                noticed.extend(Record::noticed(step, planned.number, source.noticed()));
                 reading.send(Read::Parcel(
                     output,
                     Parcel { unit: planned.number, to: 0, content: Content::UnitEnd, permit: None },
@@ -208,7 +208,8 @@ pub fn read_parts(
             }
         }
         let end = if faults.is_empty() {
-            reading.send(Read::Records(vec![Record::Rows { step, came: rows, out: vec![rows], cut: 0 }]))?;
+            noticed.push(Record::Rows { step, came: rows, out: vec![rows], cut: 0 });
+            reading.send(Read::Records(noticed))?;
             Content::PartEnd
         } else {
             let records = faults.into_iter().map(|(unit, reason)| Record::Fault { step, unit, reason }).collect();
@@ -224,12 +225,14 @@ pub fn read_parts(
 fn read_unit(
     source: &mut dyn Source,
     unit: &calostream_operators::Unit,
-    shared: &Arc<Shared>,
+    (shared, counter): (&Arc<Shared>, &Counter),
     each: &mut dyn FnMut((RecordBatch, Permit)) -> Result<bool, Fault>,
 ) -> Result<bool, Fault> {
     let (mut gone, mut patience, stop) = (0, Patience::default(), || shared.failure.raised());
     loop {
-        match read_once(source, unit, (&shared.budget, &stop), &mut gone, each) {
+        // What was noticed on the way to a fault is noticed again.
+        drop(source.noticed());
+        match read_once(source, unit, (&shared.budget, counter, &stop), &mut gone, each) {
             Err(Fault::Machine(error)) if patience.again(&error, &stop) => {}
             done => return done,
         }
@@ -240,17 +243,18 @@ fn read_unit(
 fn read_once(
     source: &mut dyn Source,
     unit: &calostream_operators::Unit,
-    (budget, stop): (&Arc<Budget>, &dyn Fn() -> bool),
+    (budget, counter, stop): (&Arc<Budget>, &Counter, &dyn Fn() -> bool),
     gone: &mut u64,
     each: &mut dyn FnMut((RecordBatch, Permit)) -> Result<bool, Fault>,
 ) -> Result<bool, Fault> {
     // Until the first batch is seen: what it may hold at most.
     let mut expected = (unit.rows * unit.row_bytes).min(16 << 20);
     let mut before = usize::try_from(*gone)?;
-    let mut batches = source.read(unit)?;
+    let mut batches = counter.spend(Spent::Busy, || source.read(unit))?;
     loop {
-        let Some(mut permit) = budget.take(expected, stop) else { return Ok(false) };
-        let Some(batch) = batches.next() else { return Ok(true) };
+        let permit = counter.spend(Spent::Blocked, || budget.take(expected, stop));
+        let Some(mut permit) = permit else { return Ok(false) };
+        let Some(batch) = counter.spend(Spent::Busy, || batches.next()) else { return Ok(true) };
         let batch = batch?;
         expected = batch.get_array_memory_size() as u64;
         permit.settle(expected);
@@ -296,9 +300,9 @@ mod tests {
             rows.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
             Ok(true)
         };
-        assert!(read_once(&mut source, &unit, (&budget, &|| false), &mut gone, &mut each).is_err());
+        assert!(read_once(&mut source, &unit, (&budget, &Counter::default(), &|| false), &mut gone, &mut each).is_err());
         assert_eq!(gone, 6);
-        assert!(read_once(&mut source, &unit, (&budget, &|| false), &mut gone, &mut each).unwrap());
+        assert!(read_once(&mut source, &unit, (&budget, &Counter::default(), &|| false), &mut gone, &mut each).unwrap());
         assert_eq!((rows, gone), ((0..10).collect::<Vec<_>>(), 10));
     }
 }

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use calostream_operators::sums::Sums;
-use calostream_operators::work::{Device, Fold, Map, Part, Sink};
+use calostream_operators::work::{Device, Fold, Map, Noticed, Part, Sink};
 use calostream_operators::{Fault, Work};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -29,6 +29,8 @@ use std::sync::Arc;
 pub enum Record {
     /// Rows that went through.
     Rows { step: usize, came: u64, out: Vec<u64>, cut: u64 },
+    /// What was dropped or changed on purpose within the rows of a unit.
+    Noticed { step: usize, unit: u64, counts: Noticed },
     /// Files that are in place.
     Files { step: usize, files: Vec<FileMade> },
     /// What the part adds to the step's sums.
@@ -37,6 +39,13 @@ pub enum Record {
     Spill { step: usize, spill: Spill, keys: Vec<u8> },
     /// The data of a unit are wrong.
     Fault { step: usize, unit: u64, reason: String },
+}
+
+impl Record {
+    /// What was noticed, if anything.
+    pub fn noticed(step: usize, unit: u64, counts: Noticed) -> Option<Self> {
+        (!counts.is_empty()).then_some(Self::Noticed { step, unit, counts })
+    }
 }
 
 /// What a stage gives for a parcel.
@@ -52,6 +61,10 @@ pub struct Given {
 pub trait Stage: Send {
     /// Takes a parcel of a part. An error stops the run.
     fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()>;
+    /// Where its times and rows are counted.
+    fn counter(&self) -> Arc<Counter> {
+        Arc::default()
+    }
 }
 
 /// Where a sink's files go.
@@ -238,6 +251,10 @@ impl StepStage {
 }
 
 impl Stage for StepStage {
+    fn counter(&self) -> Arc<Counter> {
+        Arc::clone(&self.counter)
+    }
+
     fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()> {
         let (unit, content) = (parcel.unit, parcel.content.clone());
         if self.aborted {

@@ -22,6 +22,9 @@ pub struct StepRows {
     pub cut: u64,
     /// Rows of units that are quarantined.
     pub quarantined: u64,
+    /// What was dropped or changed on purpose within rows, and how many of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub noticed: BTreeMap<String, u64>,
 }
 
 /// The balance of a run, and every way in which it does not add up.
@@ -39,6 +42,12 @@ pub fn balance(plan: &Plan, state: &State, unit_rows: &BTreeMap<(usize, u64), u6
     let mut seen: BTreeMap<(usize, u64), u32> = BTreeMap::new();
     for commit in state.commits.values() {
         commit.units.iter().chain(&commit.left_out).for_each(|u| *seen.entry((commit.phase, *u)).or_default() += 1);
+        for noticed in &commit.noticed {
+            let Some(step) = index.get(noticed.step.as_str()) else { continue };
+            for (what, count) in &noticed.counts {
+                *table[*step].noticed.entry(what.clone()).or_default() += count;
+            }
+        }
         for rows in &commit.rows {
             let Some(step) = index.get(rows.step.as_str()).copied() else { continue };
             if plan.steps[step].phase < commit.phase {

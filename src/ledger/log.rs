@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -68,6 +69,20 @@ pub struct Commit {
     pub spills: Vec<Spill>,
     /// Rows by step.
     pub rows: Vec<Rows>,
+    /// What was dropped or changed on purpose within the rows that went through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noticed: Vec<Noticed>,
+}
+
+/// What a step dropped or changed on purpose within the rows of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noticed {
+    /// The step.
+    pub step: String,
+    /// The unit.
+    pub unit: u64,
+    /// How many of what.
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// A file that a part made.

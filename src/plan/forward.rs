@@ -49,7 +49,8 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
     if let Some(budget) = &pipeline.budget {
         let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
         if holds > budget.value {
-            let what = format!("the steps hold up to {} on one worker, more than the budget", crate::words::bytes(holds));
+            let what =
+                format!("the steps hold up to {} on one worker, more than the budget", calostream_operators::words::bytes(holds));
             let most = steps.iter().max_by_key(|s| s.planned.holds).map(|s| s.name.clone()).unwrap_or_default();
             return Err(vec![Problem::at(budget, what).help(format!("raise the budget, or see what `{most}` holds"))]);
         }

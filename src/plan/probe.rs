@@ -7,16 +7,22 @@ use crate::language::Pipeline;
 use calostream_operators::read::read_parquet;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Facts, Need, hdf5, onnx};
+use std::collections::BTreeSet;
 
 /// The facts that all steps of a pipeline need; each pattern and path is looked up once.
 #[must_use]
 pub fn probe(pipeline: &Pipeline, runtime: &Runtime) -> Facts {
     let mut facts = Facts { seed: pipeline.seed, ..Facts::default() };
-    for need in pipeline.steps.iter().filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs()) {
+    let needs: Vec<Need> = pipeline.steps.iter().filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs()).collect();
+    // Together, because each round of reader processes costs their start.
+    let hdf5: BTreeSet<&str> =
+        needs.iter().filter_map(|n| if let Need::Hdf5(p) = n { Some(p.value.as_str()) } else { None }).collect();
+    let hdf5: Vec<&str> = hdf5.into_iter().collect();
+    let found = hdf5::probe_all(&hdf5, runtime);
+    facts.hdf5 = hdf5.into_iter().map(str::to_owned).zip(found).collect();
+    for need in needs {
         match need {
-            Need::Hdf5(pattern) => {
-                facts.hdf5.entry(pattern.value).or_insert_with_key(|p| hdf5::probe(p, runtime));
-            }
+            Need::Hdf5(_) => {}
             Need::Parquet(pattern) => {
                 facts.parquet.entry(pattern.value).or_insert_with_key(|p| read_parquet::probe(p));
             }

@@ -10,7 +10,7 @@ use crate::hdf5::images::{self, Refine};
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
 use crate::schema::{Column, ColumnKind, Resolved};
-use crate::work::{Batches, Source};
+use crate::work::{Batches, Noticed, Source};
 use crate::{Fault, Unit};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::MutableBuffer;
@@ -25,12 +25,13 @@ pub(super) struct Hdf5Source {
     pub schema: SchemaRef,
     pub files: BTreeMap<String, (String, Arc<Header>)>,
     pub reader: Reader,
+    pub noticed: Noticed,
 }
 
 impl Source for Hdf5Source {
     fn read<'a>(&'a mut self, unit: &'a Unit) -> Result<Batches<'a>, Fault> {
         let Some((fingerprint, header)) = self.files.get(&unit.path) else {
-            return Err(anyhow::anyhow!("{} was not looked up", unit.path).into());
+            return Err(Fault::content(format!("{} was found once and is gone", unit.path)));
         };
         if *fingerprint != unit.fingerprint {
             return Err(Fault::content(format!("{} has changed since its units were written down", unit.path)));
@@ -67,7 +68,12 @@ impl Source for Hdf5Source {
             samples: &self.samples,
             schema: &self.schema,
             reader: &mut self.reader,
+            noticed: &mut self.noticed,
         }))
+    }
+
+    fn noticed(&mut self) -> Noticed {
+        std::mem::take(&mut self.noticed)
     }
 }
 
@@ -90,6 +96,7 @@ struct Reading<'a> {
     samples: &'a [String],
     schema: &'a SchemaRef,
     reader: &'a mut Reader,
+    noticed: &'a mut Noticed,
 }
 
 impl Iterator for Reading<'_> {
@@ -131,7 +138,7 @@ impl Reading<'_> {
         for Wanted { name, column, resolved, .. } in self.columns.iter().filter(|c| c.dataset == number) {
             let field = self.schema.field_with_name(name)?;
             let (pick, numbers) = (&resolved.pick, &resolved.numbers);
-            let refine = Refine { threshold: column.threshold };
+            let refine = Refine { threshold: column.threshold, drop_negative: column.drop_negative };
             let cells = pick.numbers();
             if source.by_library() || !numbers.number.plain {
                 let packed = pick.packed(numbers);
@@ -139,21 +146,21 @@ impl Reading<'_> {
                 let member = column.member.as_deref();
                 let values = self.reader.rows(&self.opened.path, &path, member, first, rows as u64, packed.row_bytes as u64)?;
                 let values = packed.take(&values);
-                made.insert(name.clone(), make(values, rows, cells, resolved, field, refine)?);
+                made.insert(name.clone(), make(values, (rows, cells), resolved, field, refine, self.noticed)?);
                 continue;
             }
             if resolved.kind == ColumnKind::Hits
                 && pick.is_whole()
                 && let Some(runs) = source.planes(&self.opened, first, rows)?
             {
-                made.insert(name.clone(), images::hits_of_planes(&runs, cells, pick.number, field, refine)?);
+                made.insert(name.clone(), images::hits_of_planes(&runs, cells, pick.number, field, refine, self.noticed)?);
                 continue;
             }
             let bytes = match &plain {
                 Some(bytes) => bytes,
                 None => plain.insert(source.plain(&self.opened, first, rows)?),
             };
-            made.insert(name.clone(), make(pick.take(bytes), rows, cells, resolved, field, refine)?);
+            made.insert(name.clone(), make(pick.take(bytes), (rows, cells), resolved, field, refine, self.noticed)?);
         }
         Ok(())
     }
@@ -161,16 +168,16 @@ impl Reading<'_> {
 
 fn make(
     values: MutableBuffer,
-    rows: usize,
-    cells: usize,
+    (rows, cells): (usize, usize),
     resolved: &Resolved,
     field: &Field,
     refine: Refine,
+    noticed: &mut Noticed,
 ) -> Result<ArrayRef, Fault> {
     let number = resolved.pick.number;
     match resolved.kind {
-        ColumnKind::Number => images::numbers(values, rows, number, field),
-        ColumnKind::Dense => images::dense(values, rows, cells, number, field),
-        ColumnKind::Hits => images::hits_of_plain(&values, rows, cells, number, field, refine),
+        ColumnKind::Number => images::numbers(values, rows, number, field, noticed),
+        ColumnKind::Dense => images::dense(values, rows, cells, number, field, noticed),
+        ColumnKind::Hits => images::hits_of_plain(&values, rows, cells, number, field, refine, noticed),
     }
 }

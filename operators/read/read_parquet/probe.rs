@@ -5,6 +5,7 @@
 
 use super::reader::caught;
 use crate::facts::{FileFacts, ParquetHeader};
+use crate::pattern::matches;
 use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::RowGroupMetaData;
@@ -21,18 +22,7 @@ const BLOCK: u64 = 4096;
 
 /// The Parquet files that match a pattern, by path; a sentence where there is none or they can't be looked at.
 pub fn probe(pattern: &str) -> Result<Vec<FileFacts<ParquetHeader>>, String> {
-    let paths = glob::glob(pattern).map_err(|error| format!("`{pattern}` is no pattern: {}", error.msg))?;
-    let mut files = Vec::new();
-    for path in paths {
-        let path = path.map_err(|error| format!("can't look for `{pattern}`: {error}"))?;
-        if !path.is_dir() {
-            files.push(path.to_str().ok_or_else(|| format!("{} is no UTF-8 name", path.display()))?.to_owned());
-        }
-    }
-    if files.is_empty() {
-        return Err(format!("no file matches `{pattern}`"));
-    }
-    files.sort_unstable();
+    let files = matches(pattern)?;
     let chunk = files.len().div_ceil(THREADS);
     std::thread::scope(|scope| {
         let looking = |paths: &[String]| paths.iter().map(|path| look(path)).collect::<Result<Vec<_>, _>>();

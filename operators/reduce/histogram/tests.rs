@@ -75,7 +75,7 @@ fn one_axis_is_that_of_hist_with_its_flow() {
     assert_eq!(column_of(&summary.table, "energy_high")[50..], [510.0, f64::INFINITY]);
     let low = rows.energy.iter().filter(|e| **e < 10.0).count();
     let high = rows.energy.iter().filter(|e| **e >= 510.0).count();
-    assert_eq!(summary.remarks, [format!("{low} rows have energy below 10"), format!("{high} rows have energy at or above 510")]);
+    assert_eq!(summary.remarks, [format!("{low} rows with energy below 10"), format!("{high} rows with energy at or above 510")]);
     assert_eq!(summary.highlights, [vec!["events", "in range"], vec!["20000", &(20_000 - low - high).to_string()]]);
     let Content::Steps { edges, series, .. } = &summary.figures[0].content else { panic!("steps") };
     assert_eq!((edges.len(), series[0].1.len(), summary.figures[0].x.as_str()), (51, 50, "energy [GeV]"));
@@ -114,12 +114,12 @@ fn nan_is_counted_and_in_no_bin() {
     let mut histogram = histogram(vec![axis("x", 0.0, 1.0, 1)]);
     let (_, summary) = fold(&histogram, &rows, 2);
     assert_eq!(column_of(&summary.table, "count"), [0.0, 3.0, 1.0]);
-    assert_eq!(summary.remarks, ["1 rows have x at or above 1", "1 rows have no x (NaN) and are in no bin"]);
+    assert_eq!(summary.remarks, ["1 row with x at or above 1", "1 row with x NaN, in no bin"]);
     histogram.weight = Some(word("w"));
     let (_, summary) = fold(&histogram, &rows, 2);
     assert_eq!(column_of(&summary.table, "content"), [0.0, 1.0, 2.0]);
     assert_eq!(column_of(&summary.table, "variance"), [0.0, 1.0, 4.0]);
-    assert_eq!(summary.remarks[2], "2 rows have no finite w and are in no bin");
+    assert_eq!(summary.remarks[2], "2 rows without a finite w, in no bin");
 }
 
 #[test]

@@ -178,10 +178,10 @@ fn what_is_in_no_number_is_said() {
     assert_eq!(
         summary.remarks[1..],
         [
-            "2 rows with relative_error NaN or infinite are in no number",
-            "1 rows with energy below 10 are in no bin",
-            "1 rows with energy at or above 510 are in no bin",
-            "1 rows with energy NaN are in no bin",
+            "2 rows with relative_error NaN or infinite in no number",
+            "1 row with energy below 10 in no bin",
+            "1 row with energy at or above 510 in no bin",
+            "1 row with energy NaN in no bin",
             "no fit: 1 points do not determine three terms",
         ]
     );

@@ -102,7 +102,7 @@ fn highlights_give_the_area_with_both_errors() {
     assert_eq!(summary.highlights[1], ["electron", "3", "3", "0.78 ± 0.25", "at most 0"]);
     // All scores are equal: half of 3 x 1 pairs, and the ladder can't know that they are.
     assert_eq!(summary.highlights[2], ["pion", "1", "3", "0.5000", "at most 0.50"]);
-    assert_eq!(summary.remarks[1..], ["2 rows with p_pion NaN or infinite are in no curve of pion"]);
+    assert_eq!(summary.remarks[1..], ["2 rows with p_pion NaN or infinite in no curve of pion"]);
     assert_eq!(summary.table.num_columns(), 6);
 }
 

@@ -1,4 +1,44 @@
-//! How a number with its error is quoted: the error with two significant digits, the value to the same place.
+//! Numbers as people read them: counts with their nouns, bytes, values with their errors.
+
+/// Bytes in binary units, three significant digits: `1.46 MiB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// A count with its thousands apart: `1,234,567`.
+#[must_use]
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A count with its noun: `1 file`, `1,234 files`.
+#[must_use]
+pub fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
 
 /// `18.32 ± 0.21`; the value alone, with four significant digits, where there is no error.
 #[must_use]
@@ -43,5 +83,20 @@ mod tests {
         assert_eq!(with_error(1e-14, 1e-15), "1.000e-14 ± 1.0e-15");
         assert_eq!(significant(123_456.7, 4), "123457");
         assert_eq!(significant(0.001_234_56, 3), "0.00123");
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1_536_000), "1.46 MiB");
+        assert_eq!(bytes(1 << 32), "4.00 GiB");
+        assert_eq!(count(7), "7");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(count(123_456), "123,456");
+        assert_eq!(
+            (counted(0, "row"), counted(1, "row"), counted(2000, "row")),
+            ("0 rows".into(), "1 row".into(), "2,000 rows".into())
+        );
     }
 }
