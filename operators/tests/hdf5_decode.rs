@@ -105,7 +105,7 @@ proptest! {
                 let list = column.as_list::<i32>();
                 prop_assert_eq!(list.len(), rows - first);
                 for (row, image) in values[first * cells..].chunks(cells).enumerate() {
-                    let kept = |v: &f64| !(drop_negative && *v < 0.0) && !threshold.is_some_and(|t| v.abs() < t);
+                    let kept = |v: &f64| !(threshold.is_some_and(|t| v.abs() < t) || drop_negative && *v < 0.0);
                     let slow: Vec<(u16, u64)> = image.iter().enumerate().filter(|(_, v)| kept(v)).filter_map(|(cell, v)| {
                         let bits = if out == DataType::Float64 { v.to_bits() } else { u64::from((*v as f32).to_bits()) };
                         (bits != 0).then_some((cell as u16, bits))
