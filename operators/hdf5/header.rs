@@ -248,8 +248,9 @@ impl Dataset {
         let Layout::Chunked { chunk: lengths, .. } = &self.layout else { return None };
         // Only chunks that were written take memory, and nothing unpacks to more than its codec can.
         let unpacked = self.filters.iter().map(Filter::best_ratio).max().unwrap_or(1);
-        if self.stored > 0 && chunk > self.stored.saturating_mul(unpacked).saturating_add(1 << 20) {
-            return Some(format!("says that a chunk of it holds {chunk} bytes, which {} bytes in the file cannot", self.stored));
+        let largest = self.largest_chunk();
+        if self.stored > 0 && chunk > largest.saturating_mul(unpacked).saturating_add(1 << 20) {
+            return Some(format!("says that a chunk of it holds {chunk} bytes, which {largest} bytes in the file cannot"));
         }
         let band = self.shape.iter().zip(lengths).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
         (band > MOST_CHUNKS_IN_A_ROW).then(|| format!("says that each row of it is cut into {band} chunks"))
@@ -266,6 +267,13 @@ impl Dataset {
             Some(bytes) if bytes <= 1 << 32 => Ok(bytes),
             _ => Err(format!("a chunk of shape {chunk:?} is larger than 4 GiB")),
         }
+    }
+
+    /// Bytes of the largest chunk as it is stored, or an upper bound.
+    fn largest_chunk(&self) -> u64 {
+        let rank = self.shape.len();
+        let records = self.chunks.as_ref().and_then(|list| list.unpack(rank).ok());
+        records.map_or(self.stored, |r| r.chunks_exact(rank + 3).map(|c| c[rank + 1]).max().unwrap_or(0))
     }
 
     /// Rows of a chunk; 1 for other layouts.

@@ -30,7 +30,10 @@ impl File {
     pub fn open(path: &str) -> Result<Self> {
         let bytes = std::fs::metadata(path).map_err(|e| Failure::Machine(e.to_string()))?.len();
         let name = c_string(path)?;
-        let file = handle(call!(h5f::H5Fopen(name.as_ptr(), h5f::H5F_ACC_RDONLY, h5p::H5P_DEFAULT)))?;
+        // What stays open of a file is found again by its inode when another file is opened; so nothing may stay open.
+        let access = handle(call!(h5p::H5Pcreate(*h5p::H5P_CLS_FILE_ACCESS)))?;
+        call!(h5p::H5Pset_fclose_degree(access.0, h5f::H5F_close_degree_t::H5F_CLOSE_STRONG))?;
+        let file = handle(call!(h5f::H5Fopen(name.as_ptr(), h5f::H5F_ACC_RDONLY, access.0)))?;
         Ok(Self { file, path: path.into(), bytes })
     }
 

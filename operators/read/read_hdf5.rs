@@ -349,7 +349,12 @@ fn held(fit: &Fit<'_>, schema: &Schema) -> u64 {
     let datasets = schema.columns.iter().filter_map(|(_, c)| fit.header.dataset(c.path()));
     let chunks = datasets.map(|d| {
         let band = d.row_elements().saturating_mul(d.element.bytes()).saturating_mul(d.chunk_rows());
-        if is_own(d) { band.saturating_mul(2) } else { needed(d) }
+        match (is_own(d), d.stored) {
+            // No chunk was ever written.
+            (true, 0) => 0,
+            (true, _) => band.saturating_mul(2),
+            (false, _) => needed(d),
+        }
     });
     chunks.fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
 }

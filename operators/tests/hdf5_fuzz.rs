@@ -57,7 +57,7 @@ struct Good {
 
 /// Files of every kind of structure that the format has, made by h5py.
 const MADE: &str = "
-import h5py, numpy as np, sys
+import h5py, hdf5plugin, numpy as np, sys
 r = np.random.RandomState(1)
 def images(f, n=40):
     e = r.rand(n, 6, 6, 6) * (r.rand(n, 6, 6, 6) < .2)
@@ -88,6 +88,10 @@ with h5py.File('kinds.h5', 'w', userblock_size=512) as f:
     low(f.id, b'virtual', h5py.h5t.IEEE_F64LE, space, dcpl)
     dcpl = h5py.h5p.create(h5py.h5p.DATASET_CREATE); dcpl.set_obj_track_times(False); dcpl.set_layout(h5py.h5d.COMPACT)
     low(f.id, b'compact', h5py.h5t.STD_I32LE, h5py.h5s.create_simple((n,)), dcpl).write(h5py.h5s.ALL, h5py.h5s.ALL, np.arange(n, dtype='i4'))
+with h5py.File('codecs.h5', 'w') as f:
+    e = (r.rand(40, 8, 8) * (r.rand(40, 8, 8) < .3)).astype('f4')
+    for i, how in enumerate([hdf5plugin.LZ4(), hdf5plugin.Zstd(), hdf5plugin.Bitshuffle(), hdf5plugin.Blosc('lz4'), hdf5plugin.Blosc('zstd'), hdf5plugin.Blosc2()]):
+        f.create_dataset(f'd{i}', data=e, chunks=(16, 8, 8), shuffle=i < 2, **how)
 with h5py.File('many.h5', 'w') as f:
     for i in range(60): f[f'g{i % 5}/d{i}'] = np.arange(i)
 ";
@@ -339,12 +343,19 @@ impl Counts {
 }
 
 /// Everything that is done to one file; a panic is a failure.
-fn try_file(path: &Path, bytes: &[u8], name: &str, reader: &mut Reader, counts: &Counts, progress: &dyn Fn()) {
+fn try_file(path: &Path, bytes: &[u8], name: &str, fresh: bool, reader: &mut Reader, counts: &Counts, progress: &dyn Fn()) {
     std::fs::write(path, bytes).unwrap();
     let path = path.to_str().unwrap();
     let begun = Instant::now();
     let facts = probe_file(path, reader).unwrap_or_else(|e| panic!("the machine is blamed: {e:#}"));
     progress();
+    if fresh {
+        // What a reader has seen before must not show, though the file has the inode of the one before it.
+        let other = probe_file(path, &mut Reader::new(&runtime()).patience(PATIENCE));
+        let other = other.unwrap_or_else(|e| panic!("the machine is blamed: {e:#}"));
+        assert_eq!(facts.header.as_ref().ok(), other.header.as_ref().ok(), "a fresh reader says something else");
+        progress();
+    }
     match &facts.header {
         Err(reason) => counts.refused(reason, name),
         Ok(header) => {
@@ -395,9 +406,9 @@ fn try_all(count: u64, jobs: &(dyn Fn(u64) -> (String, Vec<u8>) + Sync)) {
                     let (name, bytes) = jobs(i);
                     let progress = || *slot.lock().unwrap() = Some((Instant::now(), name.clone()));
                     progress();
-                    if let Err(panic) =
-                        catch_unwind(AssertUnwindSafe(|| try_file(&file, &bytes, &name, &mut reader, counts, &progress)))
-                    {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+                        try_file(&file, &bytes, &name, i % 20 == 19, &mut reader, counts, &progress)
+                    })) {
                         let what = panic.downcast_ref::<String>().cloned();
                         let what = what.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
                         failures.lock().unwrap().push(format!("{name}: {what}"));
