@@ -14,7 +14,7 @@ pub use patterns::{Patterns, Samples};
 
 use crate::column::{provenance_fields, with_samples};
 use crate::hdf5::header::{Dataset, Header};
-use crate::hdf5::process::Reader;
+use crate::hdf5::process::{Reader, needed};
 use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
 use crate::schema::{ColumnKind, Resolved, Schema};
@@ -243,9 +243,12 @@ impl Operator for ReadHdf5 {
             .map_err(|problems| anyhow::anyhow!("{}", problems.into_iter().map(|p| p.what).collect::<Vec<_>>().join("; ")))?;
         let output = at.outputs.first().ok_or_else(|| anyhow::anyhow!("read_hdf5 without an output"))?;
         let mut files = BTreeMap::new();
+        let mut most = 0;
         for pattern in self.sources().into_iter().flat_map(|(_, patterns)| patterns) {
             for file in at.facts.hdf5(pattern).map_err(|p| anyhow::anyhow!(p.what))? {
                 if let Ok(header) = &file.header {
+                    let datasets = schema.columns.iter().filter_map(|(_, c)| header.dataset(c.path()));
+                    most = datasets.map(needed).max().unwrap_or(0).max(most);
                     files.insert(file.path.clone(), (file.fingerprint.clone(), Arc::new(header.clone())));
                 }
             }
@@ -257,7 +260,7 @@ impl Operator for ReadHdf5 {
             samples: self.sample_names(),
             schema: output.schema.clone(),
             files,
-            reader: Reader::new(at.runtime),
+            reader: Reader::new(at.runtime).allowing(most),
         })))
     }
 }
@@ -346,7 +349,12 @@ fn held(fit: &Fit<'_>, schema: &Schema) -> u64 {
     let datasets = schema.columns.iter().filter_map(|(_, c)| fit.header.dataset(c.path()));
     let chunks = datasets.map(|d| {
         let band = d.row_elements().saturating_mul(d.element.bytes()).saturating_mul(d.chunk_rows());
-        if is_own(d) { band.saturating_mul(2) } else { 0 }
+        match (is_own(d), d.stored) {
+            // No chunk was ever written.
+            (true, 0) => 0,
+            (true, _) => band.saturating_mul(2),
+            (false, _) => needed(d),
+        }
     });
     chunks.fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
 }

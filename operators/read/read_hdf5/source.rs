@@ -7,6 +7,7 @@ use super::{BATCH_BYTES, chunk_rows};
 use crate::column::{provenance, provenance_fields};
 use crate::hdf5::header::Header;
 use crate::hdf5::images::{self, Refine};
+use crate::hdf5::probe::probe_file;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
 use crate::schema::{Column, ColumnKind, Resolved};
@@ -38,6 +39,12 @@ impl Source for Hdf5Source {
         }
         let header = header.clone();
         let opened = Opened::open(&unit.path)?;
+        // Written to since it was planned: what is known of it counts if it is the same content all the same.
+        if header.stamp.is_some_and(|stamp| stamp != opened.stamp)
+            && probe_file(&unit.path, &mut self.reader)?.fingerprint != *fingerprint
+        {
+            return Err(Fault::content(format!("{} has changed since it was planned", unit.path)));
+        }
         let mut datasets: Vec<Rows> = Vec::new();
         let mut columns = Vec::new();
         for (name, column) in &self.columns {
@@ -53,9 +60,10 @@ impl Source for Hdf5Source {
             };
             columns.push(Wanted { name: name.clone(), column: column.clone(), dataset: number, resolved });
         }
-        let dense: u64 = columns.iter().map(|c| c.resolved.pick.numbers() as u64 * u64::from(c.resolved.pick.number.bytes)).sum();
+        // A column of one number may come from rows of many, which are read whole.
+        let row: u64 = datasets.iter().map(Rows::dataset).map(|d| d.row_elements().saturating_mul(d.element.bytes())).sum();
         let chunk = chunk_rows(datasets.iter().map(Rows::dataset));
-        let wanted = (BATCH_BYTES / dense.max(1)).max(1);
+        let wanted = (BATCH_BYTES / row.max(1)).max(1);
         // Whole chunks, unless a chunk is much larger than a batch: then it is decoded once and given in pieces.
         let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= 4 * wanted { chunk } else { wanted };
         Ok(Box::new(Reading {
