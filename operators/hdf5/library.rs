@@ -4,8 +4,11 @@
 
 #![allow(unsafe_code)]
 
+mod attributes;
+mod lists;
+
 use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
-use super::header::{Dataset, Element, Filter, Header, Layout};
+use super::header::{Attribute, Dataset, Element, Filter, Header, Layout};
 use super::types::{element, memory_type};
 use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -29,8 +32,9 @@ impl File {
     /// Everything that can be said of the datasets; `progress` is called after each.
     pub fn header(&self, progress: &mut impl FnMut()) -> Result<Header> {
         let mut header = Header::default();
+        header.attributes.extend(attributes::of(&self.file, ""));
         for path in self.links()? {
-            match self.describe(&path) {
+            match self.describe(&path, &mut header.attributes) {
                 Ok(Some(dataset)) => header.datasets.push(dataset),
                 Ok(None) => {}
                 Err(Failure::Refused(reason)) => header.unreadable.push((path, reason)),
@@ -67,9 +71,10 @@ impl File {
         handle(call!(h5d::H5Dopen2(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))
     }
 
-    fn describe(&self, path: &str) -> Result<Option<Dataset>> {
+    fn describe(&self, path: &str, found: &mut Vec<Attribute>) -> Result<Option<Dataset>> {
         let name = c_string(path)?;
         let object = handle(call!(h5o::H5Oopen(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))?;
+        found.extend(attributes::of(&object, path));
         if !matches!(ask!(h5i::H5Iget_type(object.0)), h5i::H5I_type_t::H5I_DATASET) {
             return Ok(None);
         }
@@ -186,21 +191,27 @@ impl File {
         }
         let mut values = vec![0u8; usize::try_from(bytes).map_err(|e| Failure::Refused(e.to_string()))?];
         let memory_type = memory_type(&kind, member, &numbers)?;
-        let file_space = handle(call!(h5d::H5Dget_space(object.0)))?;
-        let memory_space = if shape.is_empty() {
-            handle(call!(h5s::H5Screate(h5s::H5S_class_t::H5S_SCALAR)))?
-        } else {
-            let mut start = vec![0u64; shape.len()];
-            let mut count = shape.clone();
-            (start[0], count[0]) = (first, rows);
-            let (from, no) = (start.as_ptr(), std::ptr::null());
-            call!(h5s::H5Sselect_hyperslab(file_space.0, h5s::H5S_seloper_t::H5S_SELECT_SET, from, no, count.as_ptr(), no))?;
-            let rank = c_int::try_from(count.len()).unwrap_or(0);
-            handle(call!(h5s::H5Screate_simple(rank, count.as_ptr(), no)))?
-        };
+        let (file_space, memory_space) = select(&object, &shape, first, rows)?;
         call!(h5d::H5Dread(object.0, memory_type.0, memory_space.0, file_space.0, h5p::H5P_DEFAULT, values.as_mut_ptr().cast()))?;
         Ok(values)
     }
+}
+
+/// Rows of a dataset of this shape, as they stand in the file and in memory.
+fn select(object: &Handle, shape: &[u64], first: u64, rows: u64) -> Result<(Handle, Handle)> {
+    let file_space = handle(call!(h5d::H5Dget_space(object.0)))?;
+    let memory_space = if shape.is_empty() {
+        handle(call!(h5s::H5Screate(h5s::H5S_class_t::H5S_SCALAR)))?
+    } else {
+        let mut start = vec![0u64; shape.len()];
+        let mut count = shape.to_vec();
+        (start[0], count[0]) = (first, rows);
+        let (from, no) = (start.as_ptr(), std::ptr::null());
+        call!(h5s::H5Sselect_hyperslab(file_space.0, h5s::H5S_seloper_t::H5S_SELECT_SET, from, no, count.as_ptr(), no))?;
+        let rank = c_int::try_from(count.len()).unwrap_or(0);
+        handle(call!(h5s::H5Screate_simple(rank, count.as_ptr(), no)))?
+    };
+    Ok((file_space, memory_space))
 }
 
 /// The chunk index of an open dataset of this rank.
