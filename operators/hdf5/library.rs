@@ -5,9 +5,12 @@
 
 #![allow(unsafe_code)]
 
+mod attributes;
+mod lists;
+
 use super::chunk_list::ChunkList;
 use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
-use super::header::{Dataset, Element, Filter, Header, Layout};
+use super::header::{Attribute, Dataset, Element, Filter, Header, Layout};
 use super::types::{element, memory_type};
 use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};
 use std::collections::BTreeSet;
@@ -40,8 +43,9 @@ impl File {
     /// Everything that can be said of the datasets; `progress` is called after each.
     pub fn header(&self, progress: &mut dyn FnMut()) -> Result<Header> {
         let mut header = Header::default();
+        header.attributes.extend(attributes::of(&self.file, ""));
         for path in self.links()? {
-            match self.describe(&path, progress) {
+            match self.describe(&path, &mut header.attributes, progress) {
                 Ok(Some(dataset)) => header.datasets.push(dataset),
                 Ok(None) => {}
                 Err(Failure::Refused(reason)) => header.unreadable.push((path, reason)),
@@ -85,9 +89,10 @@ impl File {
         handle(call!(h5d::H5Dopen2(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))
     }
 
-    fn describe(&self, path: &str, progress: &mut dyn FnMut()) -> Result<Option<Dataset>> {
+    fn describe(&self, path: &str, found: &mut Vec<Attribute>, progress: &mut dyn FnMut()) -> Result<Option<Dataset>> {
         let name = c_string(path)?;
         let object = handle(call!(h5o::H5Oopen(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))?;
+        found.extend(attributes::of(&object, path));
         if !matches!(ask!(h5i::H5Iget_type(object.0)), h5i::H5I_type_t::H5I_DATASET) {
             return Ok(None);
         }
@@ -291,21 +296,27 @@ impl File {
         }
         values.resize(length, 0u8);
         let memory_type = memory_type(&kind, member, &numbers)?;
-        let file_space = handle(call!(h5d::H5Dget_space(object.0)))?;
-        let memory_space = if shape.is_empty() {
-            handle(call!(h5s::H5Screate(h5s::H5S_class_t::H5S_SCALAR)))?
-        } else {
-            let mut start = vec![0u64; shape.len()];
-            let mut count = shape.clone();
-            (start[0], count[0]) = (first, rows);
-            let (from, no) = (start.as_ptr(), std::ptr::null());
-            call!(h5s::H5Sselect_hyperslab(file_space.0, h5s::H5S_seloper_t::H5S_SELECT_SET, from, no, count.as_ptr(), no))?;
-            let rank = c_int::try_from(count.len()).unwrap_or(0);
-            handle(call!(h5s::H5Screate_simple(rank, count.as_ptr(), no)))?
-        };
+        let (file_space, memory_space) = select(&object, &shape, first, rows)?;
         call!(h5d::H5Dread(object.0, memory_type.0, memory_space.0, file_space.0, h5p::H5P_DEFAULT, values.as_mut_ptr().cast()))?;
         Ok(values)
     }
+}
+
+/// Rows of a dataset of this shape, as they stand in the file and in memory.
+fn select(object: &Handle, shape: &[u64], first: u64, rows: u64) -> Result<(Handle, Handle)> {
+    let file_space = handle(call!(h5d::H5Dget_space(object.0)))?;
+    let memory_space = if shape.is_empty() {
+        handle(call!(h5s::H5Screate(h5s::H5S_class_t::H5S_SCALAR)))?
+    } else {
+        let mut start = vec![0u64; shape.len()];
+        let mut count = shape.to_vec();
+        (start[0], count[0]) = (first, rows);
+        let (from, no) = (start.as_ptr(), std::ptr::null());
+        call!(h5s::H5Sselect_hyperslab(file_space.0, h5s::H5S_seloper_t::H5S_SELECT_SET, from, no, count.as_ptr(), no))?;
+        let rank = c_int::try_from(count.len()).unwrap_or(0);
+        handle(call!(h5s::H5Screate_simple(rank, count.as_ptr(), no)))?
+    };
+    Ok((file_space, memory_space))
 }
 
 fn filters(plist: &Handle) -> Result<Vec<Filter>> {

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// No answer is longer: callers ask for less.
 pub const MOST_BODY: u64 = 1 << 30;
+/// Texts or lists that are asked for at once: their lengths are not known before.
+const LISTS: u64 = 4096;
 /// The address space of a reader process that reads headers and chunk indices: the program, the library's caches, an index.
 pub const BASE: u64 = 1 << 30;
 /// One answer with values is about this long, unless a single row is longer.
@@ -142,6 +144,49 @@ impl Reader {
             done += some;
         }
         Ok(all)
+    }
+
+    /// The texts or lists of `rows` rows of `each` elements from `first` on: the bytes of each element, and all the bytes.
+    pub fn lists(
+        &mut self,
+        path: &str,
+        dataset: &str,
+        member: Option<&str>,
+        (first, rows, each): (u64, u64, u64),
+    ) -> Result<(Vec<usize>, Vec<u8>), Fault> {
+        let at_once = (LISTS / each.max(1)).max(1);
+        let (mut lengths, mut all) = (Vec::new(), Vec::new());
+        let mut done = 0;
+        while done < rows {
+            let some = at_once.min(rows - done);
+            let request = Request::Lists {
+                path: path.into(),
+                dataset: dataset.into(),
+                member: member.map(Into::into),
+                first: first + done,
+                rows: some,
+            };
+            let (Reply::Lists, body) = self.ask(&request, MOST_BODY, &format!("reading `{dataset}`"))? else {
+                return Err(self.confused());
+            };
+            let Some((head, values)) = usize::try_from(some * each * 8).ok().and_then(|n| body.split_at_checked(n)) else {
+                return Err(self.confused());
+            };
+            let mut left = values.len();
+            for length in head.chunks_exact(8) {
+                let length =
+                    u64::from_le_bytes([length[0], length[1], length[2], length[3], length[4], length[5], length[6], length[7]]);
+                let Some(length) = usize::try_from(length).ok().filter(|n| *n <= left) else { return Err(self.confused()) };
+                left -= length;
+                lengths.push(length);
+            }
+            if left > 0 {
+                return Err(self.confused());
+            }
+            all.extend_from_slice(values);
+            done += some;
+        }
+        Ok((lengths, all))
     }
 
     fn confused(&mut self) -> Fault {

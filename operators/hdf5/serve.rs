@@ -70,6 +70,9 @@ fn answer(open: &mut Option<(String, library::File)>, request: &Request, to: &mu
         Request::Rows { path, dataset, member, first, rows } => {
             file(open, path).and_then(|f| f.rows(dataset, member.as_deref(), *first, *rows)).map(|body| (Reply::Rows, body))
         }
+        Request::Lists { path, dataset, member, first, rows } => {
+            file(open, path).and_then(|f| f.lists(dataset, member.as_deref(), *first, *rows)).map(|body| (Reply::Lists, body))
+        }
     };
     result.unwrap_or_else(|failure| match failure {
         Failure::Refused(reason) => (Reply::Refused(reason), Vec::new()),

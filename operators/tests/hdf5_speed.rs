@@ -32,15 +32,15 @@ fn images_to_hits() {
     let header = probe(&path, &runtime).unwrap().remove(0).header.unwrap();
     let schema = Schema::parse(calostream_operators::schema::BUILT_IN[0].1).unwrap();
     let resolved = schema.columns[0].1.resolve("ecal", &header).unwrap();
-    let number: Number = resolved.pick.number;
+    let number: Number = resolved.parts()[0].pick.number;
+    let field = resolved.field.clone().unwrap();
     let (opened, mut reader) = (Opened::open(&path).unwrap_or_else(|e| panic!("{e}")), Reader::new(&runtime));
     for _ in 0..5 {
         let mut rows = Rows::new(header.dataset("ECAL").unwrap(), &opened, &mut reader).unwrap_or_else(|e| panic!("{e}"));
         let begun = on_cpu();
         for first in [0, 100, 200] {
             let runs = rows.planes(&opened, first, 100).unwrap_or_else(|e| panic!("{e}")).unwrap();
-            let hits =
-                images::hits_of_planes(&runs, 15625, number, &resolved.field, images::Refine::default(), &mut Default::default());
+            let hits = images::hits_of_planes(&runs, 15625, number, &field, images::Refine::default(), &mut Default::default());
             std::hint::black_box(hits.unwrap_or_else(|e| panic!("{e}")));
         }
         let seconds = on_cpu() - begun;
