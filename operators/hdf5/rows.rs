@@ -1,7 +1,8 @@
 //! Rows of a dataset: by the own path where the layout is proven, by the reader process everywhere else.
 //!
 //! The own path reads chunks with `pread` and keeps those that the next rows may need, so that each is decoded once however
-//! the batches are cut. Invariants: at most the chunks of the bands that the last rows touched are kept; what is read
+//! the batches are cut. Invariants: at most the chunks of the bands that the last rows touched are kept, and as many free
+//! buffers as were in use at once; what is read
 //! lies within the file; a short read is an error of the data, any other I/O error one of the machine.
 
 use super::decode::{self, Chunk, Decoder};
@@ -44,7 +45,8 @@ impl Opened {
 /// How the values of a dataset are had.
 #[derive(Debug)]
 enum Method {
-    Contiguous(Option<u64>),
+    /// Where the values begin, and a buffer for rows that are only looked through.
+    Contiguous(Option<u64>, Vec<u8>),
     Chunks { index: Index, shape: Vec<usize>, kept: Vec<(u64, Option<Chunk>)> },
     Library,
 }
@@ -57,15 +59,24 @@ pub struct Rows {
     decoder: Decoder,
 }
 
-/// A run of rows that stand in one chunk, as byte planes of a whole chunk; no planes where nothing but zeros is.
+/// A run of rows that stand in one piece; no values where nothing but zeros is.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    /// The planes of the whole chunk.
-    pub planes: Option<&'a [u8]>,
-    /// The first row within the chunk.
+    /// The values of the whole piece (a chunk).
+    pub values: Option<Values<'a>>,
+    /// The first row within the piece.
     pub first: usize,
     /// The number of rows.
     pub rows: usize,
+}
+
+/// The values of whole rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    /// The elements, one after the other.
+    Plain(&'a [u8]),
+    /// The first bytes of all elements, then the second bytes of all elements, ...
+    Planes(&'a [u8]),
 }
 
 /// True where the own path reads this dataset; else the library does.
@@ -100,7 +111,7 @@ impl Rows {
     pub fn new(dataset: &Dataset, opened: &Opened, reader: &mut Reader) -> Result<Self, Fault> {
         let method = match &dataset.layout {
             _ if !is_own(dataset) => Method::Library,
-            Layout::Contiguous { address } => Method::Contiguous(*address),
+            Layout::Contiguous { address } => Method::Contiguous(*address, Vec::new()),
             Layout::Chunked { chunk, .. } => {
                 let raw = reader.index(&opened.path, &dataset.path)?;
                 let shape = chunk.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>()?;
@@ -140,13 +151,11 @@ impl Rows {
         }
         self.load(opened, first, rows)?;
         match &self.method {
-            Method::Contiguous(None) => {}
-            Method::Contiguous(Some(address)) => {
-                let at = (first.checked_mul(row_bytes as u64)).and_then(|o| o.checked_add(*address));
-                let Some(at) = at else {
-                    return Err(Fault::content(format!("`{}` lies outside of the file", self.dataset.path)));
-                };
-                opened.read(out.as_slice_mut(), at).map_err(|fault| self.at(fault))?;
+            Method::Contiguous(None, _) => {}
+            Method::Contiguous(Some(address), _) => {
+                self.place(*address, first, row_bytes)
+                    .and_then(|at| opened.read(out.as_slice_mut(), at))
+                    .map_err(|fault| self.at(fault))?;
             }
             Method::Chunks { index, shape, kept } => {
                 let size = usize::try_from(self.dataset.element.bytes())?;
@@ -164,11 +173,29 @@ impl Rows {
         Ok(out)
     }
 
-    /// The same rows as byte planes, where every chunk of them is shuffled, spans whole rows, and is filled up with zeros.
-    pub fn planes(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'_>>>, Fault> {
-        let Method::Chunks { shape, .. } = &self.method else { return Ok(None) };
+    /// The same rows piece by piece as they lie in memory, where every piece has whole rows and what was never written is zeros.
+    pub fn runs(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'_>>>, Fault> {
+        if self.dataset.fill.is_some() {
+            return Ok(None);
+        }
+        let row_bytes = self.row_bytes()?;
+        let shape = match &mut self.method {
+            Method::Library => return Ok(None),
+            Method::Contiguous(None, _) => return Ok(Some(vec![Run { values: None, first: 0, rows }])),
+            Method::Contiguous(Some(address), buffer) => {
+                let (address, mut bytes) = (*address, std::mem::take(buffer));
+                // Only what is longer than ever before is filled with zeros before it is read.
+                bytes.resize(rows * row_bytes, 0);
+                let read = self.place(address, first, row_bytes).and_then(|at| opened.read(&mut bytes, at));
+                read.map_err(|fault| self.at(fault))?;
+                let Method::Contiguous(_, buffer) = &mut self.method else { return Ok(None) };
+                *buffer = bytes;
+                return Ok(Some(vec![Run { values: Some(Values::Plain(buffer)), first: 0, rows }]));
+            }
+            Method::Chunks { shape, .. } => shape,
+        };
         let whole_rows = shape.iter().zip(&self.dataset.shape).skip(1).all(|(c, n)| *c as u64 == *n);
-        if !whole_rows || self.dataset.fill.is_some() {
+        if !whole_rows {
             return Ok(None);
         }
         let height = shape[0] as u64;
@@ -181,14 +208,19 @@ impl Rows {
             if from >= to {
                 continue;
             }
-            let planes = match chunk {
-                Some(Chunk::Planes(bytes)) => Some(&bytes[..]),
-                Some(Chunk::Plain(_)) => return Ok(None),
-                None => None,
-            };
-            runs.push(Run { planes, first: usize::try_from(from - number * height)?, rows: usize::try_from(to - from)? });
+            let values = chunk.as_ref().map(|chunk| match chunk {
+                Chunk::Planes(bytes) => Values::Planes(bytes),
+                Chunk::Plain(bytes) => Values::Plain(bytes),
+            });
+            runs.push(Run { values, first: usize::try_from(from - number * height)?, rows: usize::try_from(to - from)? });
         }
         Ok(Some(runs))
+    }
+
+    /// Where a row of a contiguous dataset begins in the file.
+    fn place(&self, address: u64, row: u64, row_bytes: usize) -> Result<u64, Fault> {
+        let at = row.checked_mul(row_bytes as u64).and_then(|o| o.checked_add(address));
+        at.ok_or_else(|| Fault::content("it lies outside of the file"))
     }
 
     /// Decodes the chunks that these rows touch, in order, and forgets the others.
@@ -198,7 +230,9 @@ impl Rows {
         let Method::Chunks { index, kept, .. } = &mut self.method else { return Ok(()) };
         let band = index.band();
         let (low, high) = (first / height * band, (first + rows as u64).div_ceil(height) * band);
-        let mut old = std::mem::take(kept);
+        let (mut old, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(kept).into_iter().partition(|(number, _)| (low..high).contains(number));
+        gone.into_iter().filter_map(|(_, chunk)| chunk).for_each(|chunk| self.decoder.free(chunk));
         for number in low..high {
             let decoded = match old.iter().position(|(n, _)| *n == number) {
                 Some(i) => old.swap_remove(i),
@@ -233,7 +267,7 @@ impl Rows {
 }
 
 fn chunk(opened: &Opened, dataset: &Dataset, decoder: &mut Decoder, entry: Entry, bytes: usize) -> Result<Chunk, Fault> {
-    let mut raw = vec![0; usize::try_from(entry.size)?];
+    let mut raw = decoder.buffer(usize::try_from(entry.size)?);
     opened.read(&mut raw, entry.address)?;
     decoder.decode(raw, &dataset.filters, entry.mask, bytes).map_err(Fault::Content)
 }

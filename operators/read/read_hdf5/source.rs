@@ -151,9 +151,9 @@ impl Reading<'_> {
             }
             if resolved.kind == ColumnKind::Hits
                 && pick.is_whole()
-                && let Some(runs) = source.planes(&self.opened, first, rows)?
+                && let Some(runs) = source.runs(&self.opened, first, rows)?
             {
-                made.insert(name.clone(), images::hits_of_planes(&runs, cells, pick.number, field, refine, self.noticed)?);
+                made.insert(name.clone(), images::hits_of_runs(&runs, cells, pick.number, field, refine, self.noticed)?);
                 continue;
             }
             let bytes = match &plain {
