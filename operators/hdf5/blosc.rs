@@ -75,7 +75,7 @@ impl<'a> Blosc<'a> {
         let mut special = 0;
         if extended {
             let (filters, meta) = (raw.get(16..22).ok_or_else(corrupt)?, raw.get(24..30).ok_or_else(corrupt)?);
-            let (more, kind) = (byte(30)?, byte(31)?);
+            let (kind, more) = (byte(30)?, byte(31)?);
             if more & 0x01 != 0 || kind & 1 != 0 {
                 return Err(unknown(if kind & 1 != 0 { "blocks of different lengths" } else { "a dictionary" }));
             }

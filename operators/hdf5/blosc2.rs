@@ -42,8 +42,8 @@ pub fn unpack(codecs: &mut Codecs, work: &mut Work, raw: &[u8], into: &mut [u8])
 
 /// The shapes of the chunk and of its blocks, where the frame says that they have more than one axis.
 fn boxes(raw: &[u8]) -> Result<Option<(Vec<usize>, Vec<usize>)>, String> {
-    let names = number(raw, 0x5b, 2)?;
-    let mut at = 0x5d;
+    let names = number(raw, 0x5c, 2)?;
+    let mut at = 0x5e;
     for _ in 0..names {
         let length = usize::from(raw.get(at).ok_or_else(corrupt)? & 0x1f);
         let name = raw.get(at + 1..at + 1 + length).ok_or_else(corrupt)?;

@@ -46,7 +46,10 @@ impl Codecs {
                 Err(DecompressionError::BadData) => return Err(corrupt()),
             },
             Codec::Lzf => lzf(packed, into).ok_or_else(corrupt)?,
-            Codec::Lz4 => lz4_flex::block::decompress_into(packed, into).map_err(|_| corrupt())?,
+            Codec::Lz4 => {
+                let most = i32::try_from(asked).map_err(|_| "lz4 blocks hold at most 2 GiB")?;
+                lz4::block::decompress_to_buffer(packed, Some(most), into).map_err(|_| corrupt())?
+            }
             Codec::Zstd => self.zstd.decompress_to_buffer(packed, into).map_err(|e| format!("{}: {e}", corrupt()))?,
             Codec::Snappy => snap::raw::Decoder::new().decompress(packed, into).map_err(|_| corrupt())?,
             Codec::BloscLz => blosclz(packed, into).ok_or_else(corrupt)?,

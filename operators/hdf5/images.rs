@@ -20,6 +20,9 @@ use arrow::datatypes::{
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+/// Bytes that are read at a time where they are only looked through: they stay in the second cache.
+const PIECE_BYTES: usize = 128 << 10;
+
 /// Which numbers of a row make a column: `groups` elements of `stride` bytes from byte `start` on, of each the first `each` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pick {
@@ -184,8 +187,24 @@ fn found<const SIZE: usize, C: scan::Cell + ArrowNativeType, V: scan::Bits + Arr
     noticed: &mut Noticed,
 ) -> Result<ArrayRef, Fault> {
     let mut hits = Hits::<C, V>::new(runs.iter().map(|run| run.rows).sum(), cells);
+    let row_bytes = cells * SIZE;
+    let mut piece = Vec::new();
     for run in runs {
-        for row in run.first..run.first + run.rows {
+        let rows = run.first..run.first + run.rows;
+        if let Some(Values::Stored(stored)) = run.values {
+            let step = (PIECE_BYTES / row_bytes.max(1)).max(1);
+            for first in rows.step_by(step) {
+                let count = step.min(run.first + run.rows - first);
+                piece.resize(count * row_bytes, 0);
+                stored.read(&mut piece, first * row_bytes)?;
+                for row in 0..count {
+                    let image = &piece[row * row_bytes..][..row_bytes];
+                    hits.row(|cells, values| scan::plain::<SIZE, C, V>(image, number.big_endian, cells, values))?;
+                }
+            }
+            continue;
+        }
+        for row in rows {
             match run.values {
                 Some(Values::Planes(bytes)) => {
                     let elements = bytes.len() / SIZE;
@@ -197,10 +216,10 @@ fn found<const SIZE: usize, C: scan::Cell + ArrowNativeType, V: scan::Bits + Arr
                     hits.row(|cells, values| scan::planes(planes, cells, values))?;
                 }
                 Some(Values::Plain(bytes)) => {
-                    let image = &bytes[row * cells * SIZE..][..cells * SIZE];
+                    let image = &bytes[row * row_bytes..][..row_bytes];
                     hits.row(|cells, values| scan::plain::<SIZE, C, V>(image, number.big_endian, cells, values))?;
                 }
-                None => hits.row(|_, _| 0)?,
+                Some(Values::Stored(_)) | None => hits.row(|_, _| 0)?,
             }
         }
     }

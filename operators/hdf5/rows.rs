@@ -45,8 +45,7 @@ impl Opened {
 /// How the values of a dataset are had.
 #[derive(Debug)]
 enum Method {
-    /// Where the values begin, and a buffer for rows that are only looked through.
-    Contiguous(Option<u64>, Vec<u8>),
+    Contiguous(Option<u64>),
     Chunks { index: Index, shape: Vec<usize>, kept: Vec<(u64, Option<Chunk>)> },
     Library,
 }
@@ -77,6 +76,31 @@ pub enum Values<'a> {
     Plain(&'a [u8]),
     /// The first bytes of all elements, then the second bytes of all elements, ...
     Planes(&'a [u8]),
+    /// The elements, one after the other, still in the file.
+    Stored(Stored<'a>),
+}
+
+/// Rows that stand in the file as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    opened: &'a Opened,
+    address: u64,
+    dataset: &'a str,
+}
+
+impl Stored<'_> {
+    /// Reads all of `into` from byte `from` on.
+    pub fn read(&self, into: &mut [u8], from: usize) -> Result<(), Fault> {
+        self.opened.read(into, self.address + from as u64).map_err(|fault| of(self.dataset, fault))
+    }
+}
+
+/// A fault with the dataset that it is about.
+fn of(dataset: &str, fault: Fault) -> Fault {
+    match fault {
+        Fault::Content(reason) => Fault::Content(format!("`{dataset}`: {reason}")),
+        machine @ Fault::Machine(_) => machine,
+    }
 }
 
 /// True where the own path reads this dataset; else the library does.
@@ -111,7 +135,7 @@ impl Rows {
     pub fn new(dataset: &Dataset, opened: &Opened, reader: &mut Reader) -> Result<Self, Fault> {
         let method = match &dataset.layout {
             _ if !is_own(dataset) => Method::Library,
-            Layout::Contiguous { address } => Method::Contiguous(*address, Vec::new()),
+            Layout::Contiguous { address } => Method::Contiguous(*address),
             Layout::Chunked { chunk, .. } => {
                 let raw = reader.index(&opened.path, &dataset.path)?;
                 let shape = chunk.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>()?;
@@ -151,9 +175,9 @@ impl Rows {
         }
         self.load(opened, first, rows)?;
         match &self.method {
-            Method::Contiguous(None, _) => {}
-            Method::Contiguous(Some(address), _) => {
-                self.place(*address, first, row_bytes)
+            Method::Contiguous(None) => {}
+            Method::Contiguous(Some(address)) => {
+                self.place(*address, first, rows, row_bytes)
                     .and_then(|at| opened.read(out.as_slice_mut(), at))
                     .map_err(|fault| self.at(fault))?;
             }
@@ -173,24 +197,20 @@ impl Rows {
         Ok(out)
     }
 
-    /// The same rows piece by piece as they lie in memory, where every piece has whole rows and what was never written is zeros.
-    pub fn runs(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'_>>>, Fault> {
+    /// The same rows piece by piece as they lie in memory or in the file, where every piece has whole rows and what was never
+    /// written is zeros.
+    pub fn runs<'a>(&'a mut self, opened: &'a Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'a>>>, Fault> {
         if self.dataset.fill.is_some() {
             return Ok(None);
         }
         let row_bytes = self.row_bytes()?;
-        let shape = match &mut self.method {
+        let shape = match &self.method {
             Method::Library => return Ok(None),
-            Method::Contiguous(None, _) => return Ok(Some(vec![Run { values: None, first: 0, rows }])),
-            Method::Contiguous(Some(address), buffer) => {
-                let (address, mut bytes) = (*address, std::mem::take(buffer));
-                // Only what is longer than ever before is filled with zeros before it is read.
-                bytes.resize(rows * row_bytes, 0);
-                let read = self.place(address, first, row_bytes).and_then(|at| opened.read(&mut bytes, at));
-                read.map_err(|fault| self.at(fault))?;
-                let Method::Contiguous(_, buffer) = &mut self.method else { return Ok(None) };
-                *buffer = bytes;
-                return Ok(Some(vec![Run { values: Some(Values::Plain(buffer)), first: 0, rows }]));
+            Method::Contiguous(None) => return Ok(Some(vec![Run { values: None, first: 0, rows }])),
+            Method::Contiguous(Some(address)) => {
+                let address = self.place(*address, first, rows, row_bytes).map_err(|fault| self.at(fault))?;
+                let stored = Stored { opened, address, dataset: &self.dataset.path };
+                return Ok(Some(vec![Run { values: Some(Values::Stored(stored)), first: 0, rows }]));
             }
             Method::Chunks { shape, .. } => shape,
         };
@@ -217,10 +237,12 @@ impl Rows {
         Ok(Some(runs))
     }
 
-    /// Where a row of a contiguous dataset begins in the file.
-    fn place(&self, address: u64, row: u64, row_bytes: usize) -> Result<u64, Fault> {
-        let at = row.checked_mul(row_bytes as u64).and_then(|o| o.checked_add(address));
-        at.ok_or_else(|| Fault::content("it lies outside of the file"))
+    /// Where rows of a contiguous dataset begin in the file.
+    fn place(&self, address: u64, first: u64, rows: usize, row_bytes: usize) -> Result<u64, Fault> {
+        let bytes = |rows: u64| rows.checked_mul(row_bytes as u64);
+        let at = bytes(first).and_then(|o| o.checked_add(address));
+        let end = at.and_then(|at| at.checked_add(bytes(rows as u64)?));
+        at.filter(|_| end.is_some()).ok_or_else(|| Fault::content("it lies outside of the file"))
     }
 
     /// Decodes the chunks that these rows touch, in order, and forgets the others.
@@ -259,10 +281,7 @@ impl Rows {
     }
 
     fn at(&self, fault: Fault) -> Fault {
-        match fault {
-            Fault::Content(reason) => Fault::Content(format!("`{}`: {reason}", self.dataset.path)),
-            machine @ Fault::Machine(_) => machine,
-        }
+        of(&self.dataset.path, fault)
     }
 }
 

@@ -38,7 +38,7 @@ data = {
     'noise': (rng.integers(0, 2**32, (300, 7), dtype='u4'), (64, 7)),
     'zeros': (np.zeros((90, 8, 8), 'f4'), (32, 8, 8)),
     'constant': (np.full((60, 10, 10), 2.5, 'f4'), (30, 10, 10)),
-    'large': (sparse(64, 25, 25, 25), (64, 25, 25, 25)),
+    'large': (sparse(16, 25, 25, 25), (16, 25, 25, 25)),
     'record': (np.zeros(500, [('a', '<f4'), ('b', 'u1'), ('c', '<f8')]), (100,)),
 }
 data['record'][0]['a'][:] = rng.random(500)
