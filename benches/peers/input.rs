@@ -81,11 +81,24 @@ impl Place {
             std::fs::write(folder.join("done"), "").expect("written");
         }
         let data = if self.corpus.is_some() { folder } else { folder.join("files") };
-        let list = std::fs::read_dir(&data).expect("a folder").map(|entry| entry.expect("an entry").path());
-        let mut list: Vec<PathBuf> = list.filter(|path| path.extension().is_some_and(|e| e == "h5")).collect();
-        list.sort();
+        let list = hdf5_files(&data);
         assert!(list.len() >= CLASSES, "{} has no files", data.display());
         (data, list)
+    }
+
+    /// Some of these files in every layout of `layouts.py`, two a class: a folder a layout, and the list of the chunks.
+    pub fn layouts(&self, files: &[PathBuf]) -> PathBuf {
+        let kind = if self.corpus.is_some() { "geant4" } else { "parametrised" };
+        let folder = self.folder.join(format!("layouts-{kind}-{}", self.scale));
+        if !folder.join("done").exists() {
+            eprintln!("making the layouts in {}", folder.display());
+            let _ = std::fs::remove_dir_all(&folder);
+            let each = files.len() / CLASSES;
+            let some = files.chunks(each).flat_map(|class| class.iter().take(2));
+            run(self.python("layouts.py").arg("make").arg(&folder).args(some), None);
+            std::fs::write(folder.join("done"), "").expect("written");
+        }
+        folder
     }
 
     /// The network: the committed one, or one of its size with random weights.
@@ -108,6 +121,30 @@ pub fn on_one_core(command: &Command) -> Command {
     alone.args(["--cpu-list", "0"]).arg(command.get_program()).args(command.get_args());
     alone.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
     alone
+}
+
+/// The program that reads headers.
+pub fn reader() -> PathBuf {
+    calostream().with_file_name("calostream-reader")
+}
+
+/// The HDF5 files of a folder, as a shell lists them.
+pub fn hdf5_files(folder: &Path) -> Vec<PathBuf> {
+    let list = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut list: Vec<PathBuf> = list.filter(|path| path.extension().is_some_and(|e| e == "h5")).collect();
+    list.sort();
+    list
+}
+
+/// Bytes of the files under a folder whose names end so.
+pub fn bytes_under(folder: &Path, ends: &str) -> u64 {
+    let list = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    list.map(|entry| match entry.metadata().expect("a file") {
+        found if found.is_dir() => bytes_under(&entry.path(), ends),
+        found if entry.file_name().to_string_lossy().ends_with(ends) => found.len(),
+        _ => 0,
+    })
+    .sum()
 }
 
 fn calostream() -> &'static Path {

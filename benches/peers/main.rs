@@ -6,15 +6,19 @@
 //! without any fsync. Nothing depends on the figures: a claim that does not hold is marked and the bench ends as usual.
 //!
 //! `CALOSTREAM_CORPUS` names the folder with the Geant4 showers that the input is made of; without it the showers are
-//! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller.
+//! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller. Words after
+//! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `predict`, `resolve`, `start`.
 
 mod child;
 mod input;
+mod reading;
 mod reduction;
 mod table;
 
+use bare::Bare;
 use child::{Seen, run};
-use input::{CLASSES, Place};
+use input::{CLASSES, Place, on_one_core};
+use reading::Reading;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,10 +49,19 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    convert(&place, &input, &mut claims);
-    predict(&place, &input, &mut claims);
-    resolve(&place, &mut claims);
-    start(&place, &mut claims);
+    let parts: [(&str, &mut dyn FnMut(&mut Claims)); 5] = [
+        ("layouts", &mut |claims| layouts(&place, &input, claims)),
+        ("convert", &mut |claims| convert(&place, &input, claims)),
+        ("predict", &mut |claims| predict(&place, &input, claims)),
+        ("resolve", &mut |claims| resolve(&place, claims)),
+        ("start", &mut |claims| start(&place, claims)),
+    ];
+    let some = parts.iter().any(|(name, _)| std::env::args().any(|word| word == *name));
+    for (name, measure) in parts {
+        if !some || std::env::args().any(|word| word == name) {
+            measure(&mut claims);
+        }
+    }
     claims.print();
     let from = if place.corpus.is_some() { "Geant4" } else { "parametrised (CALOSTREAM_CORPUS has Geant4's)" };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -73,6 +86,36 @@ fn turns<const N: usize>(mut each: [&mut dyn FnMut() -> f64; N]) -> [f64; N] {
     best
 }
 
+/// Images to hits in memory, without the engine: beside h5py, and beside what only reads and unpacks the same chunks.
+fn layouts(place: &Place, input: &Input, claims: &mut Claims) {
+    let folder = place.layouts(&input.files);
+    for layout in ["gzip", "lzf", "lz4", "zstd", "blosc", "contiguous"] {
+        let data = folder.join(layout);
+        let reading = Reading::plan(&data, input::reader()).expect("files");
+        let bare = Bare::new(&folder.join("chunks.tsv"), layout).expect("chunks");
+        let files = input::hdf5_files(&data);
+        let script = || run(&mut on_one_core(place.python("layouts.py").arg("read").args(&files)), None).number();
+        let [two, one, bare_two, h5py] = turns([
+            &mut || reading.hits(2).expect("hits"),
+            &mut || reading.hits(1).expect("hits"),
+            &mut || bare.seconds(2).expect("images"),
+            &mut || script(),
+        ]);
+        let megabytes = bare.bytes() as f64 / 1e6;
+        let rate = |seconds: f64| (megabytes / seconds, "MB/s");
+        let name = format!("{layout} to hits, two cores");
+        claims.add(
+            &name,
+            rate(two),
+            Some(("bare pread, unpack, unshuffle", rate(bare_two), bare_two / two)),
+            Asked::AtLeast(0.9),
+        );
+        let asked = if layout == "gzip" { 6.0 } else { 1.0 };
+        claims.add("", rate(two), Some(("h5py", rate(h5py), h5py / two)), Asked::AtLeast(asked));
+        claims.add("- one core", rate(one), Some(("h5py", rate(h5py), h5py / one)), Asked::AtLeast(1.0));
+    }
+}
+
 /// HDF5 to Parquet.
 fn convert(place: &Place, input: &Input, claims: &mut Claims) {
     let megabytes = input.events * CELL_BYTES as f64 / 1e6;
@@ -82,15 +125,23 @@ fn convert(place: &Place, input: &Input, claims: &mut Claims) {
         std::fs::create_dir_all(&out).expect("a folder");
         run(place.python("convert.py").arg(form).arg(&out).args(&input.files), None).number()
     };
-    let [ours, lists, bytes] = turns([
-        &mut || run(&mut converting(place, &input.data, &place.folder.join("convert")), None).seconds,
+    let reading = Reading::plan(&input.data, input::reader()).expect("files");
+    let (out, parts) = (place.folder.join("convert"), place.folder.join("convert-parts"));
+    let [ours, bound, lists, bytes] = turns([
+        &mut || run(&mut converting(place, &input.data, &out), None).seconds,
+        &mut || reading.parquet(2, &parts).expect("parts"),
         &mut || script("lists"),
         &mut || script("bytes"),
     ]);
     let rate = |seconds| (megabytes / seconds, "MB/s");
     let what = "HDF5 to Parquet (MB/s of dense images)";
-    claims.add(what, rate(ours), Some(("h5py + pyarrow", rate(lists), lists / ours)), Asked::AtLeast(2.5));
+    claims.add(what, rate(ours), Some(("h5py + pyarrow", rate(lists), lists / ours)), Asked::AtLeast(3.0));
     claims.add("", rate(ours), Some(("with images as opaque bytes", rate(bytes), bytes / ours)), Asked::Nothing);
+    let parts = "its parts on two threads, without the engine";
+    claims.add("", rate(ours), Some((parts, rate(bound), bound / ours)), Asked::AtLeast(0.9));
+    let size = |folder: &Path, ends: &str| (input::bytes_under(folder, ends) as f64 / 1e6, "MB");
+    let (parquet, hdf5) = (size(&out, ".parquet"), size(&input.data, ".h5"));
+    claims.add("size of the Parquet", parquet, Some(("HDF5, gzip 2 and shuffle", hdf5, hdf5.0 / parquet.0)), Asked::AtLeast(1.0));
 }
 
 fn converting(place: &Place, data: &Path, out: &Path) -> Command {
@@ -105,7 +156,7 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     let chain = |workers, cores| {
         let mut command = place.run("benches/peers/predict.yaml", &place.folder.join("predict"), workers);
         if cores == 1 {
-            command = input::on_one_core(&command);
+            command = on_one_core(&command);
         }
         command.arg("--set").arg(format!("data={}", input.data.display()));
         let seen = run(command.arg("--set").arg(format!("model={}", input.model.display())), None);

@@ -1,19 +1,25 @@
-//! Undoing what was done to a chunk: fletcher32, gzip, lzf, lz4, zstd, shuffle.
+//! Undoing what was done to a chunk: fletcher32, gzip, lzf, lz4, zstd, blosc, blosc2, bitshuffle, shuffle.
 //!
 //! Filters are undone last to first; those whose bit is set in the chunk's mask were not applied. A shuffle that was applied
 //! first is left as it is ([`Chunk::Planes`]): whoever needs a range of elements gathers just these, and hits are found
-//! directly in the byte planes. Invariant: nothing is allocated that the chunk's own shape does not ask for, and what comes out is exactly as
-//! long as the chunk.
+//! directly in the byte planes. Invariants: nothing is allocated that the chunk's own shape does not ask for, and what comes out is exactly as
+//! long as the chunk. Buffers are kept, because new pages cost as much as unpacking does.
 
+use super::blosc::{Blosc, Work, unshuffle_bits};
+use super::blosc2;
+use super::codec::{Codec, Codecs};
 use super::header::Filter;
-use libdeflater::Decompressor;
+pub use super::shuffle::unshuffle;
 
 const DEFLATE: u32 = 1;
 const SHUFFLE: u32 = 2;
 const FLETCHER32: u32 = 3;
 const LZF: u32 = 32000;
+const BLOSC: u32 = 32001;
 const LZ4: u32 = 32004;
+const BITSHUFFLE: u32 = 32008;
 const ZSTD: u32 = 32015;
+const BLOSC2: u32 = 32026;
 
 /// The values of a chunk.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub enum Chunk {
 /// True where every filter is known here, at most one of them compresses, and a shuffle stands before it.
 #[must_use]
 pub fn is_known(filters: &[Filter], element_bytes: u64) -> bool {
-    let packs = |f: &&Filter| matches!(f.id, DEFLATE | LZF | LZ4 | ZSTD);
+    let packs = |f: &&Filter| matches!(f.id, DEFLATE | LZF | BLOSC | LZ4 | BITSHUFFLE | ZSTD | BLOSC2);
     let known = filters.iter().all(|f| packs(&f) || matches!(f.id, SHUFFLE | FLETCHER32));
     let shuffled = filters.iter().position(|f| f.id == SHUFFLE);
     let fits =
@@ -36,14 +42,12 @@ pub fn is_known(filters: &[Filter], element_bytes: u64) -> bool {
 }
 
 /// A decoder with its working memory.
+#[derive(Default)]
 pub struct Decoder {
-    inflate: Decompressor,
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Self { inflate: Decompressor::new() }
-    }
+    codecs: Codecs,
+    work: Work,
+    /// Buffers that are free again, of whatever length they last had.
+    free: Vec<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -53,6 +57,31 @@ impl std::fmt::Debug for Decoder {
 }
 
 impl Decoder {
+    /// A buffer of this length; what is in it means nothing.
+    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
+        let fits = self.free.iter().enumerate().filter(|(_, b)| b.capacity() >= length).min_by_key(|(_, b)| b.capacity());
+        match fits.map(|(i, _)| i) {
+            Some(i) => {
+                let mut buffer = self.free.swap_remove(i);
+                buffer.resize(length, 0);
+                buffer
+            }
+            None => {
+                // Packed chunks are of about one length: one that is too short makes way for one with an eighth to spare.
+                self.free.pop();
+                let mut buffer = Vec::with_capacity(length + length / 8);
+                buffer.resize(length, 0);
+                buffer
+            }
+        }
+    }
+
+    /// Takes back the buffer of a chunk that nobody needs any more.
+    pub fn free(&mut self, chunk: Chunk) {
+        let (Chunk::Plain(bytes) | Chunk::Planes(bytes)) = chunk;
+        self.free.push(bytes);
+    }
+
     /// The chunk of `bytes` bytes that `raw` was made of.
     pub fn decode(&mut self, mut raw: Vec<u8>, filters: &[Filter], mask: u64, bytes: usize) -> Result<Chunk, String> {
         let applied = |i: usize| i >= 64 || mask & (1 << i) == 0;
@@ -64,18 +93,16 @@ impl Decoder {
             // What went into this filter: the chunk, and a checksum for each of those that came before.
             let sums = filters[..i].iter().enumerate().filter(|(j, f)| f.id == FLETCHER32 && applied(*j)).count();
             let length = bytes + 4 * sums;
-            raw = match filter.id {
-                FLETCHER32 => verified(raw)?,
-                SHUFFLE => {
-                    shuffled = true;
-                    raw
+            match filter.id {
+                FLETCHER32 => verify(&mut raw)?,
+                SHUFFLE => shuffled = true,
+                _ => {
+                    possible(filter, &raw, length)?;
+                    let mut out = self.buffer(length);
+                    self.unpack(filter, &raw, &mut out)?;
+                    self.free.push(std::mem::replace(&mut raw, out));
                 }
-                DEFLATE => self.inflated(&raw, length)?,
-                LZF => lzf(&raw, length)?,
-                LZ4 => lz4(&raw, length)?,
-                ZSTD => zstd(&raw, length)?,
-                id => return Err(format!("filter {id} is not known here")),
-            };
+            }
         }
         if raw.len() != bytes {
             return Err(format!("decodes to {} bytes, not {bytes}", raw.len()));
@@ -83,23 +110,38 @@ impl Decoder {
         Ok(if shuffled { Chunk::Planes(raw) } else { Chunk::Plain(raw) })
     }
 
-    fn inflated(&mut self, raw: &[u8], length: usize) -> Result<Vec<u8>, String> {
-        // Deflate packs at most 1,032 to 1, so a short chunk can't ask for much memory.
-        if length / 1032 > raw.len() + 64 {
-            return Err(format!("{} bytes of gzip cannot hold {length}", raw.len()));
-        }
-        let mut out = vec![0; length];
-        match self.inflate.zlib_decompress(raw, &mut out) {
-            Ok(found) if found == length => Ok(out),
-            Ok(found) => Err(format!("inflates to {found} bytes, not {length}")),
-            Err(libdeflater::DecompressionError::InsufficientSpace) => Err(format!("inflates to more than {length} bytes")),
-            Err(libdeflater::DecompressionError::BadData) => Err("its gzip data are corrupt".into()),
+    /// Undoes a filter that packs.
+    fn unpack(&mut self, filter: &Filter, raw: &[u8], out: &mut [u8]) -> Result<(), String> {
+        let Self { codecs, work, .. } = self;
+        match filter.id {
+            DEFLATE => codecs.unpack(Codec::Deflate, raw, out),
+            LZF => codecs.unpack(Codec::Lzf, raw, out),
+            ZSTD => codecs.unpack(Codec::Zstd, raw, out),
+            LZ4 => lz4(codecs, raw, out),
+            BLOSC => Blosc::new(raw)?.unpack(codecs, work, out),
+            BLOSC2 => blosc2::unpack(codecs, work, raw, out),
+            BITSHUFFLE => bitshuffle(codecs, filter, raw, out),
+            id => Err(format!("filter {id} is not known here")),
         }
     }
 }
 
-/// The bytes before a correct checksum.
-fn verified(mut raw: Vec<u8>) -> Result<Vec<u8>, String> {
+/// An error where so few packed bytes cannot hold so many: a short chunk must not ask for much memory.
+fn possible(filter: &Filter, raw: &[u8], length: usize) -> Result<(), String> {
+    let (name, ratio) = match filter.id {
+        DEFLATE => ("gzip", 1032),
+        LZF => ("lzf", 264),
+        LZ4 => ("lz4", 255),
+        _ => return Ok(()),
+    };
+    if length / ratio > raw.len() + 64 {
+        return Err(format!("{} bytes of {name} cannot hold {length}", raw.len()));
+    }
+    Ok(())
+}
+
+/// Takes off a correct checksum.
+fn verify(raw: &mut Vec<u8>) -> Result<(), String> {
     let Some(at) = raw.len().checked_sub(4) else { return Err("too short for its checksum".into()) };
     let stored = [raw[at], raw[at + 1], raw[at + 2], raw[at + 3]];
     let sum = fletcher32(&raw[..at]);
@@ -109,7 +151,7 @@ fn verified(mut raw: Vec<u8>) -> Result<Vec<u8>, String> {
         return Err("its checksum (fletcher32) is wrong".into());
     }
     raw.truncate(at);
-    Ok(raw)
+    Ok(())
 }
 
 /// Fletcher's checksum as the library computes it (H5checksum.c): big-endian words, an odd last byte as the upper half.
@@ -127,94 +169,82 @@ fn fletcher32(bytes: &[u8]) -> u32 {
     fold(two) << 16 | fold(one)
 }
 
-/// Marc Lehmann's LZF, the default "fast" compression of h5py.
-fn lzf(raw: &[u8], length: usize) -> Result<Vec<u8>, String> {
-    let bad = || "its lzf data are corrupt".to_owned();
-    let mut out: Vec<u8> = Vec::with_capacity(length.min(raw.len().saturating_mul(264)));
-    let mut from = raw.iter().copied();
-    while let Some(control) = from.next() {
-        let control = usize::from(control);
-        if control < 32 {
-            let before = out.len();
-            out.extend(from.by_ref().take(control + 1));
-            if out.len() != before + control + 1 {
-                return Err(bad());
-            }
-        } else {
-            let mut run = control >> 5;
-            if run == 7 {
-                run += usize::from(from.next().ok_or_else(bad)?);
-            }
-            let back = ((control & 31) << 8) + usize::from(from.next().ok_or_else(bad)?) + 1;
-            let start = out.len().checked_sub(back).ok_or_else(bad)?;
-            for i in start..start + run + 2 {
-                out.push(out[i]);
-            }
-        }
-        if out.len() > length {
-            return Err(bad());
-        }
-    }
-    Ok(out)
-}
-
 /// The frame of the registered LZ4 filter: length (u64), block length (u32), then each block with its length (u32), big-endian.
-fn lz4(raw: &[u8], length: usize) -> Result<Vec<u8>, String> {
-    let bad = || "its lz4 data are corrupt".to_owned();
-    let word = |at: usize| raw.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize);
-    if word(0) != Some(length >> 32) || word(4) != Some(length & 0xffff_ffff) || length / 255 > raw.len() {
-        return Err(format!("its lz4 data are not of {length} bytes"));
-    }
-    let block = word(8).filter(|b| *b > 0).ok_or_else(bad)?;
-    let mut out = vec![0; length];
+fn lz4(codecs: &mut Codecs, raw: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let block = framed(raw, out.len(), "lz4")?;
     let mut at = 12;
     for part in out.chunks_mut(block) {
-        let packed = word(at).ok_or_else(bad)?;
-        let bytes = raw.get(at + 4..).and_then(|r| r.get(..packed)).ok_or_else(bad)?;
-        if packed == part.len() {
-            part.copy_from_slice(bytes);
-        } else if lz4_flex::block::decompress_into(bytes, part).map_err(|_| bad())? != part.len() {
-            return Err(bad());
+        let packed = piece(raw, &mut at, "lz4")?;
+        if packed.len() == part.len() {
+            part.copy_from_slice(packed);
+        } else {
+            codecs.unpack(Codec::Lz4, packed, part)?;
         }
-        at += 4 + packed;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn zstd(raw: &[u8], length: usize) -> Result<Vec<u8>, String> {
-    // A corrupt frame must not ask for more than the chunk's own shape does; the buffer is that of the chunk.
-    let mut out = vec![0; length];
-    let found = zstd::bulk::decompress_to_buffer(raw, &mut out).map_err(|e| format!("its zstd data are corrupt: {e}"))?;
-    if found == length { Ok(out) } else { Err(format!("decodes to {found} bytes, not {length}")) }
+/// Bits of elements transposed block by block, and each block packed where the filter says so (bshuf_h5filter.c).
+fn bitshuffle(codecs: &mut Codecs, filter: &Filter, raw: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let value = |i: usize| filter.values.get(i).map_or(0, |v| *v as usize);
+    let size = value(2);
+    if size == 0 || !out.len().is_multiple_of(size) {
+        return Err("its bitshuffle filter is of another type".into());
+    }
+    let codec = match value(4) {
+        0 => None,
+        2 => Some(Codec::Lz4),
+        3 => Some(Codec::Zstd),
+        other => return Err(format!("bitshuffle with codec {other} is not known here")),
+    };
+    let elements = match codec {
+        Some(_) => framed(raw, out.len(), "bitshuffle")? / size,
+        None if value(3) == 0 => (8192 / size / 8 * 8).max(128),
+        None => value(3),
+    };
+    if elements == 0 || !elements.is_multiple_of(8) {
+        return Err("its bitshuffle data are corrupt".into());
+    }
+    let (mut at, mut bits, mut planes) = (if codec.is_some() { 12 } else { 0 }, Vec::new(), Vec::new());
+    let whole = out.len() / size / 8 * 8 * size;
+    let (blocks, rest) = out.split_at_mut(whole);
+    let next = |at: &mut usize, length: usize| -> Result<&[u8], String> {
+        let bytes = raw.get(*at..).and_then(|r| r.get(..length)).ok_or("its bitshuffle data are corrupt")?;
+        *at += length;
+        Ok(bytes)
+    };
+    for part in blocks.chunks_mut(elements.saturating_mul(size)) {
+        let bits = match codec {
+            Some(codec) => {
+                bits.resize(part.len(), 0);
+                codecs.unpack(codec, piece(raw, &mut at, "bitshuffle")?, &mut bits)?;
+                &bits[..]
+            }
+            None => next(&mut at, part.len())?,
+        };
+        unshuffle_bits(bits, size, &mut planes, part);
+    }
+    // Elements that make no eight are kept as they are.
+    rest.copy_from_slice(next(&mut at, rest.len())?);
+    Ok(())
 }
 
-/// Gathers the elements `first..` of `size` bytes from the byte planes into `into`.
-pub fn unshuffle(planes: &[u8], size: usize, first: usize, into: &mut [u8]) {
-    let elements = planes.len() / size;
-    let count = into.len() / size;
-    if count == 0 {
-        return;
+/// Bytes of a block, from a header that says this length and that.
+fn framed(raw: &[u8], length: usize, name: &str) -> Result<usize, String> {
+    let whole = raw.first_chunk().map(|b| u64::from_be_bytes(*b));
+    if whole != Some(length as u64) {
+        return Err(format!("its {name} data are not of {length} bytes"));
     }
-    let plane = |b: usize| &planes[b * elements + first..][..count];
-    match size {
-        1 => into.copy_from_slice(plane(0)),
-        2 => {
-            for ((out, a), b) in into.chunks_exact_mut(2).zip(plane(0)).zip(plane(1)) {
-                out.copy_from_slice(&[*a, *b]);
-            }
-        }
-        4 => {
-            let planes = plane(0).iter().zip(plane(1)).zip(plane(2).iter().zip(plane(3)));
-            for (out, ((a, b), (c, d))) in into.chunks_exact_mut(4).zip(planes) {
-                out.copy_from_slice(&[*a, *b, *c, *d]);
-            }
-        }
-        _ => {
-            for b in 0..size {
-                for (out, byte) in into[b..].iter_mut().step_by(size).zip(plane(b)) {
-                    *out = *byte;
-                }
-            }
-        }
-    }
+    let block = raw.get(8..).and_then(|r| r.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+    if block == 0 { Err(format!("its {name} data are corrupt")) } else { Ok(block as usize) }
+}
+
+/// The next packed block, which says its length.
+fn piece<'a>(raw: &'a [u8], at: &mut usize, name: &str) -> Result<&'a [u8], String> {
+    let rest = raw.get(*at..).unwrap_or_default();
+    let length = rest.first_chunk().map(|b| u32::from_be_bytes(*b) as usize);
+    let bytes = length.and_then(|length| rest.get(4..).and_then(|r| r.get(..length)));
+    let bytes = bytes.ok_or_else(|| format!("its {name} data are corrupt"))?;
+    *at += 4 + bytes.len();
+    Ok(bytes)
 }

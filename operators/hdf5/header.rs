@@ -588,6 +588,7 @@ impl Filter {
             (32008, _) => "bitshuffle".into(),
             (32013, _) => "zfp".into(),
             (32015, _) => "zstd".into(),
+            (32026, _) => "blosc2".into(),
             (id, _) => format!("filter {id}"),
         }
     }

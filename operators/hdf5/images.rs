@@ -1,24 +1,25 @@
 //! From the bytes of a dataset to Arrow columns: hits straight from byte planes, hits from dense values, dense tensors, numbers.
 //!
-//! A cell is a hit unless all its bytes are zero (+0), so looking for hits needs no arithmetic: eight cells at a time, the
-//! planes of all their bytes are or-ed, and what is zero is skipped (most of a calorimeter is). Thresholds and
-//! narrowing come after that, on the few hits that there are. Invariant: no hit of a finished column holds +0.
+//! A cell is a hit unless all its bytes are zero (+0), which [`scan`] looks for. Thresholds and narrowing come after that, on
+//! the few hits that there are. Invariant: no hit of a finished column holds +0.
 
 use super::header::{Kind, Number, Numbers};
-use super::rows::Run;
+use super::rows::{Run, Values};
+use super::scan;
 use crate::Fault;
 use crate::work::{Noticed, notice};
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StructArray};
 use arrow::buffer::{Buffer, MutableBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options, filter};
 use arrow::datatypes::{
-    ArrowNativeType, DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowNativeType, DataType, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    ToByteSlice, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use std::cmp::Ordering;
 use std::sync::Arc;
+
+/// Bytes that are read at a time where they are only looked through: they stay in the second cache.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// Which numbers of a row make a column: `groups` elements of `stride` bytes from byte `start` on, of each the first `each` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,33 +81,6 @@ impl Pick {
         }
         out
     }
-}
-
-/// A number that Arrow knows, made of its bits.
-trait Value: ArrowPrimitiveType {
-    fn of_bits(bits: u64) -> Self::Native;
-    fn is_positive_zero(value: Self::Native) -> bool;
-}
-macro_rules! value {
-    ($($kind:ident: |$bits:ident| $make:expr, |$value:ident| $zero:expr;)*) => {
-        $(impl Value for $kind {
-            fn of_bits($bits: u64) -> Self::Native { $make }
-            fn is_positive_zero($value: Self::Native) -> bool { $zero }
-        })*
-    };
-}
-value! {
-    Int8Type: |b| b as i8, |v| v == 0;
-    Int16Type: |b| b as i16, |v| v == 0;
-    Int32Type: |b| b as i32, |v| v == 0;
-    Int64Type: |b| b as i64, |v| v == 0;
-    UInt8Type: |b| b as u8, |v| v == 0;
-    UInt16Type: |b| b as u16, |v| v == 0;
-    UInt32Type: |b| b as u32, |v| v == 0;
-    UInt64Type: |b| b, |v| v == 0;
-    Float16Type: |b| <Float16Type as ArrowPrimitiveType>::Native::from_bits(b as u16), |v| v.to_bits() == 0;
-    Float32Type: |b| f32::from_bits(b as u32), |v| v.to_bits() == 0;
-    Float64Type: |b| f64::from_bits(b), |v| v.to_bits() == 0;
 }
 
 /// Runs the body with the Arrow type of a data type.
@@ -177,8 +151,8 @@ pub struct Refine {
     pub drop_negative: bool,
 }
 
-/// Hits of rows whose numbers are `cells` byte planes a row.
-pub fn hits_of_planes(
+/// Hits of rows of `cells` numbers, run by run.
+pub fn hits_of_runs(
     runs: &[Run<'_>],
     cells: usize,
     number: Number,
@@ -186,25 +160,68 @@ pub fn hits_of_planes(
     refine: Refine,
     noticed: &mut Noticed,
 ) -> Result<ArrayRef, Fault> {
-    with_type!(cell_value(number), T => {
-        let mut hits = Hits::<T>::default();
-        for run in runs {
-            for row in run.first..run.first + run.rows {
-                if let Some(planes) = run.planes {
-                    hits.reserve(cells);
-                    let each = |cell, bits| hits.push(cell, bits);
-                    match size_of::<<T as ArrowPrimitiveType>::Native>() {
-                        1 => scan_planes::<1>(planes, row * cells, cells, number.big_endian, each),
-                        2 => scan_planes::<2>(planes, row * cells, cells, number.big_endian, each),
-                        4 => scan_planes::<4>(planes, row * cells, cells, number.big_endian, each),
-                        _ => scan_planes::<8>(planes, row * cells, cells, number.big_endian, each),
-                    }
+    let bytes = cell_value(number).primitive_width();
+    let find = match (bytes, hit_fields(field)?[0].data_type()) {
+        (Some(1), DataType::UInt16) => found::<1, u16, u8>,
+        (Some(2), DataType::UInt16) => found::<2, u16, u16>,
+        (Some(4), DataType::UInt16) => found::<4, u16, u32>,
+        (Some(8), DataType::UInt16) => found::<8, u16, u64>,
+        (Some(1), _) => found::<1, u32, u8>,
+        (Some(2), _) => found::<2, u32, u16>,
+        (Some(4), _) => found::<4, u32, u32>,
+        (Some(8), _) => found::<8, u32, u64>,
+        _ => return Err(anyhow::anyhow!("{} is no number", cell_value(number)).into()),
+    };
+    find(runs, cells, number, field, refine, noticed)
+}
+
+/// The same for numbers of `SIZE` bytes, the bits of which are `V`.
+fn found<const SIZE: usize, C: scan::Cell + ArrowNativeType, V: scan::Bits + ArrowNativeType>(
+    runs: &[Run<'_>],
+    cells: usize,
+    number: Number,
+    field: &Field,
+    refine: Refine,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
+    let mut hits = Hits::<C, V>::new(runs.iter().map(|run| run.rows).sum(), cells);
+    let row_bytes = cells * SIZE;
+    let mut piece = Vec::new();
+    for run in runs {
+        let rows = run.first..run.first + run.rows;
+        if let Some(Values::Stored(stored)) = run.values {
+            let step = (PIECE_BYTES / row_bytes.max(1)).max(1);
+            for first in rows.step_by(step) {
+                let count = step.min(run.first + run.rows - first);
+                piece.resize(count * row_bytes, 0);
+                stored.read(&mut piece, first * row_bytes)?;
+                for row in 0..count {
+                    let image = &piece[row * row_bytes..][..row_bytes];
+                    hits.row(|cells, values| scan::plain::<SIZE, C, V>(image, number.big_endian, cells, values))?;
                 }
-                hits.end_row()?;
+            }
+            continue;
+        }
+        for row in rows {
+            match run.values {
+                Some(Values::Planes(bytes)) => {
+                    let elements = bytes.len() / SIZE;
+                    // The least significant byte first.
+                    let planes: [&[u8]; SIZE] = std::array::from_fn(|b| {
+                        let plane = if number.big_endian { SIZE - 1 - b } else { b };
+                        &bytes[plane * elements + row * cells..][..cells]
+                    });
+                    hits.row(|cells, values| scan::planes(planes, cells, values))?;
+                }
+                Some(Values::Plain(bytes)) => {
+                    let image = &bytes[row * row_bytes..][..row_bytes];
+                    hits.row(|cells, values| scan::plain::<SIZE, C, V>(image, number.big_endian, cells, values))?;
+                }
+                Some(Values::Stored(_)) | None => hits.row(|_, _| 0)?,
             }
         }
-        hits.finish(field, refine, noticed)
-    })
+    }
+    hits.finish(number, field, refine, noticed)
 }
 
 /// Hits of rows of `cells` numbers that stand one after the other, little-endian.
@@ -217,23 +234,8 @@ pub fn hits_of_plain(
     refine: Refine,
     noticed: &mut Noticed,
 ) -> Result<ArrayRef, Fault> {
-    with_type!(cell_value(number), T => {
-        let mut hits = Hits::<T>::default();
-        let row_bytes = cells * size_of::<<T as ArrowPrimitiveType>::Native>();
-        for row in 0..rows {
-            let bytes = &values[row * row_bytes..][..row_bytes];
-            hits.reserve(cells);
-            let each = |cell, bits| hits.push(cell, bits);
-            match size_of::<<T as ArrowPrimitiveType>::Native>() {
-                1 => scan_plain::<1>(bytes, each),
-                2 => scan_plain::<2>(bytes, each),
-                4 => scan_plain::<4>(bytes, each),
-                _ => scan_plain::<8>(bytes, each),
-            }
-            hits.end_row()?;
-        }
-        hits.finish(field, refine, noticed)
-    })
+    let run = Run { values: Some(Values::Plain(values)), first: 0, rows };
+    hits_of_runs(&[run], cells, Number { big_endian: false, ..number }, field, refine, noticed)
 }
 
 /// A dense column (of [`crate::hits::dense_field`]) of rows of `cells` little-endian numbers.
@@ -294,44 +296,50 @@ fn narrowed(values: ArrayRef, to: &DataType, column: &str, noticed: &mut Noticed
     Ok(narrow)
 }
 
-/// Hits under construction.
-struct Hits<T: Value> {
-    cells: Vec<u32>,
-    values: Vec<T::Native>,
+/// Hits under construction: indices and bits, image by image.
+struct Hits<C, V> {
+    /// Longer than the hits are many, because [`scan`] writes more than it keeps.
+    cells: Vec<C>,
+    values: Vec<V>,
+    found: usize,
     offsets: Vec<i32>,
+    rows: usize,
+    most: usize,
 }
 
-impl<T: Value> Default for Hits<T> {
-    fn default() -> Self {
-        Self { cells: Vec::new(), values: Vec::new(), offsets: vec![0] }
-    }
-}
-
-impl<T: Value> Hits<T> {
-    fn reserve(&mut self, hits: usize) {
-        self.cells.reserve(hits);
-        self.values.reserve(hits);
+impl<C: scan::Cell + ArrowNativeType, V: scan::Bits + ArrowNativeType> Hits<C, V> {
+    /// For so many rows of at most so many hits.
+    fn new(rows: usize, most: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Self { cells: Vec::new(), values: Vec::new(), found: 0, offsets, rows, most }
     }
 
+    /// Takes the hits of one image from `find`, which says how many it wrote.
     #[inline]
-    fn push(&mut self, cell: usize, bits: u64) {
-        self.cells.push(cell as u32);
-        self.values.push(T::of_bits(bits));
-    }
-
-    fn end_row(&mut self) -> Result<(), Fault> {
-        self.offsets.push(i32::try_from(self.cells.len()).map_err(|_| Fault::content("more than 2^31 hits in a batch"))?);
+    fn row(&mut self, find: impl FnOnce(&mut [C], &mut [V]) -> usize) -> Result<(), Fault> {
+        let needed = self.found + self.most + scan::ROOM;
+        if self.cells.len() < needed {
+            // The images so far say how much the others will need; an eighth more, because no two are the same.
+            let done = self.offsets.len() - 1;
+            let expected = self.found.checked_div(done).map_or(0, |each| each * self.rows * 9 / 8);
+            let length = needed.max(expected + self.most + scan::ROOM);
+            self.cells.resize(length, C::default());
+            self.values.resize(length, V::default());
+        }
+        self.found += find(&mut self.cells[self.found..], &mut self.values[self.found..]);
+        self.offsets.push(i32::try_from(self.found).map_err(|_| Fault::content("more than 2^31 hits in a batch"))?);
         Ok(())
     }
 
-    fn finish(self, field: &Field, refine: Refine, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
-        let Self { mut cells, values, mut offsets } = self;
-        let DataType::List(item) = field.data_type() else { return Err(anyhow::anyhow!("{} is not hits", field.name()).into()) };
-        let DataType::Struct(fields) = item.data_type() else {
-            return Err(anyhow::anyhow!("{} is not hits", field.name()).into());
-        };
+    fn finish(self, number: Number, field: &Field, refine: Refine, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
+        let Self { mut cells, mut values, mut offsets, found, .. } = self;
+        cells.truncate(found);
+        values.truncate(found);
+        values.shrink_to_fit();
+        let fields = hit_fields(field)?;
         let (name, wanted) = (field.name(), fields[1].data_type());
-        let mut array: ArrayRef = Arc::new(PrimitiveArray::<T>::new(values.into(), None));
+        let mut array = array(Buffer::from_vec(values), found, cell_value(number))?;
         let mut keep: Option<Vec<bool>> = None;
         if refine != Refine::default() {
             let kept = keep.insert(vec![true; cells.len()]);
@@ -354,7 +362,8 @@ impl<T: Value> Hits<T> {
             let mut zeros = 0;
             with_type!(wanted, U => {
                 for (keep, value) in kept.iter_mut().zip(array.as_primitive::<U>().values()) {
-                    let zero = U::is_positive_zero(*value);
+                    // +0 is the one value all of whose bytes are 0.
+                    let zero = value.to_byte_slice().iter().all(|byte| *byte == 0);
                     zeros += usize::from(*keep && zero);
                     *keep &= !zero;
                 }
@@ -373,66 +382,21 @@ impl<T: Value> Hits<T> {
             let mut kept = keep.iter();
             cells.retain(|_| *kept.next().unwrap_or(&true));
         }
-        let cells: ArrayRef = match fields[0].data_type() {
-            DataType::UInt16 => Arc::new(PrimitiveArray::<UInt16Type>::from_iter_values(cells.iter().map(|c| *c as u16))),
-            _ => Arc::new(PrimitiveArray::<UInt32Type>::from(cells)),
-        };
+        cells.shrink_to_fit();
+        let (count, index) = (cells.len(), fields[0].data_type().clone());
+        let cells = self::array(Buffer::from_vec(cells), count, index)?;
         let hits = StructArray::try_new(fields.clone(), vec![cells, array], None)?;
+        let DataType::List(item) = field.data_type() else { return Err(anyhow::anyhow!("{} is not hits", field.name()).into()) };
         Ok(Arc::new(ListArray::try_new(item.clone(), OffsetBuffer::new(offsets.into()), Arc::new(hits), None)?))
     }
 }
 
-/// Calls `each` with the number and the bits of every cell that is not +0, of `count` cells from element `first` on.
-#[inline]
-fn scan_planes<const SIZE: usize>(planes: &[u8], first: usize, count: usize, big_endian: bool, mut each: impl FnMut(usize, u64)) {
-    let elements = planes.len() / SIZE;
-    // The least significant byte first.
-    let planes: [&[u8]; SIZE] = std::array::from_fn(|b| {
-        let plane = if big_endian { SIZE - 1 - b } else { b };
-        &planes[plane * elements + first..][..count]
-    });
-    let whole = count / 8 * 8;
-    for at in (0..whole).step_by(8) {
-        let words: [u64; SIZE] = std::array::from_fn(|b| word(&planes[b][at..at + 8]));
-        let mut any = words.iter().fold(0, |a, w| a | w);
-        while any != 0 {
-            let lane = any.trailing_zeros() & !7;
-            let bits = words.iter().rev().fold(0, |bits, w| bits << 8 | (w >> lane & 0xff));
-            each(at + lane as usize / 8, bits);
-            any &= !(0xff << lane);
-        }
+/// The fields of a hit.
+fn hit_fields(field: &Field) -> Result<&Fields, Fault> {
+    if let DataType::List(item) = field.data_type()
+        && let DataType::Struct(fields) = item.data_type()
+    {
+        return Ok(fields);
     }
-    for at in whole..count {
-        let bits = planes.iter().rev().fold(0, |bits, p| bits << 8 | u64::from(p[at]));
-        if bits != 0 {
-            each(at, bits);
-        }
-    }
-}
-
-/// The same for little-endian numbers that stand one after the other.
-#[inline]
-fn scan_plain<const SIZE: usize>(values: &[u8], mut each: impl FnMut(usize, u64)) {
-    let mut look = |at: usize, block: &[u8]| {
-        for (i, value) in block.chunks_exact(SIZE).enumerate() {
-            let bits = value.iter().rev().fold(0, |bits, b| bits << 8 | u64::from(*b));
-            if bits != 0 {
-                each(at + i, bits);
-            }
-        }
-    };
-    let mut blocks = values.chunks_exact(8 * SIZE);
-    let mut at = 0;
-    for block in blocks.by_ref() {
-        if block.chunks_exact(8).fold(0, |any, w| any | word(w)) != 0 {
-            look(at, block);
-        }
-        at += 8;
-    }
-    look(at, blocks.remainder());
-}
-
-#[inline]
-fn word(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
+    Err(anyhow::anyhow!("{} is not hits", field.name()).into())
 }

@@ -1,7 +1,8 @@
 //! Rows of a dataset: by the own path where the layout is proven, by the reader process everywhere else.
 //!
 //! The own path reads chunks with `pread` and keeps those that the next rows may need, so that each is decoded once however
-//! the batches are cut. Invariants: at most the chunks of the bands that the last rows touched are kept; what is read
+//! the batches are cut. Invariants: at most the chunks of the bands that the last rows touched are kept, and as many free
+//! buffers as were in use at once; what is read
 //! lies within the file; a short read is an error of the data, any other I/O error one of the machine.
 
 use super::decode::{self, Chunk, Decoder};
@@ -71,15 +72,49 @@ pub struct Rows {
     decoder: Decoder,
 }
 
-/// A run of rows that stand in one chunk, as byte planes of a whole chunk; no planes where nothing but zeros is.
+/// A run of rows that stand in one piece; no values where nothing but zeros is.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    /// The planes of the whole chunk.
-    pub planes: Option<&'a [u8]>,
-    /// The first row within the chunk.
+    /// The values of the whole piece (a chunk).
+    pub values: Option<Values<'a>>,
+    /// The first row within the piece.
     pub first: usize,
     /// The number of rows.
     pub rows: usize,
+}
+
+/// The values of whole rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    /// The elements, one after the other.
+    Plain(&'a [u8]),
+    /// The first bytes of all elements, then the second bytes of all elements, ...
+    Planes(&'a [u8]),
+    /// The elements, one after the other, still in the file.
+    Stored(Stored<'a>),
+}
+
+/// Rows that stand in the file as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    opened: &'a Opened,
+    address: u64,
+    dataset: &'a str,
+}
+
+impl Stored<'_> {
+    /// Reads all of `into` from byte `from` on.
+    pub fn read(&self, into: &mut [u8], from: usize) -> Result<(), Fault> {
+        self.opened.read(into, self.address + from as u64).map_err(|fault| of(self.dataset, fault))
+    }
+}
+
+/// A fault with the dataset that it is about.
+fn of(dataset: &str, fault: Fault) -> Fault {
+    match fault {
+        Fault::Content(reason) => Fault::Content(format!("`{dataset}`: {reason}")),
+        machine @ Fault::Machine(_) => machine,
+    }
 }
 
 /// True where the own path reads this dataset; else the library does.
@@ -159,11 +194,9 @@ impl Rows {
         match &self.method {
             Method::Contiguous(None) => {}
             Method::Contiguous(Some(address)) => {
-                let at = (first.checked_mul(row_bytes as u64)).and_then(|o| o.checked_add(*address));
-                let Some(at) = at else {
-                    return Err(Fault::content(format!("`{}` lies outside of the file", self.dataset.path)));
-                };
-                opened.read(out.as_slice_mut(), at).map_err(|fault| self.at(fault))?;
+                self.place(*address, first, rows, row_bytes)
+                    .and_then(|at| opened.read(out.as_slice_mut(), at))
+                    .map_err(|fault| self.at(fault))?;
             }
             Method::Chunks { index, shape, kept } => {
                 let size = usize::try_from(self.dataset.element.bytes())?;
@@ -181,11 +214,25 @@ impl Rows {
         Ok(out)
     }
 
-    /// The same rows as byte planes, where every chunk of them is shuffled, spans whole rows, and is filled up with zeros.
-    pub fn planes(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'_>>>, Fault> {
-        let Method::Chunks { shape, .. } = &self.method else { return Ok(None) };
+    /// The same rows piece by piece as they lie in memory or in the file, where every piece has whole rows and what was never
+    /// written is zeros.
+    pub fn runs<'a>(&'a mut self, opened: &'a Opened, first: u64, rows: usize) -> Result<Option<Vec<Run<'a>>>, Fault> {
+        if self.dataset.fill.is_some() {
+            return Ok(None);
+        }
+        let row_bytes = self.row_bytes()?;
+        let shape = match &self.method {
+            Method::Library => return Ok(None),
+            Method::Contiguous(None) => return Ok(Some(vec![Run { values: None, first: 0, rows }])),
+            Method::Contiguous(Some(address)) => {
+                let address = self.place(*address, first, rows, row_bytes).map_err(|fault| self.at(fault))?;
+                let stored = Stored { opened, address, dataset: &self.dataset.path };
+                return Ok(Some(vec![Run { values: Some(Values::Stored(stored)), first: 0, rows }]));
+            }
+            Method::Chunks { shape, .. } => shape,
+        };
         let whole_rows = shape.iter().zip(&self.dataset.shape).skip(1).all(|(c, n)| *c as u64 == *n);
-        if !whole_rows || self.dataset.fill.is_some() {
+        if !whole_rows {
             return Ok(None);
         }
         let height = shape[0] as u64;
@@ -198,14 +245,21 @@ impl Rows {
             if from >= to {
                 continue;
             }
-            let planes = match chunk {
-                Some(Chunk::Planes(bytes)) => Some(&bytes[..]),
-                Some(Chunk::Plain(_)) => return Ok(None),
-                None => None,
-            };
-            runs.push(Run { planes, first: usize::try_from(from - number * height)?, rows: usize::try_from(to - from)? });
+            let values = chunk.as_ref().map(|chunk| match chunk {
+                Chunk::Planes(bytes) => Values::Planes(bytes),
+                Chunk::Plain(bytes) => Values::Plain(bytes),
+            });
+            runs.push(Run { values, first: usize::try_from(from - number * height)?, rows: usize::try_from(to - from)? });
         }
         Ok(Some(runs))
+    }
+
+    /// Where rows of a contiguous dataset begin in the file.
+    fn place(&self, address: u64, first: u64, rows: usize, row_bytes: usize) -> Result<u64, Fault> {
+        let bytes = |rows: u64| rows.checked_mul(row_bytes as u64);
+        let at = bytes(first).and_then(|o| o.checked_add(address));
+        let end = at.and_then(|at| at.checked_add(bytes(rows as u64)?));
+        at.filter(|_| end.is_some()).ok_or_else(|| Fault::content("it lies outside of the file"))
     }
 
     /// Decodes the chunks that these rows touch, in order, and forgets the others.
@@ -215,7 +269,10 @@ impl Rows {
         let Method::Chunks { index, kept, .. } = &mut self.method else { return Ok(()) };
         let band = index.band();
         let (low, high) = (first / height * band, (first + rows as u64).div_ceil(height) * band);
-        let mut old: HashMap<u64, Option<Chunk>> = std::mem::take(kept).into_iter().collect();
+        let (old, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(kept).into_iter().partition(|(number, _)| (low..high).contains(number));
+        gone.into_iter().filter_map(|(_, chunk)| chunk).for_each(|chunk| self.decoder.free(chunk));
+        let mut old: HashMap<u64, Option<Chunk>> = old.into_iter().collect();
         for number in low..high {
             let decoded = match old.remove(&number) {
                 Some(chunk) => (number, chunk),
@@ -242,15 +299,12 @@ impl Rows {
     }
 
     fn at(&self, fault: Fault) -> Fault {
-        match fault {
-            Fault::Content(reason) => Fault::Content(format!("`{}`: {reason}", self.dataset.path)),
-            machine @ Fault::Machine(_) => machine,
-        }
+        of(&self.dataset.path, fault)
     }
 }
 
 fn chunk(opened: &Opened, dataset: &Dataset, decoder: &mut Decoder, entry: Entry, bytes: usize) -> Result<Chunk, Fault> {
-    let mut raw = vec![0; usize::try_from(entry.size)?];
+    let mut raw = decoder.buffer(usize::try_from(entry.size)?);
     opened.read(&mut raw, entry.address)?;
     decoder.decode(raw, &dataset.filters, entry.mask, bytes).map_err(Fault::Content)
 }

@@ -39,8 +39,8 @@ fn images_to_hits() {
         let mut rows = Rows::new(header.dataset("ECAL").unwrap(), &opened, &mut reader).unwrap_or_else(|e| panic!("{e}"));
         let begun = on_cpu();
         for first in [0, 100, 200] {
-            let runs = rows.planes(&opened, first, 100).unwrap_or_else(|e| panic!("{e}")).unwrap();
-            let hits = images::hits_of_planes(&runs, 15625, number, &field, images::Refine::default(), &mut Default::default());
+            let runs = rows.runs(&opened, first, 100).unwrap_or_else(|e| panic!("{e}")).unwrap();
+            let hits = images::hits_of_runs(&runs, 15625, number, &field, images::Refine::default(), &mut Default::default());
             std::hint::black_box(hits.unwrap_or_else(|e| panic!("{e}")));
         }
         let seconds = on_cpu() - begun;

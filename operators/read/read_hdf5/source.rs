@@ -256,9 +256,9 @@ impl Files<'_> {
                 if part.plain
                     && part.pick.is_whole()
                     && !self.datasets[source].by_library()
-                    && let Some(runs) = self.datasets[source].planes(&self.opened, first, rows)?
+                    && let Some(runs) = self.datasets[source].runs(&self.opened, first, rows)?
                 {
-                    return images::hits_of_planes(&runs, cells, part.pick.number, field, refine, noticed);
+                    return images::hits_of_runs(&runs, cells, part.pick.number, field, refine, noticed);
                 }
                 let (values, number) = self.numbers(part, first, rows)?;
                 images::hits_of_plain(&values, rows, cells, number, field, refine, noticed)
