@@ -13,7 +13,7 @@ use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
 use crate::ledger::{Ledger, State, log, units};
 use crate::machine;
-use crate::plan::Plan;
+use crate::plan::{LEAST_BUDGET, Plan};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::onnx::library;
@@ -26,9 +26,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-/// Data under way must have room for a few batches of every worker.
-const LEAST_BUDGET: u64 = 64 << 20;
 
 /// One go at a run folder, as `run.json` has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

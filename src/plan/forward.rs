@@ -5,7 +5,7 @@
 
 use super::{Plan, PlannedStep, Port, canonical, columns};
 use crate::language::{Pipeline, Step};
-use calostream_operators::{Facts, Output, Place, Placed, Planned, Problem, Shape};
+use calostream_operators::{Facts, Output, Place, Placed, Planned, Problem, Shape, words};
 use std::path::PathBuf;
 
 /// Plans a pipeline, adding to the problems that were found while it was read.
@@ -48,11 +48,12 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
     let phases = number_phases(&mut steps);
     if let Some(budget) = &pipeline.budget {
         let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
-        if holds > budget.value {
-            let what =
-                format!("the steps hold up to {} on one worker, more than the budget", calostream_operators::words::bytes(holds));
+        let least = holds + super::LEAST_BUDGET;
+        if least > budget.value {
+            let what = format!("the steps hold up to {} on one worker, and batches need room", words::bytes(holds));
             let most = steps.iter().max_by_key(|s| s.planned.holds).map(|s| s.name.clone()).unwrap_or_default();
-            return Err(vec![Problem::at(budget, what).help(format!("raise the budget, or see what `{most}` holds"))]);
+            let help = format!("at least `budget: {} MiB`; most of it is held by `{most}`", least.div_ceil(1 << 20));
+            return Err(vec![Problem::at(budget, what).help(help)]);
         }
     }
     Ok(Plan {

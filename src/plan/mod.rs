@@ -16,6 +16,9 @@ pub use forward::plan;
 use calostream_operators::{Facts, Operator, Output, Place, Planned};
 use std::path::PathBuf;
 
+/// Data under way must have room for a few batches of every worker.
+pub const LEAST_BUDGET: u64 = 64 << 20;
+
 /// A pipeline, planned.
 #[derive(Debug)]
 pub struct Plan {

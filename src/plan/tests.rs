@@ -211,8 +211,8 @@ fn a_budget_below_what_the_steps_hold_is_refused() {
     let mut steps = pipeline(vec![("events", &[], source()), ("files", &["events"], Some(holding))]);
     steps.budget = Some(Placed { value: 1 << 30, place: Place { line: 9, column: 9 } });
     let found = plan(steps, Facts::default(), vec![]).unwrap_err();
-    assert_eq!(found[0].what, "the steps hold up to 3.00 GiB on one worker, more than the budget");
-    assert_eq!(found[0].help.as_deref(), Some("raise the budget, or see what `files` holds"));
+    assert_eq!(found[0].what, "the steps hold up to 3.00 GiB on one worker, and batches need room");
+    assert_eq!(found[0].help.as_deref(), Some("at least `budget: 3136 MiB`; most of it is held by `files`"));
 }
 
 #[test]
