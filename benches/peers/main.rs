@@ -49,7 +49,7 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [(&str, &mut dyn FnMut(&mut Claims)); 5] = [
+    let parts: [Measure<'_>; 5] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
         ("predict", &mut |claims| predict(&place, &input, claims)),
@@ -67,6 +67,9 @@ fn main() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{} events, {from} showers, best of {TIMES}; load {load}", input.events);
 }
+
+/// A part of the bench, by its name.
+type Measure<'a> = (&'a str, &'a mut dyn FnMut(&mut Claims));
 
 struct Input {
     events: f64,
@@ -104,7 +107,12 @@ fn layouts(place: &Place, input: &Input, claims: &mut Claims) {
         let megabytes = bare.bytes() as f64 / 1e6;
         let rate = |seconds: f64| (megabytes / seconds, "MB/s");
         let name = format!("{layout} to hits, two cores");
-        claims.add(&name, rate(two), Some(("bare pread, unpack, unshuffle", rate(bare_two), bare_two / two)), Asked::AtLeast(0.9));
+        claims.add(
+            &name,
+            rate(two),
+            Some(("bare pread, unpack, unshuffle", rate(bare_two), bare_two / two)),
+            Asked::AtLeast(0.9),
+        );
         let asked = if layout == "gzip" { 6.0 } else { 1.0 };
         claims.add("", rate(two), Some(("h5py", rate(h5py), h5py / two)), Asked::AtLeast(asked));
         claims.add("- one core", rate(one), Some(("h5py", rate(h5py), h5py / one)), Asked::AtLeast(1.0));

@@ -8,14 +8,12 @@ use super::rows::{Run, Values};
 use super::scan;
 use crate::Fault;
 use crate::work::{Noticed, notice};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StructArray};
 use arrow::buffer::{Buffer, MutableBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options, filter};
 use arrow::datatypes::{
     ArrowNativeType, DataType, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type, ToByteSlice,
+    ToByteSlice, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -140,13 +140,7 @@ fn plain_portable<const SIZE: usize, C: Cell, V: Bits>(image: &[u8], cells: &mut
 
 /// Writes the hits of 64 cells from cell `at` on; how many there are.
 #[inline]
-fn gather<C: Cell, V: Bits>(
-    mut mask: u64,
-    at: usize,
-    cells: &mut [C],
-    values: &mut [V],
-    bits: impl Fn(usize) -> u64,
-) -> usize {
+fn gather<C: Cell, V: Bits>(mut mask: u64, at: usize, cells: &mut [C], values: &mut [V], bits: impl Fn(usize) -> u64) -> usize {
     let mut found = 0;
     while mask != 0 {
         let (cells, values) = (&mut cells[found..found + 8], &mut values[found..found + 8]);

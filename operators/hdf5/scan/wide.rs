@@ -44,14 +44,7 @@ fn fits<C: Cell, V: Bits>(cells: &[C], values: &[V], count: usize) -> bool {
 /// The features are there; `cells` and `values` are of 2 or 4 and of 4 bytes, and longer by [`ROOM`] than the four planes,
 /// which are of one length.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
-unsafe fn planes_of_four<C: Cell, V: Bits>(
-    a: &[u8],
-    b: &[u8],
-    c: &[u8],
-    d: &[u8],
-    cells: &mut [C],
-    values: &mut [V],
-) -> usize {
+unsafe fn planes_of_four<C: Cell, V: Bits>(a: &[u8], b: &[u8], c: &[u8], d: &[u8], cells: &mut [C], values: &mut [V]) -> usize {
     let count = a.len();
     // SAFETY: any bytes are a vector of bytes.
     let lanes: __m512i = unsafe { std::mem::transmute(std::array::from_fn::<u8, 64, _>(|i| i as u8)) };
@@ -137,7 +130,13 @@ unsafe fn plain_of_four<C: Cell, V: Bits>(image: &[u8], cells: &mut [C], values:
     while at < count {
         let four: [__m512i; 4] = std::array::from_fn(|i| {
             let begin = at + 16 * i;
-            let here = if begin >= count { 0 } else if count - begin < 16 { !0 >> (16 - (count - begin)) } else { !0 };
+            let here = if begin >= count {
+                0
+            } else if count - begin < 16 {
+                !0 >> (16 - (count - begin))
+            } else {
+                !0
+            };
             // SAFETY: numbers beyond the end of the image are masked out, so nothing there is read.
             unsafe { _mm512_maskz_loadu_epi32(here, from.wrapping_add(begin)) }
         });
