@@ -84,17 +84,29 @@ pub fn concat<'a>(schema: &SchemaRef, batches: impl IntoIterator<Item = &'a Reco
 }
 
 /// The batches with one class map in memory, so that Arrow's kernels that join them (`concat`, `interleave`) keep the
-/// samples' numbers. An error where the class maps differ.
+/// samples' numbers; other dictionaries likewise, where they are equal. An error where the class maps differ.
 pub fn share_samples<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> anyhow::Result<Vec<RecordBatch>> {
-    let mut shared: Option<ArrayRef> = None;
+    let mut shared: HashMap<String, ArrayRef> = HashMap::new();
     let mut share = |batch: &RecordBatch| -> anyhow::Result<RecordBatch> {
-        let Some((number, _)) = batch.schema_ref().column_with_name(SAMPLE) else { return Ok(batch.clone()) };
-        let Some(sample) = batch.column(number).as_dictionary_opt::<Int8Type>() else { return Ok(batch.clone()) };
-        let values = shared.get_or_insert_with(|| sample.values().clone());
-        anyhow::ensure!(values == sample.values(), "batches of different class maps can't be joined");
         let mut columns = batch.columns().to_vec();
-        columns[number] = Arc::new(DictionaryArray::<Int8Type>::try_new(sample.keys().clone(), values.clone())?);
-        Ok(RecordBatch::try_new(batch.schema(), columns)?)
+        let mut changed = false;
+        for (field, column) in batch.schema_ref().fields().iter().zip(&mut columns) {
+            let Some(dictionary) = column.as_any_dictionary_opt() else { continue };
+            let Some(values) = shared.get(field.name()) else {
+                shared.insert(field.name().clone(), dictionary.values().clone());
+                continue;
+            };
+            if Arc::ptr_eq(values, dictionary.values()) {
+                continue;
+            }
+            let equal = values == dictionary.values();
+            anyhow::ensure!(equal || field.name() != SAMPLE, "batches of different class maps can't be joined");
+            if equal {
+                *column = dictionary.with_values(values.clone());
+                changed = true;
+            }
+        }
+        if changed { Ok(RecordBatch::try_new(batch.schema(), columns)?) } else { Ok(batch.clone()) }
     };
     batches.into_iter().map(&mut share).collect()
 }

@@ -71,6 +71,11 @@ pub trait Source: Send {
     fn noticed(&mut self) -> Noticed {
         Noticed::new()
     }
+    /// How many rows were cut since this was asked last: asked with [`Source::noticed`]. Rows that are given and rows that
+    /// are cut make the rows of the unit.
+    fn cut(&mut self) -> u64 {
+        0
+    }
 }
 
 /// How many of what were dropped or changed on purpose within rows that go on, in words (`` negative cells of `ecal`

@@ -48,7 +48,7 @@ fn a_schema_that_inspect_wrote_reads_the_file() {
     for words in ["Raw/Images", "40, 6, 7", "float64", "gzip", "True Energy"] {
         assert!(said.contains(words), "{words} in {said}");
     }
-    let schema = place.calostream(&["inspect", "--schema", "odd.h5"]).code(0).out;
+    let schema = place.calostream(&["inspect", "--write-schema", "odd.h5"]).code(0).out;
     assert!(schema.contains("# left out: note: "), "{schema}");
     place.write("odd.yaml", &schema.replace("kind: dense", "kind: hits"));
     place.write(

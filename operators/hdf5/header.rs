@@ -3,7 +3,9 @@
 //! A header is taken once, by the reader process, and travels as JSON; planning needs nothing else of a file. Invariant: sizes
 //! in a header that [`Header::check`] accepts multiply without overflow and are not larger than a file of that size can hold.
 
-use arrow::datatypes::DataType;
+use super::chunk_list::ChunkList;
+use super::stamp::Stamp;
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -14,6 +16,40 @@ pub struct Header {
     pub datasets: Vec<Dataset>,
     /// Paths of what can't be, with the library's reason.
     pub unreadable: Vec<(String, String)>,
+    /// The file as the system knew it when this was taken.
+    #[serde(default)]
+    pub stamp: Option<Stamp>,
+    /// Attributes of the file, of its groups and of its datasets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attribute>,
+}
+
+/// An attribute that is short enough to travel with the header.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// The path of the object that has it; empty for the file.
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// A number or a list of them.
+    Numbers {
+        /// What kind; plain and little-endian.
+        number: Number,
+        /// The bytes of all of them.
+        bytes: Vec<u8>,
+    },
+    /// A text.
+    Text(String),
+    /// What is no column, in words.
+    Other(String),
 }
 
 /// One dataset.
@@ -41,6 +77,12 @@ pub struct Dataset {
     pub unit: Option<String>,
     /// A hash of the chunk index, or of the address of contiguous values.
     pub index_hash: u64,
+    /// The chunk index, where it is short enough to be carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<ChunkList>,
+    /// Bytes of the other files that the values are in (virtual and external datasets).
+    #[serde(default)]
+    pub elsewhere: u64,
 }
 
 /// The type of an element.
@@ -63,7 +105,30 @@ pub enum Element {
         /// What it is made of.
         of: Box<Element>,
     },
-    /// What calostream makes no numbers of.
+    /// A number whose values have names.
+    Enum {
+        /// The number.
+        number: Number,
+        /// The names with their values, by value.
+        names: Vec<(String, i64)>,
+    },
+    /// A text.
+    Text {
+        /// Bytes in the file where the length is fixed, else of the library's pointer.
+        bytes: u64,
+        /// True where each text has a length of its own.
+        variable: bool,
+        /// How a text that is shorter than its bytes ends.
+        pad: Pad,
+    },
+    /// Lists of variable length.
+    List {
+        /// Bytes of the library's pointer.
+        bytes: u64,
+        /// What they are made of.
+        of: Box<Element>,
+    },
+    /// What calostream makes no columns of.
     Other {
         /// Bytes of an element: in the file if `fixed`, else of the library's pointer to it.
         bytes: u64,
@@ -72,6 +137,31 @@ pub enum Element {
         /// What it is, in words ("text", "opaque").
         what: String,
     },
+}
+
+/// How a text that is shorter than its bytes ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pad {
+    /// With a zero byte, whatever comes after it.
+    Terminated,
+    /// With zeros.
+    Zeros,
+    /// With spaces.
+    Spaces,
+}
+
+impl Pad {
+    /// The text without what fills it up.
+    #[must_use]
+    pub fn trim(self, bytes: &[u8]) -> &[u8] {
+        let end = match self {
+            Self::Terminated => bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len()),
+            Self::Zeros => bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1),
+            Self::Spaces => bytes.iter().rposition(|b| *b != b' ').map_or(0, |last| last + 1),
+        };
+        &bytes[..end]
+    }
 }
 
 /// A member of a record.
@@ -162,8 +252,28 @@ pub struct Numbers {
     pub shape: Vec<u64>,
 }
 
-/// Deflate's best ratio is 1,032; other codecs and chunks that were never written do better. Beyond this a header is not believed.
+/// What stands at the end of a member's path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaf<'a> {
+    /// Its type, no small array.
+    pub element: &'a Element,
+    /// Where it begins within the element of the dataset.
+    pub offset: u64,
+    /// Lengths of the small arrays around it, outermost first.
+    pub shape: Vec<u64>,
+}
+
+/// Chunks that were never written take no bytes, so a file may hold much less than its datasets say. Beyond this a header is
+/// not believed.
 const BELIEVED_RATIO: u64 = 100_000;
+/// What is believed of any file.
+const BELIEVED_BYTES: u64 = 1 << 30;
+/// One event takes memory at once, so less is believed of it.
+const BELIEVED_ROW_RATIO: u64 = 64;
+/// What is believed of one event of any file.
+const BELIEVED_ROW_BYTES: u64 = 64 << 20;
+/// Chunks that one event may be cut into.
+const MOST_CHUNKS_IN_A_ROW: u64 = 1 << 16;
 
 impl Header {
     /// The dataset at a path (with or without the first slash).
@@ -180,19 +290,9 @@ impl Header {
 
     /// Moves what cannot be true in a file of `bytes` bytes from `datasets` to `unreadable`.
     pub fn check(&mut self, bytes: u64) {
-        let believed = bytes.saturating_mul(BELIEVED_RATIO).saturating_add(1 << 30);
         let unreadable = &mut self.unreadable;
         self.datasets.retain(|d| {
-            let reason = match d.dense_bytes() {
-                None => "its size overflows".to_owned(),
-                Some(dense) if dense > believed => {
-                    format!("says that it holds {dense} bytes, which a file of {bytes} bytes cannot")
-                }
-                Some(_) => match d.chunk_bytes() {
-                    Err(reason) => reason,
-                    Ok(_) => return true,
-                },
-            };
+            let Some(reason) = d.lie(bytes) else { return true };
             unreadable.push((d.path.clone(), reason));
             false
         });
@@ -216,6 +316,36 @@ impl Dataset {
         self.shape.iter().map(|n| (*n).max(1)).try_fold(self.element.bytes(), u64::checked_mul)
     }
 
+    /// What a file of `bytes` bytes cannot hold, though the dataset says so; none where it may be true.
+    ///
+    /// What is accepted here bounds the memory that is asked for later: for a row, for a chunk, for the chunks of a row.
+    #[must_use]
+    pub fn lie(&self, bytes: u64) -> Option<String> {
+        let bytes = bytes.saturating_add(self.elsewhere);
+        let Some(dense) = self.dense_bytes() else { return Some("its size overflows".into()) };
+        let at_most = |ratio: u64, more: u64| bytes.saturating_mul(ratio).saturating_add(more);
+        if dense > at_most(BELIEVED_RATIO, BELIEVED_BYTES) {
+            return Some(format!("says that it holds {dense} bytes, which a file of {bytes} bytes cannot"));
+        }
+        let row = if self.null { 0 } else { self.row_elements().saturating_mul(self.element.bytes()) };
+        if row > at_most(BELIEVED_ROW_RATIO, BELIEVED_ROW_BYTES) {
+            return Some(format!("says that a row of it takes {row} bytes, which is not believed of a file of {bytes} bytes"));
+        }
+        let chunk = match self.chunk_bytes() {
+            Ok(chunk) => chunk,
+            Err(reason) => return Some(reason),
+        };
+        let Layout::Chunked { chunk: lengths, .. } = &self.layout else { return None };
+        // Only chunks that were written take memory, and nothing unpacks to more than its codec can.
+        let unpacked = self.filters.iter().map(Filter::best_ratio).max().unwrap_or(1);
+        let largest = self.largest_chunk();
+        if self.stored > 0 && chunk > largest.saturating_mul(unpacked).saturating_add(1 << 20) {
+            return Some(format!("says that a chunk of it holds {chunk} bytes, which {largest} bytes in the file cannot"));
+        }
+        let band = self.shape.iter().zip(lengths).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
+        (band > MOST_CHUNKS_IN_A_ROW).then(|| format!("says that each row of it is cut into {band} chunks"))
+    }
+
     /// Bytes of a whole chunk (0 for other layouts), or why it cannot be one.
     pub fn chunk_bytes(&self) -> Result<u64, String> {
         let Layout::Chunked { chunk, .. } = &self.layout else { return Ok(0) };
@@ -227,6 +357,13 @@ impl Dataset {
             Some(bytes) if bytes <= 1 << 32 => Ok(bytes),
             _ => Err(format!("a chunk of shape {chunk:?} is larger than 4 GiB")),
         }
+    }
+
+    /// Bytes of the largest chunk as it is stored, or an upper bound.
+    fn largest_chunk(&self) -> u64 {
+        let rank = self.shape.len();
+        let records = self.chunks.as_ref().and_then(|list| list.unpack(rank).ok());
+        records.map_or(self.stored, |r| r.chunks_exact(rank + 3).map(|c| c[rank + 1]).max().unwrap_or(0))
     }
 
     /// Rows of a chunk; 1 for other layouts.
@@ -244,10 +381,22 @@ impl Dataset {
         self.shape.iter().skip(1).product()
     }
 
+    /// What the elements are made of: of the member, where they are records.
+    pub fn leaf(&self, member: Option<&str>) -> Result<Leaf<'_>, String> {
+        self.element.leaf(member).map_err(|e| format!("`{}` {e}", self.path))
+    }
+
     /// The numbers in each element: of the member, where the elements are records.
     pub fn numbers(&self, member: Option<&str>) -> Result<Numbers, String> {
-        let mut found = Numbers { number: Number::NONE, offset: 0, shape: Vec::new() };
-        self.element.numbers(member, &mut found).map(|()| found).map_err(|e| format!("`{}` {e}", self.path))
+        let Leaf { element, offset, shape } = self.leaf(member)?;
+        match element {
+            Element::Number(number) | Element::Enum { number, .. } => Ok(Numbers { number: *number, offset, shape }),
+            Element::Compound { members, .. } => {
+                let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+                Err(format!("`{}` holds records; say which `member`: {}", self.path, names.join(", ")))
+            }
+            other => Err(format!("`{}` holds {}, not numbers", self.path, other.name())),
+        }
     }
 
     /// `float32 (300, 25, 25, 25)`.
@@ -257,8 +406,40 @@ impl Dataset {
     }
 }
 
+impl Value {
+    /// The value of a number, a text in quotes, or what it is.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Self::Numbers { number, bytes } => {
+                let values: Vec<String> = bytes.chunks_exact(number.bytes.max(1).into()).map(|b| number.show(b)).collect();
+                match &values[..] {
+                    [one] => one.clone(),
+                    many => format!("[{}]", many.join(", ")),
+                }
+            }
+            Self::Other(what) => what.clone(),
+        }
+    }
+}
+
 impl Number {
-    const NONE: Self = Self { kind: Kind::Signed, bytes: 0, stored: 0, big_endian: false, plain: false };
+    /// A value of this kind from its little-endian bytes, in words.
+    fn show(self, bytes: &[u8]) -> String {
+        let mut eight = [0; 8];
+        eight[..bytes.len().min(8)].copy_from_slice(&bytes[..bytes.len().min(8)]);
+        let bits = u64::from_le_bytes(eight);
+        let spare = 64 - 8 * u32::from(self.bytes.clamp(1, 8));
+        match (self.kind, self.bytes) {
+            (Kind::Boolean, _) => (bits != 0).to_string(),
+            (Kind::Unsigned, _) => bits.to_string(),
+            (Kind::Signed, _) => (((bits << spare) as i64) >> spare).to_string(),
+            (Kind::Float, 2) => <Float16Type as ArrowPrimitiveType>::Native::from_bits(bits as u16).to_string(),
+            (Kind::Float, 4) => f32::from_bits(bits as u32).to_string(),
+            (Kind::Float, _) => f64::from_bits(bits).to_string(),
+        }
+    }
 
     /// The type of the column that it becomes.
     #[must_use]
@@ -298,8 +479,10 @@ impl Element {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
-            Self::Number(number) => number.stored,
-            Self::Compound { bytes, .. } | Self::Other { bytes, .. } => *bytes,
+            Self::Number(number) | Self::Enum { number, .. } => number.stored,
+            Self::Compound { bytes, .. } | Self::Text { bytes, .. } | Self::List { bytes, .. } | Self::Other { bytes, .. } => {
+                *bytes
+            }
             Self::Array { shape, of } => shape.iter().copied().fold(of.bytes(), u64::saturating_mul),
         }
     }
@@ -308,7 +491,9 @@ impl Element {
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         match self {
-            Self::Number(_) => true,
+            Self::Number(_) | Self::Enum { .. } => true,
+            Self::Text { variable, .. } => !variable,
+            Self::List { .. } => false,
             Self::Compound { members, .. } => members.iter().all(|m| m.element.is_fixed()),
             Self::Array { of, .. } => of.is_fixed(),
             Self::Other { fixed, .. } => *fixed,
@@ -320,6 +505,9 @@ impl Element {
     pub fn name(&self) -> String {
         match self {
             Self::Number(number) => number.name(),
+            Self::Enum { number, names } => format!("{} of {} names", number.name(), names.len()),
+            Self::Text { .. } => "text".into(),
+            Self::List { of, .. } => format!("lists of {}", of.name()),
             Self::Compound { members, .. } => {
                 let members: Vec<String> = members.iter().map(|m| format!("{}: {}", m.name, m.element.name())).collect();
                 format!("{{{}}}", members.join(", "))
@@ -329,18 +517,16 @@ impl Element {
         }
     }
 
-    fn numbers(&self, member: Option<&str>, found: &mut Numbers) -> Result<(), String> {
+    /// What stands at the end of a member's path (`a.b`; none for the element itself).
+    pub fn leaf(&self, member: Option<&str>) -> Result<Leaf<'_>, String> {
         match (self, member) {
-            (Self::Number(number), None) => {
-                found.number = *number;
-                Ok(())
-            }
             (Self::Array { shape, of }, _) => {
-                if found.offset > 0 && member.is_some() {
+                let mut leaf = of.leaf(member)?;
+                if member.is_some() {
                     return Err("holds arrays of records, which cannot be a column".into());
                 }
-                found.shape.extend(shape);
-                of.numbers(member, found)
+                leaf.shape.splice(0..0, shape.iter().copied());
+                Ok(leaf)
             }
             (Self::Compound { members, .. }, Some(name)) => {
                 let inner = |m: &&Member| name == m.name || name.strip_prefix(&m.name).is_some_and(|rest| rest.starts_with('.'));
@@ -348,18 +534,13 @@ impl Element {
                     let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
                     return Err(format!("has no member `{name}`; it has {}", names.join(", ")));
                 };
-                if !found.shape.is_empty() {
-                    return Err("holds arrays of records, which cannot be a column".into());
-                }
-                found.offset += m.offset;
-                m.element.numbers(name.strip_prefix(&m.name).and_then(|rest| rest.strip_prefix('.')), found)
+                let mut leaf = m.element.leaf(name.strip_prefix(&m.name).and_then(|rest| rest.strip_prefix('.')))?;
+                leaf.offset += m.offset;
+                Ok(leaf)
             }
-            (Self::Compound { members, .. }, None) => {
-                let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
-                Err(format!("holds records; say which `member`: {}", names.join(", ")))
-            }
+            (_, None) => Ok(Leaf { element: self, offset: 0, shape: Vec::new() }),
             (Self::Number(_), Some(name)) => Err(format!("holds plain numbers, no member `{name}`")),
-            (Self::Other { what, .. }, _) => Err(format!("holds {what}, not numbers")),
+            (other, Some(name)) => Err(format!("holds {}, no member `{name}`", other.name())),
         }
     }
 }
@@ -379,6 +560,17 @@ impl Layout {
 }
 
 impl Filter {
+    /// How many bytes one packed byte may stand for at most.
+    fn best_ratio(&self) -> u64 {
+        match self.id {
+            // These do not pack.
+            2 | 3 => 1,
+            1 => 1032,
+            // A zstd block of 128 KiB of one value takes four bytes; nothing else that is in use does better.
+            _ => 33_000,
+        }
+    }
+
     /// `gzip 2`, `shuffle`, `lzf`.
     #[must_use]
     pub fn label(&self) -> String {
@@ -429,6 +621,9 @@ pub fn table(header: &Header) -> String {
     }
     for (path, reason) in &header.unreadable {
         let _ = writeln!(text, "{path}: {reason}");
+    }
+    for Attribute { path, name, value } in &header.attributes {
+        let _ = writeln!(text, "{}: {name} = {}", if path.is_empty() { "the file" } else { path }, value.describe());
     }
     text
 }

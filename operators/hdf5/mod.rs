@@ -7,6 +7,8 @@
 
 mod blosc;
 mod blosc2;
+pub mod cache;
+pub mod chunk_list;
 mod codec;
 pub mod decode;
 mod ffi;
@@ -23,6 +25,7 @@ pub mod rows;
 pub mod scan;
 pub mod serve;
 mod shuffle;
+pub mod stamp;
 mod types;
 pub mod write;
 

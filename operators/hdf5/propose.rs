@@ -33,7 +33,9 @@ pub fn propose(header: &Header, name: &str) -> String {
                 Element::Array { shape, .. } => shape.clone(),
                 _ => Vec::new(),
             };
-            if let Err(reason) = d.numbers(member.as_deref()) {
+            let list = matches!(element, Element::List { of, .. } if matches!(**of, Element::Number(_) | Element::Enum { .. }));
+            let several = list || matches!(element, Element::Text { .. });
+            if let Err(reason) = d.numbers(member.as_deref()).map(|_| ()).or_else(|e| if several { Ok(()) } else { Err(e) }) {
                 left.push(reason);
                 continue;
             }
@@ -44,9 +46,11 @@ pub fn propose(header: &Header, name: &str) -> String {
             let address = format!("dataset: {}{address}", word(&d.path));
             let unit = d.unit.as_ref().map_or_else(String::new, |u| format!(", unit: {}", word(u)));
             let cells: u64 = dims.iter().product();
-            if dims.is_empty() {
+            if several && (cells > FEW || !inner.is_empty()) {
+                left.push(format!("{}: {}, several for each event", d.path, d.describe()));
+            } else if dims.is_empty() {
                 let _ = writeln!(text, "  {}: {{ {address}{unit} }}", unique(&mut names, &base));
-            } else if cells >= IMAGE || !inner.is_empty() || cells > FEW {
+            } else if !several && (cells >= IMAGE || !inner.is_empty() || cells > FEW) {
                 let kind = if cells >= IMAGE { "hits" } else { "dense" };
                 let _ = writeln!(text, "  {}: {{ {address}, kind: {kind}, dims: {dims:?}{unit} }}", unique(&mut names, &base));
             } else {

@@ -38,6 +38,19 @@ pub enum Request {
         /// How many; 1 for a single value.
         rows: u64,
     },
+    /// Texts or lists of a dataset (of a member of its records): for each element its bytes (u64), then all the bytes.
+    Lists {
+        /// The file.
+        path: String,
+        /// The dataset.
+        dataset: String,
+        /// The member, where the elements are records.
+        member: Option<String>,
+        /// The first row.
+        first: u64,
+        /// How many.
+        rows: u64,
+    },
 }
 
 /// What the reader process answers.
@@ -53,6 +66,8 @@ pub enum Reply {
     Index,
     /// The values are in the body.
     Rows,
+    /// Lengths and values are in the body.
+    Lists,
     /// The library refuses: the data are wrong, or something is not supported.
     Refused(String),
     /// The operating system refuses.
@@ -60,7 +75,7 @@ pub enum Reply {
 }
 
 /// JSON beyond this is not believed.
-const MOST_JSON: u32 = 1 << 28;
+const MOST_JSON: u32 = 1 << 26;
 
 /// Sends one message.
 pub fn send(to: &mut impl Write, message: &impl Serialize, body: &[u8]) -> Result<()> {

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Handle, Result, ask, c_string, call, checked, handle, last_error, refused};
-use super::header::{Element, Kind, Member, Number, Numbers};
+use super::header::{Element, Kind, Member, Number, Numbers, Pad};
 use hdf5_metno_sys::{h5, h5t};
 use std::ffi::{CStr, c_uint};
 
@@ -34,7 +34,7 @@ pub fn element(kind: &Handle) -> Result<Element> {
             let base = handle(call!(h5t::H5Tget_super(kind.0)))?;
             match integer(&base, bytes)? {
                 Some(number) if is_boolean(kind)? => Element::Number(Number { kind: Kind::Boolean, ..number }),
-                Some(number) => Element::Number(number),
+                Some(number) => Element::Enum { number, names: names(kind, number)? },
                 None => other("an odd enum"),
             }
         }
@@ -63,13 +63,22 @@ pub fn element(kind: &Handle) -> Result<Element> {
             }
             array
         }
-        Class::H5T_STRING if call!(h5t::H5Tis_variable_str(kind.0))? > 0 => pointer("text"),
-        Class::H5T_STRING => other("text"),
+        Class::H5T_STRING => {
+            let pad = match ask!(h5t::H5Tget_strpad(kind.0)) {
+                h5t::H5T_str_t::H5T_STR_NULLPAD => Pad::Zeros,
+                h5t::H5T_str_t::H5T_STR_SPACEPAD => Pad::Spaces,
+                _ => Pad::Terminated,
+            };
+            Element::Text { bytes, variable: call!(h5t::H5Tis_variable_str(kind.0))? > 0, pad }
+        }
         // PyTables writes truth values as 8 bits.
         Class::H5T_BITFIELD => bits(kind, bytes)?.map_or_else(|| other("odd bits"), Element::Number),
         Class::H5T_OPAQUE => other("opaque bytes"),
         Class::H5T_REFERENCE => pointer("references"),
-        Class::H5T_VLEN => pointer("lists of variable length"),
+        Class::H5T_VLEN => {
+            let of = Box::new(element(&handle(call!(h5t::H5Tget_super(kind.0)))?)?);
+            Element::List { bytes, of }
+        }
         Class::H5T_TIME => other("times"),
         _ => pointer("values of a type that calostream does not know"),
     })
@@ -88,6 +97,28 @@ fn is_boolean(kind: &Handle) -> Result<bool> {
     }
     found.sort();
     Ok(found == [("FALSE".to_owned(), 0), ("TRUE".to_owned(), 1)])
+}
+
+/// The names of an enum with their values, by value.
+fn names(kind: &Handle, number: Number) -> Result<Vec<(String, i64)>> {
+    let count = call!(h5t::H5Tget_nmembers(kind.0))?.unsigned_abs().min(1 << 15);
+    let mut names = Vec::new();
+    for i in 0..count {
+        // As long as the longest integer that `integer` accepts.
+        let mut bytes = [0u8; 8];
+        call!(h5t::H5Tget_member_value(kind.0, i, bytes.as_mut_ptr().cast()))?;
+        let stored = (number.stored as usize).clamp(1, 8);
+        if number.big_endian {
+            bytes[..stored].reverse();
+        }
+        let spare = 64 - 8 * stored as u32;
+        let raw = u64::from_le_bytes(bytes) << spare;
+        let value = if number.kind == Kind::Signed { (raw as i64) >> spare } else { (raw >> spare) as i64 };
+        names.push((member_name(kind, i)?, value));
+    }
+    names.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+    names.dedup_by_key(|n| n.1);
+    Ok(names)
 }
 
 /// A field of 8, 16, 32 or 64 bits, as h5py does an integer without a sign.
@@ -209,6 +240,11 @@ pub fn memory_type(kind: &Handle, member: Option<&str>, numbers: &Numbers) -> Re
                 _ => *h5t::H5T_STD_B64LE,
             };
             handle(call!(h5t::H5Tcopy(known)))
+        }
+        h5t::H5T_class_t::H5T_STRING => handle(call!(h5t::H5Tcopy(kind.0))),
+        h5t::H5T_class_t::H5T_VLEN => {
+            let of = memory_type(&handle(call!(h5t::H5Tget_super(kind.0)))?, member, numbers)?;
+            handle(call!(h5t::H5Tvlen_create(of.0)))
         }
         _ => little_endian(numbers.number),
     }

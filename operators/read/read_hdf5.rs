@@ -7,6 +7,7 @@
 //! Invariants: units are in order of discovery (patterns in order, files by path, samples interleaved file by file) and depend
 //! on the files alone; no file is read twice.
 
+mod make;
 mod patterns;
 mod source;
 
@@ -14,10 +15,10 @@ pub use patterns::{Patterns, Samples};
 
 use crate::column::{provenance_fields, with_samples};
 use crate::hdf5::header::{Dataset, Header};
-use crate::hdf5::process::Reader;
+use crate::hdf5::process::{Reader, needed};
 use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
-use crate::schema::{ColumnKind, Resolved, Schema};
+use crate::schema::{Fitted, Make, Schema, Section, fit};
 use crate::work::{Noticed, Start, Work};
 use crate::{Facts, Need, Operator, Output, Placed, Planned, Problem, Shape, Unit, words};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
@@ -38,7 +39,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadHdf5 {
-    /// The layout of the files: a built-in schema (lcd-v1, lcd-l0, lcd-v2, next-white-waveforms, ...) or the path of a YAML file.
+    /// The layout of the files: a built-in schema (lcd-v1, next-white-waveforms, atlas-ftag, ...; `calostream inspect` says which fits) or the path of a YAML file.
     pub schema: Placed<String>,
     /// The files, where they all are of one kind: a pattern such as `data/*.h5`, or a list of patterns.
     #[serde(default)]
@@ -61,8 +62,8 @@ struct Fit<'a> {
     path: &'a str,
     fingerprint: &'a str,
     header: &'a Header,
-    columns: Vec<Resolved>,
-    rows: u64,
+    fitted: Fitted,
+    fields: Vec<(String, Option<Field>)>,
 }
 
 impl ReadHdf5 {
@@ -81,9 +82,9 @@ impl ReadHdf5 {
         let (mut fits, mut misfits) = (Vec::new(), Vec::new());
         for file in facts.hdf5(pattern)? {
             let fit = file.header.as_ref().map_err(Clone::clone).and_then(|header| {
-                let columns = resolve(schema, header)?;
-                let rows = columns[0].rows;
-                Ok(Fit { path: &file.path, fingerprint: &file.fingerprint, header, columns, rows })
+                let fitted = fit(schema, header).map_err(|misfit| misfit.wrong.join("; "))?;
+                let fields = fitted.fields();
+                Ok(Fit { path: &file.path, fingerprint: &file.fingerprint, header, fitted, fields })
             });
             match fit {
                 Ok(fit) => fits.push(fit),
@@ -101,49 +102,31 @@ impl ReadHdf5 {
     }
 }
 
-/// All columns of a schema in one file, or everything that does not fit.
-fn resolve(schema: &Schema, header: &Header) -> Result<Vec<Resolved>, String> {
-    let (mut columns, mut wrong) = (Vec::new(), Vec::new());
-    for (name, column) in &schema.columns {
-        match column.resolve(name, header) {
-            Ok(resolved) => columns.push(resolved),
-            Err(reason) => wrong.push(format!("column `{name}`: {reason}")),
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(wrong.join("; "));
-    }
-    let mut lengths: Vec<(&str, u64)> = Vec::new();
-    for ((_, column), resolved) in schema.columns.iter().zip(&columns) {
-        if !lengths.iter().any(|(path, _)| *path == column.path()) {
-            lengths.push((column.path(), resolved.rows));
-        }
-    }
-    if lengths.windows(2).any(|w| w[0].1 != w[1].1) {
-        let each: Vec<String> = lengths.iter().map(|(path, rows)| format!("`{path}` has {rows}")).collect();
-        return Err(format!("datasets of unequal lengths, so rows do not belong together: {}", each.join(", ")));
-    }
-    Ok(columns)
-}
-
 /// Bytes of an event when all cells are kept.
-fn dense_row_bytes(columns: &[Resolved]) -> u64 {
-    columns.iter().map(|c| c.pick.numbers() as u64 * u64::from(c.pick.number.bytes)).sum()
+fn dense_row_bytes(section: &Section) -> u64 {
+    section.columns.iter().map(|(_, _, resolved)| resolved.dense_bytes()).sum()
 }
 
 /// Expected bytes of an event in memory: hits take about what they take when compressed, and never more than all cells.
-fn expected_row_bytes(fit: &Fit<'_>, schema: &Schema) -> u64 {
-    let each = schema.columns.iter().zip(&fit.columns).map(|((_, column), resolved)| {
-        let dense = resolved.pick.numbers() as u64 * u64::from(resolved.pick.number.bytes);
-        let dataset = fit.header.dataset(column.path());
-        let packed = dataset.filter(|d| !d.filters.is_empty()).map(|d| d.stored * 3 / 2 / fit.rows.max(1));
-        match (resolved.kind, packed) {
-            (ColumnKind::Hits, Some(packed)) => packed.min(2 * dense).max(dense / 64),
-            _ => dense,
+fn expected_row_bytes(fit: &Fit<'_>, section: &Section) -> u64 {
+    let each = section.columns.iter().map(|(_, _, resolved)| {
+        let dense = resolved.dense_bytes();
+        if !matches!(resolved.make, Make::Hits(_) | Make::Last(..) | Make::Each(_)) {
+            return dense;
+        }
+        let datasets = resolved.paths().filter_map(|path| fit.header.dataset(path)).filter(|d| !d.filters.is_empty());
+        match datasets.map(|d| d.stored * 3 / 2 / d.rows().unwrap_or(1).max(1)).sum() {
+            0 => dense,
+            packed => packed.min(2 * dense).max(dense / 64),
         }
     });
     // The columns that every row carries.
     25 + each.sum::<u64>()
+}
+
+/// The datasets of a section.
+fn datasets<'a>(header: &'a Header, section: &'a Section) -> impl Iterator<Item = &'a Dataset> {
+    section.columns.iter().flat_map(|(_, _, resolved)| resolved.paths()).filter_map(|path| header.dataset(path))
 }
 
 /// Rows of a chunk of the dataset whose values take the most bytes.
@@ -203,7 +186,7 @@ impl Operator for ReadHdf5 {
             }
             groups.push((*sample, files));
         }
-        let agreed = agree(&schema, &mut groups, &mut quarantined);
+        let agreed = agree(&mut groups, &mut quarantined);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -212,17 +195,18 @@ impl Operator for ReadHdf5 {
         let output_schema = with_samples(ArrowSchema::new(fields), &self.sample_names());
         let all: Vec<&Fit<'_>> = groups.iter().flat_map(|(_, files)| files).collect();
         remarks.extend(doubles(&all));
-        let empty = all.iter().filter(|f| f.rows == 0).count();
+        remarks.extend(absent(&all, &output_schema));
+        let empty = all.iter().filter(|f| f.fitted.rows() == 0).count();
         if empty > 0 {
             remarks.push(format!("{empty} of {} without events", words::counted(all.len() as u64, "file")));
         }
-        let holds = all.iter().map(|fit| held(fit, &schema)).max().unwrap_or(0);
+        let holds = all.iter().map(|fit| held(fit)).max().unwrap_or(0);
         let mut units = Vec::new();
         let most = groups.iter().map(|(_, files)| files.len()).max().unwrap_or(0);
         for nth in 0..most {
             for (sample, files) in &groups {
                 if let Some(fit) = files.get(nth) {
-                    cut(fit, *sample, &schema, &mut units);
+                    cut(fit, *sample, &mut units);
                 }
             }
         }
@@ -243,51 +227,77 @@ impl Operator for ReadHdf5 {
             .map_err(|problems| anyhow::anyhow!("{}", problems.into_iter().map(|p| p.what).collect::<Vec<_>>().join("; ")))?;
         let output = at.outputs.first().ok_or_else(|| anyhow::anyhow!("read_hdf5 without an output"))?;
         let mut files = BTreeMap::new();
+        let mut most = 0;
         for pattern in self.sources().into_iter().flat_map(|(_, patterns)| patterns) {
             for file in at.facts.hdf5(pattern).map_err(|p| anyhow::anyhow!(p.what))? {
                 if let Ok(header) = &file.header {
+                    let sections = fit(&schema, header).map(|fitted| fitted.sections).unwrap_or_default();
+                    most = sections.iter().flat_map(|s| datasets(header, s)).map(needed).fold(most, u64::max);
                     files.insert(file.path.clone(), (file.fingerprint.clone(), Arc::new(header.clone())));
                 }
             }
         }
-        let columns = schema.columns.into_iter().filter(|(name, _)| output.schema.field_with_name(name).is_ok()).collect();
         Ok(Work::Source(Box::new(Hdf5Source {
             noticed: Noticed::new(),
-            columns,
+            cut: 0,
+            layout: schema,
             samples: self.sample_names(),
             schema: output.schema.clone(),
             files,
-            reader: Reader::new(at.runtime),
+            reader: Reader::new(at.runtime).allowing(most),
         })))
     }
 }
 
 /// Files may differ (float32 here, float64 there): what most of them have is what is read, and the others are quarantined.
-fn agree(schema: &Schema, groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(String, String)>) -> Vec<Field> {
-    let mut kinds: Vec<(Vec<Field>, usize)> = Vec::new();
-    for fit in groups.iter().flat_map(|(_, files)| files) {
-        let fields: Vec<Field> = fit.columns.iter().map(|c| c.field.clone()).collect();
-        match kinds.iter_mut().find(|(known, _)| *known == fields) {
-            Some((_, count)) => *count += 1,
-            None => kinds.push((fields, 1)),
+/// Of equally frequent ones the first counts. A column that no file has, and whose type nobody says, is none.
+fn agree(groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(String, String)>) -> Vec<Field> {
+    fn most<T: PartialEq>(all: impl Iterator<Item = T>) -> Option<T> {
+        let mut kinds: Vec<(T, usize)> = Vec::new();
+        for one in all {
+            match kinds.iter_mut().find(|(known, _)| *known == one) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((one, 1)),
+            }
         }
+        kinds.into_iter().rev().max_by_key(|(_, count)| *count).map(|(kind, _)| kind)
     }
-    // Of equally frequent ones the first.
-    let Some((agreed, _)) = kinds.into_iter().rev().max_by_key(|(_, count)| *count) else { return Vec::new() };
-    for (_, files) in groups {
+    let fits = || groups.iter().flat_map(|(_, files)| files);
+    let names = most(fits().map(|f| f.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())).unwrap_or_default();
+    let field = |fit: &Fit<'_>, name: &str| fit.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| f.clone());
+    let agreed: Vec<Option<Field>> = names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name)))).collect();
+    for (_, files) in groups.iter_mut() {
         files.retain(|fit| {
-            let odd = schema.columns.iter().zip(&fit.columns).zip(&agreed).find(|((_, c), field)| c.field != **field);
-            let Some((((name, _), found), wanted)) = odd else { return true };
-            let what = format!(
-                "column `{name}` is {}, not {} as in most files; say `as` or `dims` in the schema to choose",
-                describe(&found.field),
-                describe(wanted)
-            );
+            let own: Vec<&String> = fit.fields.iter().map(|(name, _)| name).collect();
+            let extra = own.iter().find(|name| !names.contains(name)).map(|name| format!("column `{name}` is not in most files"));
+            let lack = names.iter().find(|name| !own.contains(name)).map(|name| format!("column `{name}` of most files is missing"));
+            let odd = names.iter().zip(&agreed).find_map(|(name, wanted)| {
+                let (found, wanted) = (field(fit, name)?, wanted.as_ref()?);
+                (found != *wanted).then(|| {
+                    let (found, wanted) = (describe(&found), describe(wanted));
+                    format!("column `{name}` is {found}, not {wanted} as in most files; say `as` or `dims` in the schema to choose")
+                })
+            });
+            let Some(what) = extra.or(lack).or(odd) else { return true };
             quarantined.push((fit.path.to_owned(), what));
             false
         });
     }
-    agreed
+    agreed.into_iter().flatten().collect()
+}
+
+/// What is said of columns that files lack.
+fn absent(files: &[&Fit<'_>], schema: &ArrowSchema) -> Vec<String> {
+    let mut lacking: BTreeMap<&str, usize> = BTreeMap::new();
+    files.iter().flat_map(|f| &f.fitted.absent).for_each(|name| *lacking.entry(name).or_default() += 1);
+    let say = |(name, count): (&str, usize)| {
+        let of = words::counted(files.len() as u64, "file");
+        match schema.field_with_name(name) {
+            Ok(_) => format!("{count} of {of} without `{name}`: no value there"),
+            Err(_) => format!("no file has `{name}`, so it is no column; its `as` would make it one without values"),
+        }
+    };
+    lacking.into_iter().map(say).collect()
 }
 
 /// `float32 of shape [25, 25, 25]`.
@@ -316,37 +326,46 @@ fn doubles(files: &[&Fit<'_>]) -> Vec<String> {
 }
 
 /// The units of a file.
-fn cut(fit: &Fit<'_>, sample: Option<&str>, schema: &Schema, units: &mut Vec<Unit>) {
-    let chunk = chunk_rows(schema.columns.iter().filter_map(|(_, c)| fit.header.dataset(c.path())));
-    let wanted = (UNIT_BYTES / dense_row_bytes(&fit.columns).max(1)).max(UNIT_ROWS);
-    let step = wanted.div_ceil(chunk).saturating_mul(chunk);
-    let row_bytes = expected_row_bytes(fit, schema);
-    let mut first = 0;
-    while first < fit.rows {
-        // A short end goes with the unit before it.
-        let left = fit.rows - first;
-        let rows = if left < step.saturating_add(UNIT_ROWS) { left } else { step };
-        units.push(Unit {
-            alone: false,
-            step: String::new(),
-            sample: sample.map(str::to_owned),
-            path: fit.path.to_owned(),
-            fingerprint: fit.fingerprint.to_owned(),
-            first,
-            rows,
-            file: 0,
-            row_bytes,
-        });
-        first += rows;
+fn cut(fit: &Fit<'_>, sample: Option<&str>, units: &mut Vec<Unit>) {
+    for section in &fit.fitted.sections {
+        let chunk = chunk_rows(datasets(fit.header, section));
+        let wanted = (UNIT_BYTES / dense_row_bytes(section).max(1)).max(UNIT_ROWS);
+        let step = wanted.div_ceil(chunk).saturating_mul(chunk);
+        let row_bytes = expected_row_bytes(fit, section);
+        let (mut first, end) = (section.first, section.first + section.rows);
+        while first < end {
+            // A short end goes with the unit before it.
+            let left = end - first;
+            let rows = if left < step.saturating_add(UNIT_ROWS) { left } else { step };
+            units.push(Unit {
+                alone: false,
+                step: String::new(),
+                sample: sample.map(str::to_owned),
+                path: fit.path.to_owned(),
+                fingerprint: fit.fingerprint.to_owned(),
+                first,
+                rows,
+                file: 0,
+                row_bytes,
+            });
+            first += rows;
+        }
     }
 }
 
 /// Bytes that reading a file may hold beside the batch: the chunks that the rows of a batch touch, the dense rows, the reader process.
-fn held(fit: &Fit<'_>, schema: &Schema) -> u64 {
-    let datasets = schema.columns.iter().filter_map(|(_, c)| fit.header.dataset(c.path()));
-    let chunks = datasets.map(|d| {
+fn held(fit: &Fit<'_>) -> u64 {
+    let of_dataset = |d: &Dataset| {
         let band = d.row_elements().saturating_mul(d.element.bytes()).saturating_mul(d.chunk_rows());
-        if is_own(d) { band.saturating_mul(2) } else { 0 }
-    });
-    chunks.fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
+        match (is_own(d), d.stored) {
+            // No chunk was ever written.
+            (true, 0) => 0,
+            (true, _) => band.saturating_mul(2),
+            (false, _) => needed(d),
+        }
+    };
+    let of_section = |section| {
+        datasets(fit.header, section).map(of_dataset).fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
+    };
+    fit.fitted.sections.iter().map(of_section).max().unwrap_or(0)
 }

@@ -76,8 +76,11 @@ struct Dataset {
 
 /// What a schema makes of the columns that come in: images become f32 and numbers f64, whatever their type in memory.
 fn layout(schema: &Schema, input: &ArrowSchema) -> Result<Vec<Dataset>, Vec<String>> {
-    let (mut datasets, mut wrong) = (Vec::new(), Vec::new());
+    let (mut datasets, mut wrong) = (Vec::new(), Vec::from_iter(schema.unwritable()));
     for (path, columns) in schema.datasets() {
+        if columns.iter().all(|(name, column)| column.optional && input.field_with_name(name).is_err()) {
+            continue;
+        }
         match dataset(path, &columns, input) {
             Ok(dataset) => datasets.push(dataset),
             Err(what) => wrong.extend(what),

@@ -7,6 +7,7 @@ use calostream_operators::facts::{FileFacts, ParquetHeader};
 use calostream_operators::hdf5::header::{self, Header};
 use calostream_operators::hdf5::propose::propose;
 use calostream_operators::read::read_parquet;
+use calostream_operators::schema::nearest;
 use calostream_operators::words;
 use calostream_operators::{column, hdf5};
 use clap::Args;
@@ -22,8 +23,8 @@ pub struct InspectArgs {
     #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     files: Vec<String>,
     /// Print a schema for HDF5 files of this layout, to save and edit.
-    #[arg(long)]
-    schema: bool,
+    #[arg(long, alias = "schema")]
+    write_schema: bool,
     #[command(flatten)]
     libraries: LibraryArgs,
 }
@@ -34,9 +35,9 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let mut failed = false;
     for name in &args.files {
         let found = if is_parquet(name)? {
-            anyhow::ensure!(!args.schema, "{name}: a Parquet file carries its schema; `--schema` is for HDF5");
+            anyhow::ensure!(!args.write_schema, "{name}: a Parquet file carries its schema; `--write-schema` is for HDF5");
             read_parquet::probe(name).map(|files| files.into_iter().map(parquet_text).collect::<Vec<_>>())
-        } else if args.schema {
+        } else if args.write_schema {
             hdf5::probe(name, &runtime).map(|files| vec![schema_text(name, files)])
         } else {
             hdf5::probe(name, &runtime).map(|files| files.into_iter().map(hdf5_text).collect())
@@ -78,6 +79,11 @@ fn hdf5_text(file: FileFacts<Header>) -> Result<String, String> {
     for line in header::table(&header).lines() {
         let _ = writeln!(out, "  {line}");
     }
+    if header.datasets.is_empty() {
+        out.push_str("  no datasets\n");
+        return Ok(out);
+    }
+    let _ = writeln!(out, "{}", nearest(&header));
     Ok(out)
 }
 

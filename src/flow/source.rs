@@ -170,7 +170,7 @@ pub fn read_parts(
         let on_its_way = Arc::new(());
         begun.push(Arc::downgrade(&on_its_way));
         source_before = Some(step);
-        let (mut rows, mut noticed, mut faults) = (0, Vec::new(), Vec::new());
+        let (mut rows, mut cut, mut noticed, mut faults) = (0, 0, Vec::new(), Vec::new());
         for planned in part.units.iter().filter(|u| !pass.left_out.contains(&u.number)) {
             let Some(unit) = &planned.unit else { continue };
             let mut of_unit = 0;
@@ -189,10 +189,12 @@ pub fn read_parts(
                 Ok(!stop())
             };
             let read = read_unit(source.as_mut(), unit, (shared, counter), &mut each);
+            let cut_of_unit = source.cut();
             match read {
                 Ok(false) => return Ok(()),
-                Ok(true) if of_unit != unit.rows => {
-                    faults.push((planned.number, format!("{of_unit} rows could be read of {}", unit.rows)));
+                Ok(true) if of_unit + cut_of_unit != unit.rows => {
+                    let said = format!("{} rows could be read of {}", of_unit + cut_of_unit, unit.rows);
+                    faults.push((planned.number, said));
                 }
                 Ok(true) => {}
                 Err(Fault::Content(reason)) => faults.push((planned.number, reason)),
@@ -200,6 +202,7 @@ pub fn read_parts(
             }
             if faults.is_empty() {
                 rows += of_unit;
+                cut += cut_of_unit;
                 noticed.extend(Record::noticed(step, planned.number, source.noticed()));
                 reading.send(Read::Parcel(
                     output,
@@ -208,7 +211,7 @@ pub fn read_parts(
             }
         }
         let end = if faults.is_empty() {
-            noticed.push(Record::Rows { step, came: rows, out: vec![rows], cut: 0 });
+            noticed.push(Record::Rows { step, came: rows + cut, out: vec![rows], cut });
             reading.send(Read::Records(noticed))?;
             Content::PartEnd
         } else {
@@ -230,8 +233,9 @@ fn read_unit(
 ) -> Result<bool, Fault> {
     let (mut gone, mut patience, stop) = (0, Patience::default(), || shared.failure.raised());
     loop {
-        // What was noticed on the way to a fault is noticed again.
+        // What was noticed or cut on the way to a fault is so again.
         drop(source.noticed());
+        source.cut();
         match read_once(source, unit, (&shared.budget, counter, &stop), &mut gone, each) {
             Err(Fault::Machine(error)) if patience.again(&error, &stop) => {}
             done => return done,

@@ -103,7 +103,7 @@ pub fn balance(plan: &Plan, state: &State, unit_rows: &BTreeMap<(usize, u64), u6
             }
         }
         let of = &table[step];
-        if matches!(planned.planned.shape, Shape::Map | Shape::Device | Shape::Shuffle)
+        if matches!(planned.planned.shape, Shape::Source | Shape::Map | Shape::Device | Shape::Shuffle)
             && of.came != of.out.iter().sum::<u64>() + of.cut
         {
             wrong.push(format!("{} rows came into `{}`, {:?} went out and {} were cut", of.came, planned.name, of.out, of.cut));

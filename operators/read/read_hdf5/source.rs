@@ -1,31 +1,35 @@
-//! Reading the units of `read_hdf5`: batch by batch, only the columns that somebody wants.
+//! Reading the units of `read_hdf5`: batch by batch, only the columns that somebody wants or that are checked.
 //!
-//! Invariants: a batch is made in `next`; batches are cut at multiples of one step within the file, so that they are the same
-//! wherever a unit begins; each dataset is read once a batch, however many columns come from it.
+//! Invariants: a batch is made in `next`; batches are cut at multiples of one step within a section of the file, so that they
+//! are the same wherever a unit begins; each dataset is read once a batch, however many columns come from it. Rows that a
+//! check cuts are counted.
 
-use super::{BATCH_BYTES, chunk_rows};
+use super::{BATCH_BYTES, chunk_rows, make};
 use crate::column::{provenance, provenance_fields};
-use crate::hdf5::header::Header;
+use crate::hdf5::header::{Header, Number};
 use crate::hdf5::images::{self, Refine};
+use crate::hdf5::probe::probe_file;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
-use crate::schema::{Column, ColumnKind, Resolved};
+use crate::schema::{Column, Lists, Make, Part, Resolved, SPLIT, Schema, fit};
 use crate::work::{Batches, Noticed, Source};
 use crate::{Fault, Unit};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::buffer::MutableBuffer;
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Reads units.
 pub(super) struct Hdf5Source {
-    pub columns: Vec<(String, Column)>,
+    pub layout: Schema,
     pub samples: Vec<String>,
     pub schema: SchemaRef,
     pub files: BTreeMap<String, (String, Arc<Header>)>,
     pub reader: Reader,
     pub noticed: Noticed,
+    pub cut: u64,
 }
 
 impl Source for Hdf5Source {
@@ -37,52 +41,73 @@ impl Source for Hdf5Source {
             return Err(Fault::content(format!("{} has changed since its units were written down", unit.path)));
         }
         let header = header.clone();
+        let fitted = fit(&self.layout, &header).map_err(|misfit| Fault::Content(misfit.wrong.join("; ")))?;
+        let inside = |s: &&crate::schema::Section| s.first <= unit.first && unit.first + unit.rows <= s.first + s.rows;
+        let section = fitted.sections.into_iter().find(|s| inside(&s));
+        let section = section.ok_or_else(|| Fault::content(format!("{} has not the rows of the plan", unit.path)))?;
         let opened = Opened::open(&unit.path)?;
+        // Written to since it was planned: what is known of it counts if it is the same content all the same.
+        if header.stamp.is_some_and(|stamp| stamp != opened.stamp)
+            && probe_file(&unit.path, &mut self.reader)?.fingerprint != *fingerprint
+        {
+            return Err(Fault::content(format!("{} has changed since it was planned", unit.path)));
+        }
         let mut datasets: Vec<Rows> = Vec::new();
         let mut columns = Vec::new();
-        for (name, column) in &self.columns {
-            let resolved = column.resolve(name, &header).map_err(Fault::Content)?;
-            let dataset = header.dataset(column.path()).ok_or_else(|| Fault::content(format!("no dataset `{}`", column.path())))?;
-            let known = datasets.iter().position(|d| d.dataset().path == dataset.path);
-            let number = match known {
-                Some(number) => number,
-                None => {
+        for (name, column, resolved) in section.columns {
+            let wanted = self.schema.field_with_name(&name).ok();
+            if wanted.is_none() && column.check.is_none() {
+                continue;
+            }
+            for path in resolved.paths() {
+                if !datasets.iter().any(|d| d.dataset().path == path) {
+                    let dataset = header.dataset(path).ok_or_else(|| Fault::content(format!("no dataset `{path}`")))?;
                     datasets.push(Rows::new(dataset, &opened, &mut self.reader)?);
-                    datasets.len() - 1
                 }
-            };
-            columns.push(Wanted { name: name.clone(), column: column.clone(), dataset: number, resolved });
+            }
+            // Planned, or read for its check alone.
+            let Some(field) = wanted.or(resolved.field.as_ref()).cloned() else { continue };
+            let first = resolved.paths().next().and_then(|path| datasets.iter().position(|d| d.dataset().path == path));
+            columns.push(Wanted { name, column, resolved, field, dataset: first });
         }
-        let dense: u64 = columns.iter().map(|c| c.resolved.pick.numbers() as u64 * u64::from(c.resolved.pick.number.bytes)).sum();
+        // Columns of one dataset stand together, so that its rows are kept no longer than they are needed.
+        columns.sort_by_key(|c| c.dataset);
+        // A column of one number may come from rows of many, which are read whole.
+        let row: u64 = datasets.iter().map(Rows::dataset).map(|d| d.row_elements().saturating_mul(d.element.bytes())).sum();
         let chunk = chunk_rows(datasets.iter().map(Rows::dataset));
-        let wanted = (BATCH_BYTES / dense.max(1)).max(1);
+        let wanted = (BATCH_BYTES / row.max(1)).max(1);
         // Whole chunks, unless a chunk is much larger than a batch: then it is decoded once and given in pieces.
         let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= 4 * wanted { chunk } else { wanted };
         Ok(Box::new(Reading {
             unit,
             next: unit.first,
             step: step.min(1 << 20),
-            opened,
-            datasets,
+            section: (section.first, section.group),
+            files: Files { opened, datasets, plain: None, reader: &mut self.reader },
             columns,
             samples: &self.samples,
             schema: &self.schema,
-            reader: &mut self.reader,
             noticed: &mut self.noticed,
+            cut: &mut self.cut,
         }))
     }
 
     fn noticed(&mut self) -> Noticed {
         std::mem::take(&mut self.noticed)
     }
+
+    fn cut(&mut self) -> u64 {
+        std::mem::take(&mut self.cut)
+    }
 }
 
-/// A column that is read from a dataset.
+/// A column that is read.
 struct Wanted {
     name: String,
     column: Column,
-    dataset: usize,
     resolved: Resolved,
+    field: Field,
+    dataset: Option<usize>,
 }
 
 /// A unit being read.
@@ -90,13 +115,22 @@ struct Reading<'a> {
     unit: &'a Unit,
     next: u64,
     step: u64,
-    opened: Opened,
-    datasets: Vec<Rows>,
+    /// The first row of the section, and its group.
+    section: (u64, Option<String>),
+    files: Files<'a>,
     columns: Vec<Wanted>,
     samples: &'a [String],
     schema: &'a SchemaRef,
-    reader: &'a mut Reader,
     noticed: &'a mut Noticed,
+    cut: &'a mut u64,
+}
+
+/// The datasets of an open file, and the rows that were read last.
+struct Files<'a> {
+    opened: Opened,
+    datasets: Vec<Rows>,
+    plain: Option<(usize, u64, MutableBuffer)>,
+    reader: &'a mut Reader,
 }
 
 impl Iterator for Reading<'_> {
@@ -108,7 +142,9 @@ impl Iterator for Reading<'_> {
             return None;
         }
         // Cuts stand on multiples of the step, wherever the unit begins.
-        let to = (self.next / self.step + 1).saturating_mul(self.step).min(end);
+        let before = self.section.0;
+        let to = before + ((self.next - before) / self.step + 1).saturating_mul(self.step);
+        let to = to.min(end);
         let batch = self.batch(self.next, (to - self.next) as usize);
         // After an error there is nothing more to be had from this unit.
         self.next = if batch.is_ok() { to } else { end };
@@ -120,64 +156,188 @@ impl Reading<'_> {
     fn batch(&mut self, first: u64, rows: usize) -> Result<RecordBatch, Fault> {
         let names = provenance_fields(self.unit.sample.is_some());
         let values = provenance(self.samples, self.unit, first, rows);
-        let mut made: HashMap<String, ArrayRef> = names.iter().map(|f| f.name().clone()).zip(values).collect();
-        for dataset in 0..self.datasets.len() {
-            self.read_dataset(dataset, first, rows, &mut made)?;
+        let mut made: HashMap<&str, ArrayRef> = HashMap::new();
+        if let Some(group) = &self.section.1 {
+            made.insert(SPLIT, Arc::new(StringArray::from(vec![group.as_str(); rows])));
+        }
+        made.extend(names.iter().map(|f| f.name().as_str()).zip(values));
+        let mut keep = vec![true; rows];
+        self.files.plain = None;
+        for Wanted { name, column, resolved, field, .. } in &self.columns {
+            let refine = Refine { threshold: column.threshold, drop_negative: column.drop_negative };
+            let array = self.files.make(resolved, field, refine, (first - self.section.0, rows), self.noticed)?;
+            if let Some(check) = column.check.as_ref().filter(|_| resolved.make != Make::Absent) {
+                check.apply(name, &array, self.unit.sample.as_deref(), first, &mut keep, self.noticed)?;
+            }
+            made.insert(name, array);
         }
         let arrays = self.schema.fields().iter().map(|f| {
-            made.remove(f.name()).ok_or_else(|| Fault::Machine(anyhow::anyhow!("the planned column `{}` is not in the schema", f.name())))
+            let array = made.remove(f.name().as_str());
+            array.ok_or_else(|| Fault::Machine(anyhow::anyhow!("the planned column `{}` is not in the schema", f.name())))
         });
         let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-        Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
-    }
-
-    /// All columns of one dataset.
-    fn read_dataset(&mut self, number: usize, first: u64, rows: usize, made: &mut HashMap<String, ArrayRef>) -> Result<(), Fault> {
-        let source = &mut self.datasets[number];
-        let mut plain = None;
-        for Wanted { name, column, resolved, .. } in self.columns.iter().filter(|c| c.dataset == number) {
-            let field = self.schema.field_with_name(name)?;
-            let (pick, numbers) = (&resolved.pick, &resolved.numbers);
-            let refine = Refine { threshold: column.threshold, drop_negative: column.drop_negative };
-            let cells = pick.numbers();
-            if source.by_library() || !numbers.number.plain {
-                let packed = pick.packed(numbers);
-                let path = source.dataset().path.clone();
-                let member = column.member.as_deref();
-                let values = self.reader.rows(&self.opened.path, &path, member, first, rows as u64, packed.row_bytes as u64)?;
-                let values = packed.take(&values);
-                made.insert(name.clone(), make(values, (rows, cells), resolved, field, refine, self.noticed)?);
-                continue;
-            }
-            if resolved.kind == ColumnKind::Hits
-                && pick.is_whole()
-                && let Some(runs) = source.runs(&self.opened, first, rows)?
-            {
-                made.insert(name.clone(), images::hits_of_runs(&runs, cells, pick.number, field, refine, self.noticed)?);
-                continue;
-            }
-            let bytes = match &plain {
-                Some(bytes) => bytes,
-                None => plain.insert(source.plain(&self.opened, first, rows)?),
-            };
-            made.insert(name.clone(), make(pick.take(bytes), (rows, cells), resolved, field, refine, self.noticed)?);
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays)?;
+        let cut = keep.iter().filter(|k| !**k).count();
+        if cut == 0 {
+            return Ok(batch);
         }
-        Ok(())
+        *self.cut += cut as u64;
+        Ok(filter_record_batch(&batch, &BooleanArray::from(keep))?)
     }
 }
 
-fn make(
-    values: MutableBuffer,
-    (rows, cells): (usize, usize),
-    resolved: &Resolved,
-    field: &Field,
-    refine: Refine,
-    noticed: &mut Noticed,
-) -> Result<ArrayRef, Fault> {
-    let number = resolved.pick.number;
-    match resolved.kind {
-        ColumnKind::Number => images::numbers(values, rows, number, field, noticed),
-        ColumnKind::Dense => images::dense(values, rows, cells, number, field, noticed),
-        ColumnKind::Hits => images::hits_of_plain(&values, rows, cells, number, field, refine, noticed),
+impl Files<'_> {
+    /// The numbers of a part, little-endian, one after the other.
+    fn numbers(&mut self, part: &Part, first: u64, rows: usize) -> Result<(MutableBuffer, Number), Fault> {
+        let number = self.dataset(&part.path)?;
+        if self.datasets[number].by_library() || !part.plain {
+            let (member, bytes) = (part.member.as_deref(), part.packed.row_bytes as u64);
+            let values = self.reader.rows(&self.opened.path, &part.path, member, first, rows as u64, bytes)?;
+            return Ok((part.packed.take(&values), part.packed.number));
+        }
+        let pick = part.pick;
+        Ok((pick.take(self.plain(number, first, rows)?), pick.number))
+    }
+
+    /// The rows of a dataset as they stand in the file but for the filters.
+    fn plain(&mut self, number: usize, first: u64, rows: usize) -> Result<&MutableBuffer, Fault> {
+        if self.plain.as_ref().is_none_or(|(n, f, _)| (*n, *f) != (number, first)) {
+            self.plain = None;
+            self.plain = Some((number, first, self.datasets[number].plain(&self.opened, first, rows)?));
+        }
+        self.plain.as_ref().map(|(.., bytes)| bytes).ok_or_else(|| Fault::content("no rows"))
+    }
+
+    fn dataset(&self, path: &str) -> Result<usize, Fault> {
+        let found = self.datasets.iter().position(|d| d.dataset().path == path);
+        found.ok_or_else(|| Fault::content(format!("no dataset `{path}`")))
+    }
+
+    /// The texts or lists of rows: the bytes of each, and all the bytes.
+    fn lists(&mut self, lists: &Lists, first: u64, rows: usize) -> Result<(Vec<usize>, Vec<u8>), Fault> {
+        let (each, place) = lists.place;
+        let member = lists.member.as_deref();
+        let range = (first, rows as u64, each as u64);
+        let (lengths, bytes) = self.reader.lists(&self.opened.path, &lists.path, member, range)?;
+        if each == 1 {
+            return Ok((lengths, bytes));
+        }
+        let (mut chosen, mut kept, mut at) = (Vec::with_capacity(rows), Vec::new(), 0);
+        for (i, length) in lengths.into_iter().enumerate() {
+            if i % each == place {
+                chosen.push(length);
+                kept.extend_from_slice(&bytes[at..at + length]);
+            }
+            at += length;
+        }
+        Ok((chosen, kept))
+    }
+
+    /// The array of a column.
+    fn make(
+        &mut self,
+        resolved: &Resolved,
+        field: &Field,
+        refine: Refine,
+        (first, rows): (u64, usize),
+        noticed: &mut Noticed,
+    ) -> Result<ArrayRef, Fault> {
+        match &resolved.make {
+            Make::Number(part) => {
+                let (values, number) = self.numbers(part, first, rows)?;
+                images::numbers(values, rows, number, field, noticed)
+            }
+            Make::Dense(part) => {
+                let (values, number) = self.numbers(part, first, rows)?;
+                images::dense(values, rows, part.pick.numbers(), number, field, noticed)
+            }
+            Make::Hits(part) => {
+                let (cells, source) = (part.pick.numbers(), self.dataset(&part.path)?);
+                if part.plain
+                    && part.pick.is_whole()
+                    && !self.datasets[source].by_library()
+                    && let Some(runs) = self.datasets[source].runs(&self.opened, first, rows)?
+                {
+                    return images::hits_of_runs(&runs, cells, part.pick.number, field, refine, noticed);
+                }
+                let (values, number) = self.numbers(part, first, rows)?;
+                images::hits_of_plain(&values, rows, cells, number, field, refine, noticed)
+            }
+            Make::Last(part, of) => {
+                let to = make::record_fields(field)?[1].data_type();
+                let (values, number) = self.numbers(part, first, rows)?;
+                let all = make::cells(values, rows * part.pick.numbers(), number, to, field.name(), noticed)?;
+                let values = (0..*of).map(|place| make::every(&all, *of, place)).collect::<Result<_, _>>()?;
+                make::hits_of_values(values, part.pick.numbers() / of, field, refine, noticed)
+            }
+            Make::Each(parts) => {
+                let cells = parts.first().map_or(0, |p| p.pick.numbers());
+                let mut all = Vec::new();
+                for (part, value) in parts.iter().zip(make::record_fields(field)?.iter().skip(1)) {
+                    let (values, number) = self.numbers(part, first, rows)?;
+                    all.push(make::cells(values, rows * cells, number, value.data_type(), value.name(), noticed)?);
+                }
+                make::hits_of_values(all, cells, field, refine, noticed)
+            }
+            Make::Named(part, values) => {
+                let numbers = self.array(part, first, rows, noticed)?;
+                make::named(&numbers, values, field, noticed)
+            }
+            Make::OneHot(part) => {
+                let numbers = self.array(part, first, rows, noticed)?;
+                make::one_hot(&numbers, rows, field, noticed)
+            }
+            Make::Numbers(part) => {
+                let (values, number) = self.numbers(part, first, rows)?;
+                make::lists(std::iter::repeat_n(part.pick.numbers(), rows), &values, number, field, noticed)
+            }
+            Make::Text(Lists { path, fixed: Some((row_bytes, start, bytes, pad)), .. })
+                if !self.datasets[self.dataset(path)?].by_library() =>
+            {
+                let number = self.dataset(path)?;
+                let plain = self.plain(number, first, rows)?;
+                let texts = plain.chunks_exact((*row_bytes).max(1)).map(|row| pad.trim(&row[*start..*start + *bytes]));
+                Ok(make::texts(texts, field.name(), noticed))
+            }
+            Make::Text(lists) => {
+                let (lengths, bytes) = self.lists(lists, first, rows)?;
+                let mut at = 0;
+                let texts = lengths.iter().map(|length| {
+                    at += length;
+                    &bytes[at - length..at]
+                });
+                Ok(make::texts(texts, field.name(), noticed))
+            }
+            Make::List(lists, number) => {
+                let (lengths, bytes) = self.lists(lists, first, rows)?;
+                let number = Number { big_endian: false, plain: true, stored: number.bytes.into(), ..*number };
+                let size = usize::from(number.bytes.max(1));
+                make::lists(lengths.iter().map(|bytes| bytes / size), &bytes, number, field, noticed)
+            }
+            Make::Struct(members) => {
+                let fields = make::record_fields(field)?;
+                let each = members.iter().zip(fields).map(|(m, f)| self.make(m, f, refine, (first, rows), noticed));
+                make::records(each.collect::<Result<_, _>>()?, fields)
+            }
+            Make::Structs(count, parts, valid) => {
+                let each = parts.iter().zip(make::record_fields(field)?);
+                let each = each.map(|(part, of)| self.typed(part, of, first, rows, noticed)).collect::<Result<_, _>>()?;
+                let valid = valid.as_ref().map(|part| self.array(part, first, rows, noticed)).transpose()?;
+                make::several(each, *count, rows, valid.as_ref(), field)
+            }
+            Make::Constant(value, place) => make::constant(value, *place, field, rows, noticed),
+            Make::Absent => Ok(make::absent(field, rows)),
+        }
+    }
+
+    /// All numbers of a part as one array of the type that they have in the file.
+    fn array(&mut self, part: &Part, first: u64, rows: usize, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
+        let of: DataType = part.pick.number.arrow();
+        self.typed(part, &Field::new(&part.path, of, false), first, rows, noticed)
+    }
+
+    fn typed(&mut self, part: &Part, field: &Field, first: u64, rows: usize, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
+        let (values, number) = self.numbers(part, first, rows)?;
+        images::numbers(values, rows * part.pick.numbers(), number, field, noticed)
     }
 }
