@@ -49,7 +49,7 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [(&str, &mut dyn FnMut(&mut Claims)); 5] = [
+    let parts: [Measure<'_>; 5] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
         ("predict", &mut |claims| predict(&place, &input, claims)),
@@ -67,6 +67,9 @@ fn main() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{} events, {from} showers, best of {TIMES}; load {load}", input.events);
 }
+
+/// A part of the bench, by its name.
+type Measure<'a> = (&'a str, &'a mut dyn FnMut(&mut Claims));
 
 struct Input {
     events: f64,

@@ -35,13 +35,21 @@ pub fn unpack(codecs: &mut Codecs, work: &mut Work, raw: &[u8], into: &mut [u8])
     let begin = usize::try_from(place).ok().and_then(|p| p.checked_add(head)).ok_or_else(corrupt)?;
     let chunk = Blosc::new(raw.get(begin..).ok_or_else(corrupt)?)?;
     match boxes(raw)? {
-        Some((shape, block)) => boxed(codecs, work, &chunk, &shape, &block, into),
+        Some(boxes) => boxes.unpack(codecs, work, &chunk, into),
         None => chunk.unpack(codecs, work, into),
     }
 }
 
+/// A chunk of more than one axis.
+struct Boxes {
+    /// Lengths of its axes.
+    shape: Vec<usize>,
+    /// Those of a block.
+    block: Vec<usize>,
+}
+
 /// The shapes of the chunk and of its blocks, where the frame says that they have more than one axis.
-fn boxes(raw: &[u8]) -> Result<Option<(Vec<usize>, Vec<usize>)>, String> {
+fn boxes(raw: &[u8]) -> Result<Option<Boxes>, String> {
     let names = number(raw, 0x5c, 2)?;
     let mut at = 0x5e;
     for _ in 0..names {
@@ -70,40 +78,36 @@ fn boxes(raw: &[u8]) -> Result<Option<(Vec<usize>, Vec<usize>)>, String> {
         if axes == 0 || shape != chunk || block.iter().zip(&chunk).any(|(b, c)| b > c) {
             return Err(corrupt());
         }
-        return Ok(Some((shape, block)));
+        return Ok(Some(Boxes { shape, block }));
     }
     Ok(None)
 }
 
-fn boxed(
-    codecs: &mut Codecs,
-    work: &mut Work,
-    chunk: &Blosc<'_>,
-    shape: &[usize],
-    block: &[usize],
-    into: &mut [u8],
-) -> Result<(), String> {
-    let product = |lengths: &[usize]| lengths.iter().try_fold(1_usize, |n, l| n.checked_mul(*l)).ok_or_else(corrupt);
-    let grid: Vec<usize> = shape.iter().zip(block).map(|(s, b)| s.div_ceil(*b)).collect();
-    let (elements, blocks) = (product(shape)?, product(&grid)?);
-    let size = into.len() / elements;
-    // No block is larger than the chunk, so nothing overflows once this holds.
-    let fits = size > 0 && size * elements == into.len();
-    if !fits || product(block)? * size != chunk.block || blocks.checked_mul(chunk.block) != Some(chunk.bytes) {
-        return Err(corrupt());
-    }
-    let mut part = vec![0; chunk.block];
-    let mut origin = vec![0; shape.len()];
-    for number in 0..blocks {
-        chunk.unpack_block(codecs, work, number, &mut part)?;
-        let mut rest = number;
-        for (axis, count) in grid.iter().enumerate().rev() {
-            origin[axis] = rest % count * block[axis];
-            rest /= count;
+impl Boxes {
+    fn unpack(&self, codecs: &mut Codecs, work: &mut Work, chunk: &Blosc<'_>, into: &mut [u8]) -> Result<(), String> {
+        let Self { shape, block } = self;
+        let product = |lengths: &[usize]| lengths.iter().try_fold(1_usize, |n, l| n.checked_mul(*l)).ok_or_else(corrupt);
+        let grid: Vec<usize> = shape.iter().zip(block).map(|(s, b)| s.div_ceil(*b)).collect();
+        let (elements, blocks) = (product(shape)?, product(&grid)?);
+        let size = into.len() / elements;
+        // No block is larger than the chunk, so nothing overflows once this holds.
+        let fits = size > 0 && size * elements == into.len();
+        if !fits || product(block)? * size != chunk.block || blocks.checked_mul(chunk.block) != Some(chunk.bytes) {
+            return Err(corrupt());
         }
-        put(&part, block, &origin, shape, size, into);
+        let mut part = vec![0; chunk.block];
+        let mut origin = vec![0; shape.len()];
+        for number in 0..blocks {
+            chunk.unpack_block(codecs, work, number, &mut part)?;
+            let mut rest = number;
+            for (axis, count) in grid.iter().enumerate().rev() {
+                origin[axis] = rest % count * block[axis];
+                rest /= count;
+            }
+            put(&part, block, &origin, shape, size, into);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Copies what of a block lies within the chunk to where it belongs.

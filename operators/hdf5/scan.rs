@@ -11,8 +11,17 @@ mod wide;
 /// How many cells and values must be left behind the hits of an image: what may be written there means nothing.
 pub const ROOM: usize = 64;
 
+mod sealed {
+    /// Any bits are a value: what is written as bits relies on it.
+    pub trait Plain {}
+    impl Plain for u8 {}
+    impl Plain for u16 {}
+    impl Plain for u32 {}
+    impl Plain for u64 {}
+}
+
 /// The index of a cell.
-pub trait Cell: Copy + Default {
+pub trait Cell: Copy + Default + sealed::Plain {
     /// The index as stored.
     fn of(cell: usize) -> Self;
 }
@@ -32,7 +41,7 @@ impl Cell for u32 {
 }
 
 /// The bits of a number of so many bytes.
-pub trait Bits: Copy + Default {
+pub trait Bits: Copy + Default + sealed::Plain {
     /// The lowest bits.
     fn of(bits: u64) -> Self;
     /// The bytes in the opposite order.

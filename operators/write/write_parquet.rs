@@ -37,6 +37,8 @@ const SLICE_BYTES: u64 = 4 << 20;
 const GROUP_BYTES: u64 = 32 << 20;
 /// The most rows of a row group that the bytes don't end before.
 const GROUP_ROWS: usize = 1 << 20;
+/// Cells (or numbers) that the encoders are given at once: each step has its price, and hits are many.
+const STEP: usize = 1 << 16;
 /// The same in every part, because a version would make the bytes depend on it.
 const CREATED_BY: &str = "calostream";
 
@@ -97,6 +99,7 @@ impl WriteParquet {
         let mut properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.into())
             .set_compression(compression)
+            .set_write_batch_size(STEP)
             .set_statistics_enabled(EnabledStatistics::None)
             .set_max_row_group_row_count(Some(rows))
             .set_key_value_metadata(Some(key_values(schema)));

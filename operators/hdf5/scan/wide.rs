@@ -1,7 +1,8 @@
 //! The search for hits with AVX-512: a mask and a compression instruct the machine instead of branches.
 //!
 //! Here and nowhere else the search is unsafe, for loads and stores of vectors and for instructions that not every machine
-//! has; [`super::planes`] and [`super::plain`] have promised [`super::ROOM`]. Numbers of four bytes only: images have these.
+//! has. Room is looked at before, and the types are sealed integers, of which any bits are a value. Numbers of four bytes only:
+//! images have these.
 
 #![allow(unsafe_code)]
 
