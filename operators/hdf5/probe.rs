@@ -8,6 +8,7 @@ use super::process::Reader;
 use super::rows::Opened;
 use crate::Fault;
 use crate::facts::FileFacts;
+use crate::npz;
 use crate::pattern::matches;
 use crate::work::Runtime;
 use std::io::ErrorKind;
@@ -71,7 +72,8 @@ pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<H
         Err(fault) => anyhow::bail!("{fault}"),
     };
     facts.bytes = opened.bytes;
-    facts.header = match reader.header(path) {
+    let found = if npz::is_npz(&opened) { npz::header(path) } else { reader.header(path) };
+    facts.header = match found {
         Ok(header) => Ok(header),
         Err(Fault::Content(reason)) => Err(reason),
         Err(Fault::Machine(error)) => return Err(error),

@@ -237,6 +237,7 @@ impl Operator for ReadHdf5 {
         Ok(Work::Source(Box::new(Hdf5Source {
             noticed: Noticed::new(),
             cut: 0,
+            unpacked: None,
             layout: schema,
             samples: self.sample_names(),
             schema: output.schema.clone(),
