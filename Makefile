@@ -54,6 +54,11 @@ test: setup ## runs all tests (CALOSTREAM_CORPUS=folder adds those over real fil
 	@cargo build --release --workspace
 	cargo test --release --workspace
 
+.PHONY: fuzz
+fuzz: setup ## reads damaged files, 200,000 unless CALOSTREAM_FUZZ says how many; some ten minutes on two cores
+	@cargo build --release --workspace
+	CALOSTREAM_FUZZ=$${CALOSTREAM_FUZZ:-200000} cargo test --release --workspace --test hdf5_fuzz -- --nocapture
+
 .PHONY: lint
 lint: tools ## checks the format, and what clippy says
 	@cargo fmt --all --check

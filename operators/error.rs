@@ -3,7 +3,9 @@
 //! What is wrong with the data costs a unit (it is quarantined with its reason and the run goes on). What is wrong with the
 //! machine (a full disk, a stale mount) stops the run, resumable. The difference decides what a user loses, so it is a type.
 
-use std::fmt;
+use arrow::error::ArrowError;
+use parquet::errors::ParquetError;
+use std::{fmt, io};
 
 /// Why work could not be done.
 #[derive(Debug)]
@@ -32,6 +34,38 @@ impl fmt::Display for Fault {
 
 impl<E: Into<anyhow::Error>> From<E> for Fault {
     fn from(error: E) -> Self {
-        Self::Machine(error.into())
+        Self::Machine(as_the_system_said(error.into()))
+    }
+}
+
+/// What the system said, where a crate has put it into an error of its own, which would say it twice.
+fn as_the_system_said(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<ParquetError>() {
+        Ok(ParquetError::External(inner)) => match inner.downcast::<io::Error>() {
+            Ok(of_the_system) => (*of_the_system).into(),
+            Err(inner) => ParquetError::External(inner).into(),
+        },
+        Ok(other) => other.into(),
+        Err(error) => match error.downcast::<ArrowError>() {
+            Ok(ArrowError::IoError(_, of_the_system)) => of_the_system.into(),
+            Ok(other) => other.into(),
+            Err(error) => error,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_once() {
+        let full = || io::Error::from_raw_os_error(28);
+        let (parquet, arrow) = (ParquetError::External(Box::new(full())), ArrowError::IoError("writing".into(), full()));
+        for fault in [Fault::from(full()), Fault::from(parquet), Fault::from(arrow)] {
+            assert_eq!(fault.to_string(), "No space left on device (os error 28)");
+            let Fault::Machine(error) = fault else { panic!("a disk is no content") };
+            assert_eq!(error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error), Some(28));
+        }
     }
 }

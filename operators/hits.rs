@@ -5,6 +5,7 @@
 //! value is +0: negatives, -0 and NaN are hits, so that dense -> hits -> dense gives back every bit.
 //! A *dense* column is `arrow.fixed_shape_tensor`. Both carry the shape in the field's metadata.
 
+use crate::column::{unit, with_unit};
 use anyhow::{Context, bail, ensure};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveArray, StructArray,
@@ -12,6 +13,7 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, ToByteSlice, UInt16Type, UInt32Type};
+use arrow::downcast_primitive_array;
 use arrow::error::ArrowError;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -186,6 +188,46 @@ pub fn to_dense(
     Ok(())
 }
 
+/// The field of value number `value` of a hits column as dense tensors called `name`; none for another column.
+#[must_use]
+pub fn tensor_field(hits: &Field, value: usize, name: &str) -> Option<Field> {
+    let DataType::List(item) = hits.data_type() else { return None };
+    let DataType::Struct(fields) = item.data_type() else { return None };
+    let (shape, value) = (shape(hits)?, fields.get(value + 1)?);
+    let dense = dense_field(name, &shape, value.data_type().clone());
+    Some(with_unit(dense, unit(value)))
+}
+
+/// A hits column as dense tensors of `cells` cells, of the type of the hits' value; an error where a cell lies outside.
+pub fn tensors(column: &dyn Array, cells: usize, value: usize) -> anyhow::Result<FixedSizeListArray> {
+    let list = column.as_list_opt::<i32>().context("a hits column")?;
+    let hits = list.values().as_struct_opt().context("a hits column")?;
+    ensure!(value + 1 < hits.num_columns(), "a hit has {} values", hits.num_columns() - 1);
+    let offsets = list.value_offsets();
+    let (from, to) = (offsets[0] as usize, offsets[list.len()] as usize);
+    let (index, values) = (hits.column(0).slice(from, to - from), hits.column(value + 1).slice(from, to - from));
+    let values: &dyn Array = &values;
+    let dense: ArrayRef = downcast_primitive_array! {
+        values => {
+            let mut into = vec![Default::default(); list.len() * cells];
+            let inside = match index.data_type() {
+                DataType::UInt16 => scatter(index.as_primitive::<UInt16Type>().values(), values.values(), offsets, cells, &mut into),
+                DataType::UInt32 => scatter(index.as_primitive::<UInt32Type>().values(), values.values(), offsets, cells, &mut into),
+                other => bail!("cells of type {other}"),
+            };
+            ensure!(inside, "a hit lies outside of the {cells} cells");
+            primitive_like(values, into)
+        }
+        other => bail!("values of type {other}"),
+    };
+    let item = Arc::new(Field::new("item", dense.data_type().clone(), false));
+    Ok(FixedSizeListArray::try_new(item, i32::try_from(cells)?, dense, None)?)
+}
+
+fn primitive_like<T: ArrowPrimitiveType>(_: &PrimitiveArray<T>, values: Vec<T::Native>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values(values))
+}
+
 /// The values as f32, without a copy where they are.
 fn as_f32(values: &ArrayRef) -> anyhow::Result<Float32Array> {
     ensure!(
@@ -198,12 +240,18 @@ fn as_f32(values: &ArrayRef) -> anyhow::Result<Float32Array> {
 }
 
 /// Puts the hits of each row into its zeroed image; false where a cell lies outside.
-fn scatter<C: Copy + Into<u32>>(index: &[C], values: &[f32], offsets: &[i32], cells: usize, into: &mut [f32]) -> bool {
+fn scatter<C: Copy + Into<u32>, V: Copy + Default>(
+    index: &[C],
+    values: &[V],
+    offsets: &[i32],
+    cells: usize,
+    into: &mut [V],
+) -> bool {
     let mut inside = true;
     let start = offsets[0];
     for (image, ends) in into.chunks_exact_mut(cells).zip(offsets.windows(2)) {
         // One image at a time is zeroed and filled, so that it is still in the cache when its hits come.
-        image.fill(0.0);
+        image.fill(V::default());
         let of_row = (ends[0] - start) as usize..(ends[1] - start) as usize;
         for (cell, value) in index[of_row.clone()].iter().zip(&values[of_row]) {
             let cell: u32 = (*cell).into();

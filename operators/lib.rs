@@ -20,6 +20,7 @@ pub mod facts;
 pub mod figure;
 pub mod fit;
 pub mod folding;
+pub mod form;
 pub mod hdf5;
 pub mod hits;
 pub mod ladder;
@@ -99,6 +100,7 @@ registry::registry! {
     write {
         write_hdf5 => WriteHdf5,
         write_parquet => WriteParquet,
+        write_arrow => WriteArrow,
         report => Report,
     }
 }

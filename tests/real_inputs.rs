@@ -150,3 +150,42 @@ for step, name in {'errors': 'relative_error', 'predicted_against_true': 'energy
     let said = python(script, &[&place.path("run")]);
     assert_eq!(said, "errors 2 ['class', 'relative_error']\npredicted_against_true 3 ['class', 'energy', 'predicted_energy']\n");
 }
+
+/// The Python of `docs/reading.md`, block by block, and what its variables must then be.
+#[test]
+fn the_page_on_reading_runs_as_it_stands() {
+    let place = Place::new();
+    place.showers(30, 15, 1);
+    place.write("run.yaml", common::STREAMING);
+    place.calostream(&["run", "-q", "run.yaml"]).code(0);
+    let page = std::fs::read_to_string(common::repository().join("docs/reading.md")).expect("the page");
+    let blocks: Vec<&str> = page.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 5, "pyarrow, awkward, polars, duckdb and hist");
+    let check = "
+import glob, h5py
+want = {}
+for path in glob.glob(sys.argv[2] + '/*.h5'):
+    sample = 'electron' if '/Ele' in path else 'photon'
+    if '/Ele' in path or '/Gamma' in path:
+        with h5py.File(path) as f:
+            want.update({(sample, e): i for e, i in zip(f['target'][:, 1], f['ECAL'][:])})
+rows = list(zip(table['sample'].to_pylist(), table['energy'].to_pylist()))
+assert len(rows) == len(want) == 60
+assert all((image[i] == want[row]).all() for i, row in enumerate(rows))
+assert len(events) == 60 and np.allclose(np.sort(longitudinal), np.sort(image.reshape(60, -1, 25)[:, :, 12].sum(1)), rtol=1e-5)
+total = {row: want[row].sum(dtype='f8') for row in rows}
+high = {row: t for row, t in total.items() if row[1] > 50}
+assert sums.height == len(high) > 0
+assert all(np.isclose(d, total[s, e], rtol=1e-5) for s, e, d in sums.iter_rows())
+for sample, n, deposit in means:
+    of = [t for row, t in high.items() if row[0] == sample]
+    assert n == len(of) and np.isclose(deposit, np.mean(of), rtol=1e-5)
+assert len(means) == 2 and spectrum.sum(flow=True).value == 60
+print('as it stands')";
+    // Showers of this test end at 100 GeV.
+    let script = format!(
+        "import sys\nparts, histogram = sys.argv[1] + '/parts', sys.argv[1] + '/energies/energy.json'\n{}\n{check}",
+        blocks.concat().replace("> 100", "> 50")
+    );
+    assert_eq!(python(&script, &[&place.path("run"), &place.path("data")]), "as it stands\n");
+}

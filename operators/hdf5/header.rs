@@ -3,6 +3,8 @@
 //! A header is taken once, by the reader process, and travels as JSON; planning needs nothing else of a file. Invariant: sizes
 //! in a header that [`Header::check`] accepts multiply without overflow and are not larger than a file of that size can hold.
 
+use super::chunk_list::ChunkList;
+use super::stamp::Stamp;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -14,6 +16,9 @@ pub struct Header {
     pub datasets: Vec<Dataset>,
     /// Paths of what can't be, with the library's reason.
     pub unreadable: Vec<(String, String)>,
+    /// The file as the system knew it when this was taken.
+    #[serde(default)]
+    pub stamp: Option<Stamp>,
     /// Attributes of the file, of its groups and of its datasets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Attribute>,
@@ -72,6 +77,12 @@ pub struct Dataset {
     pub unit: Option<String>,
     /// A hash of the chunk index, or of the address of contiguous values.
     pub index_hash: u64,
+    /// The chunk index, where it is short enough to be carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<ChunkList>,
+    /// Bytes of the other files that the values are in (virtual and external datasets).
+    #[serde(default)]
+    pub elsewhere: u64,
 }
 
 /// The type of an element.
@@ -252,8 +263,17 @@ pub struct Leaf<'a> {
     pub shape: Vec<u64>,
 }
 
-/// Deflate's best ratio is 1,032; other codecs and chunks that were never written do better. Beyond this a header is not believed.
+/// Chunks that were never written take no bytes, so a file may hold much less than its datasets say. Beyond this a header is
+/// not believed.
 const BELIEVED_RATIO: u64 = 100_000;
+/// What is believed of any file.
+const BELIEVED_BYTES: u64 = 1 << 30;
+/// One event takes memory at once, so less is believed of it.
+const BELIEVED_ROW_RATIO: u64 = 64;
+/// What is believed of one event of any file.
+const BELIEVED_ROW_BYTES: u64 = 64 << 20;
+/// Chunks that one event may be cut into.
+const MOST_CHUNKS_IN_A_ROW: u64 = 1 << 16;
 
 impl Header {
     /// The dataset at a path (with or without the first slash).
@@ -270,19 +290,9 @@ impl Header {
 
     /// Moves what cannot be true in a file of `bytes` bytes from `datasets` to `unreadable`.
     pub fn check(&mut self, bytes: u64) {
-        let believed = bytes.saturating_mul(BELIEVED_RATIO).saturating_add(1 << 30);
         let unreadable = &mut self.unreadable;
         self.datasets.retain(|d| {
-            let reason = match d.dense_bytes() {
-                None => "its size overflows".to_owned(),
-                Some(dense) if dense > believed => {
-                    format!("says that it holds {dense} bytes, which a file of {bytes} bytes cannot")
-                }
-                Some(_) => match d.chunk_bytes() {
-                    Err(reason) => reason,
-                    Ok(_) => return true,
-                },
-            };
+            let Some(reason) = d.lie(bytes) else { return true };
             unreadable.push((d.path.clone(), reason));
             false
         });
@@ -306,6 +316,36 @@ impl Dataset {
         self.shape.iter().map(|n| (*n).max(1)).try_fold(self.element.bytes(), u64::checked_mul)
     }
 
+    /// What a file of `bytes` bytes cannot hold, though the dataset says so; none where it may be true.
+    ///
+    /// What is accepted here bounds the memory that is asked for later: for a row, for a chunk, for the chunks of a row.
+    #[must_use]
+    pub fn lie(&self, bytes: u64) -> Option<String> {
+        let bytes = bytes.saturating_add(self.elsewhere);
+        let Some(dense) = self.dense_bytes() else { return Some("its size overflows".into()) };
+        let at_most = |ratio: u64, more: u64| bytes.saturating_mul(ratio).saturating_add(more);
+        if dense > at_most(BELIEVED_RATIO, BELIEVED_BYTES) {
+            return Some(format!("says that it holds {dense} bytes, which a file of {bytes} bytes cannot"));
+        }
+        let row = if self.null { 0 } else { self.row_elements().saturating_mul(self.element.bytes()) };
+        if row > at_most(BELIEVED_ROW_RATIO, BELIEVED_ROW_BYTES) {
+            return Some(format!("says that a row of it takes {row} bytes, which is not believed of a file of {bytes} bytes"));
+        }
+        let chunk = match self.chunk_bytes() {
+            Ok(chunk) => chunk,
+            Err(reason) => return Some(reason),
+        };
+        let Layout::Chunked { chunk: lengths, .. } = &self.layout else { return None };
+        // Only chunks that were written take memory, and nothing unpacks to more than its codec can.
+        let unpacked = self.filters.iter().map(Filter::best_ratio).max().unwrap_or(1);
+        let largest = self.largest_chunk();
+        if self.stored > 0 && chunk > largest.saturating_mul(unpacked).saturating_add(1 << 20) {
+            return Some(format!("says that a chunk of it holds {chunk} bytes, which {largest} bytes in the file cannot"));
+        }
+        let band = self.shape.iter().zip(lengths).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
+        (band > MOST_CHUNKS_IN_A_ROW).then(|| format!("says that each row of it is cut into {band} chunks"))
+    }
+
     /// Bytes of a whole chunk (0 for other layouts), or why it cannot be one.
     pub fn chunk_bytes(&self) -> Result<u64, String> {
         let Layout::Chunked { chunk, .. } = &self.layout else { return Ok(0) };
@@ -317,6 +357,13 @@ impl Dataset {
             Some(bytes) if bytes <= 1 << 32 => Ok(bytes),
             _ => Err(format!("a chunk of shape {chunk:?} is larger than 4 GiB")),
         }
+    }
+
+    /// Bytes of the largest chunk as it is stored, or an upper bound.
+    fn largest_chunk(&self) -> u64 {
+        let rank = self.shape.len();
+        let records = self.chunks.as_ref().and_then(|list| list.unpack(rank).ok());
+        records.map_or(self.stored, |r| r.chunks_exact(rank + 3).map(|c| c[rank + 1]).max().unwrap_or(0))
     }
 
     /// Rows of a chunk; 1 for other layouts.
@@ -513,6 +560,17 @@ impl Layout {
 }
 
 impl Filter {
+    /// How many bytes one packed byte may stand for at most.
+    fn best_ratio(&self) -> u64 {
+        match self.id {
+            // These do not pack.
+            2 | 3 => 1,
+            1 => 1032,
+            // A zstd block of 128 KiB of one value takes four bytes; nothing else that is in use does better.
+            _ => 33_000,
+        }
+    }
+
     /// `gzip 2`, `shuffle`, `lzf`.
     #[must_use]
     pub fn label(&self) -> String {

@@ -1,22 +1,30 @@
 //! The HDF5 library, as far as the reader process needs it: what is in a file, where its chunks are, rows by the library.
 //!
-//! Invariants: nothing here runs in the main process; no allocation is larger than a number that was checked before.
+//! Invariants: nothing here runs in the main process; no allocation is larger than a number that was checked before, and no
+//! list is longer than a file of its size can hold (each link and each chunk takes at least a byte).
 
 #![allow(unsafe_code)]
 
 mod attributes;
 mod lists;
 
+use super::chunk_list::ChunkList;
 use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
 use super::header::{Attribute, Dataset, Element, Filter, Header, Layout};
 use super::types::{element, memory_type};
 use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// A longer chunk index is asked for when it is needed, and does not travel with the header.
+const CARRIED_CHUNKS: usize = 1 << 14;
 
 /// An open file.
 pub struct File {
     file: Handle,
+    path: PathBuf,
     bytes: u64,
 }
 
@@ -25,16 +33,19 @@ impl File {
     pub fn open(path: &str) -> Result<Self> {
         let bytes = std::fs::metadata(path).map_err(|e| Failure::Machine(e.to_string()))?.len();
         let name = c_string(path)?;
-        let file = handle(call!(h5f::H5Fopen(name.as_ptr(), h5f::H5F_ACC_RDONLY, h5p::H5P_DEFAULT)))?;
-        Ok(Self { file, bytes })
+        // What stays open of a file is found again by its inode when another file is opened; so nothing may stay open.
+        let access = handle(call!(h5p::H5Pcreate(*h5p::H5P_CLS_FILE_ACCESS)))?;
+        call!(h5p::H5Pset_fclose_degree(access.0, h5f::H5F_close_degree_t::H5F_CLOSE_STRONG))?;
+        let file = handle(call!(h5f::H5Fopen(name.as_ptr(), h5f::H5F_ACC_RDONLY, access.0)))?;
+        Ok(Self { file, path: path.into(), bytes })
     }
 
     /// Everything that can be said of the datasets; `progress` is called after each.
-    pub fn header(&self, progress: &mut impl FnMut()) -> Result<Header> {
+    pub fn header(&self, progress: &mut dyn FnMut()) -> Result<Header> {
         let mut header = Header::default();
         header.attributes.extend(attributes::of(&self.file, ""));
         for path in self.links()? {
-            match self.describe(&path, &mut header.attributes) {
+            match self.describe(&path, &mut header.attributes, progress) {
                 Ok(Some(dataset)) => header.datasets.push(dataset),
                 Ok(None) => {}
                 Err(Failure::Refused(reason)) => header.unreadable.push((path, reason)),
@@ -50,20 +61,27 @@ impl File {
 
     /// The paths of all hard links.
     fn links(&self) -> Result<Vec<String>> {
+        struct Into {
+            names: Vec<String>,
+            left: u64,
+        }
         unsafe extern "C" fn each(_: i64, name: *const c_char, info: *const h5l::H5L_info2_t, into: *mut c_void) -> c_int {
             // SAFETY: the library hands a valid record, whose first field is the link's type as a C int (0: a hard link), and a C
-            // string; `into` is the vector below.
-            let (kind, name, names) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Vec<String>>()) };
+            // string; `into` is the record below.
+            let (kind, name, into) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Into>()) };
+            // A path is as long as all the groups that it goes through, and takes as much memory.
+            let Some(left) = into.left.checked_sub(name.count_bytes() as u64 + 1) else { return 1 };
+            into.left = left;
             if kind == 0
                 && let Ok(name) = name.to_str()
             {
-                names.push(name.to_owned());
+                into.names.push(name.to_owned());
             }
             0
         }
-        let mut names: Vec<String> = Vec::new();
-        call!(h5l::H5Lvisit2(self.file.0, h5::H5_INDEX_NAME, h5::H5_ITER_INC, Some(each), (&raw mut names).cast()))?;
-        Ok(names)
+        let mut into = Into { names: Vec::new(), left: self.bytes.saturating_mul(16) };
+        let stopped = call!(h5l::H5Lvisit2(self.file.0, h5::H5_INDEX_NAME, h5::H5_ITER_INC, Some(each), (&raw mut into).cast()))?;
+        if stopped > 0 { refused("more links than a file of its size can hold") } else { Ok(into.names) }
     }
 
     fn dataset(&self, path: &str) -> Result<Handle> {
@@ -71,7 +89,7 @@ impl File {
         handle(call!(h5d::H5Dopen2(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))
     }
 
-    fn describe(&self, path: &str, found: &mut Vec<Attribute>) -> Result<Option<Dataset>> {
+    fn describe(&self, path: &str, found: &mut Vec<Attribute>, progress: &mut dyn FnMut()) -> Result<Option<Dataset>> {
         let name = c_string(path)?;
         let object = handle(call!(h5o::H5Oopen(self.file.0, name.as_ptr(), h5p::H5P_DEFAULT)))?;
         found.extend(attributes::of(&object, path));
@@ -84,30 +102,76 @@ impl File {
         let plist = handle(call!(h5d::H5Dget_create_plist(object.0)))?;
         let layout = self.layout(&object, &plist, shape.len())?;
         let stored = ask!(h5d::H5Dget_storage_size(object.0));
-        let mut dataset = Dataset {
+        let (mut index_hash, mut chunks) = (0, None);
+        match &layout {
+            // The index of a dataset without rows or with a broken index is looked at when it is read.
+            Layout::Chunked { chunk, .. } => {
+                if let Ok(records) = self.chunks(&object, chunk.len(), progress) {
+                    let mut hash = Xxh3::new();
+                    records.iter().for_each(|entry| hash.update(&entry.to_le_bytes()));
+                    index_hash = hash.digest();
+                    if records.len() <= CARRIED_CHUNKS * (chunk.len() + 3) {
+                        chunks = Some(ChunkList::pack(chunk.len(), &records));
+                    }
+                }
+            }
+            Layout::Contiguous { address: Some(address) } => index_hash = xxh3_64(&address.to_le_bytes()),
+            _ => {}
+        }
+        Ok(Some(Dataset {
             path: path.to_owned(),
             shape,
             max_shape,
             null,
             fill: fill(&plist, &kind, &element)?,
             element,
+            elsewhere: self.elsewhere(&layout, &plist)?,
             layout,
             filters: filters(&plist)?,
             stored,
             unit: unit(&object),
-            index_hash: 0,
+            index_hash,
+            chunks,
+        }))
+    }
+
+    /// Bytes of the other files that a virtual or external dataset takes its values from, as far as they are there.
+    fn elsewhere(&self, layout: &Layout, plist: &Handle) -> Result<u64> {
+        let mut names = BTreeSet::new();
+        let mut name = [0 as c_char; 4096];
+        let length = name.len() - 1;
+        match layout {
+            Layout::Virtual => {
+                let mut count = 0;
+                call!(h5p::H5Pget_virtual_count(plist.0, &raw mut count))?;
+                // A mapping takes more than a byte.
+                for i in 0..count.min(usize::try_from(self.bytes).unwrap_or(usize::MAX)) {
+                    if ask!(h5p::H5Pget_virtual_filename(plist.0, i, name.as_mut_ptr(), length)) > 0 {
+                        // SAFETY: the library ends what it writes with a zero, and the last byte of the buffer is out of its reach.
+                        names.insert(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned());
+                    }
+                }
+            }
+            Layout::External => {
+                for i in 0..call!(h5p::H5Pget_external_count(plist.0))?.unsigned_abs() {
+                    let (text, no) = (name.as_mut_ptr(), std::ptr::null_mut());
+                    call!(h5p::H5Pget_external(plist.0, i, length, text, no, std::ptr::null_mut()))?;
+                    // SAFETY: as above.
+                    names.insert(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned());
+                }
+            }
+            _ => return Ok(0),
+        }
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let size = |name: &String| {
+            // Numbered files (`%b`): whatever is there of them, or will be, is not looked for.
+            if name.contains("%b") {
+                return 1 << 30;
+            }
+            let found = std::fs::metadata(folder.join(name)).or_else(|_| std::fs::metadata(name));
+            found.map_or(0, |f| f.len())
         };
-        dataset.index_hash = match &dataset.layout {
-            // The index of a dataset without rows or with a broken index is looked at when it is read.
-            Layout::Chunked { chunk, .. } => chunks(&object, chunk.len()).map_or(0, |index| {
-                let mut hash = Xxh3::new();
-                index.iter().for_each(|entry| hash.update(&entry.to_le_bytes()));
-                hash.digest()
-            }),
-            Layout::Contiguous { address: Some(address) } => xxh3_64(&address.to_le_bytes()),
-            _ => 0,
-        };
-        Ok(Some(dataset))
+        Ok(names.iter().filter(|n| *n != ".").map(size).fold(0, u64::saturating_add))
     }
 
     fn space(&self, object: &Handle) -> Result<(bool, Vec<u64>, Vec<Option<u64>>)> {
@@ -150,10 +214,41 @@ impl File {
     }
 
     /// The chunks as u64: offsets, address, size, filter mask.
-    pub fn index(&self, path: &str) -> Result<Vec<u8>> {
+    pub fn index(&self, path: &str, progress: &mut dyn FnMut()) -> Result<Vec<u8>> {
         let object = self.dataset(path)?;
         let (_, shape, _) = self.space(&object)?;
-        Ok(chunks(&object, shape.len())?.into_iter().flat_map(u64::to_le_bytes).collect())
+        Ok(self.chunks(&object, shape.len(), progress)?.into_iter().flat_map(u64::to_le_bytes).collect())
+    }
+
+    /// The chunk index of an open dataset of this rank.
+    fn chunks(&self, object: &Handle, rank: usize, progress: &mut dyn FnMut()) -> Result<Vec<u64>> {
+        struct Into<'a> {
+            rank: usize,
+            entries: Vec<u64>,
+            most: u64,
+            progress: &'a mut dyn FnMut(),
+        }
+        unsafe extern "C" fn each(offset: *const u64, mask: c_uint, address: u64, size: u64, into: *mut c_void) -> c_int {
+            // SAFETY: `into` is the record below; the library hands one offset for each axis.
+            let (into, offset) = unsafe {
+                let into = &mut *into.cast::<Into<'_>>();
+                let rank = into.rank;
+                (into, std::slice::from_raw_parts(offset, rank))
+            };
+            if into.entries.len() as u64 >= into.most || into.entries.try_reserve(into.rank + 3).is_err() {
+                return 1;
+            }
+            into.entries.extend_from_slice(offset);
+            into.entries.extend([address, size, u64::from(mask)]);
+            if into.entries.len().is_multiple_of(1 << 16) {
+                (into.progress)();
+            }
+            0
+        }
+        let most = self.bytes.saturating_mul(rank as u64 + 3).min(super::process::MOST_BODY / 8);
+        let mut into = Into { rank, entries: Vec::new(), most, progress };
+        let stopped = call!(h5d::H5Dchunk_iter(object.0, h5p::H5P_DEFAULT, Some(each), (&raw mut into).cast()))?;
+        if stopped > 0 { refused("more chunks than a file of its size can hold") } else { Ok(into.entries) }
     }
 
     /// Rows as little-endian numbers in C order, converted by the library.
@@ -176,6 +271,8 @@ impl File {
             stored: 0,
             unit: None,
             index_hash: 0,
+            chunks: None,
+            elsewhere: 0,
         };
         let numbers = described.numbers(member).map_err(Failure::Refused)?;
         if first.checked_add(rows).is_none_or(|end| end > shape.first().copied().unwrap_or(1)) {
@@ -189,7 +286,15 @@ impl File {
         if bytes == 0 {
             return Ok(Vec::new());
         }
-        let mut values = vec![0u8; usize::try_from(bytes).map_err(|e| Failure::Refused(e.to_string()))?];
+        let length = usize::try_from(bytes).map_err(|e| Failure::Refused(e.to_string()))?;
+        let mut values = Vec::new();
+        if values.try_reserve_exact(length).is_err() {
+            return refused(format!(
+                "{bytes} bytes of {} are more memory than the reader process may take",
+                described.describe()
+            ));
+        }
+        values.resize(length, 0u8);
         let memory_type = memory_type(&kind, member, &numbers)?;
         let (file_space, memory_space) = select(&object, &shape, first, rows)?;
         call!(h5d::H5Dread(object.0, memory_type.0, memory_space.0, file_space.0, h5p::H5P_DEFAULT, values.as_mut_ptr().cast()))?;
@@ -212,27 +317,6 @@ fn select(object: &Handle, shape: &[u64], first: u64, rows: u64) -> Result<(Hand
         handle(call!(h5s::H5Screate_simple(rank, count.as_ptr(), no)))?
     };
     Ok((file_space, memory_space))
-}
-
-/// The chunk index of an open dataset of this rank.
-fn chunks(object: &Handle, rank: usize) -> Result<Vec<u64>> {
-    struct Into {
-        rank: usize,
-        entries: Vec<u64>,
-    }
-    unsafe extern "C" fn each(offset: *const u64, mask: c_uint, address: u64, size: u64, into: *mut c_void) -> c_int {
-        // SAFETY: `into` is the record below; the library hands one offset for each axis.
-        let (into, offset) = unsafe {
-            let into = &mut *into.cast::<Into>();
-            (&mut into.entries, std::slice::from_raw_parts(offset, into.rank))
-        };
-        into.extend_from_slice(offset);
-        into.extend([address, size, u64::from(mask)]);
-        0
-    }
-    let mut into = Into { rank, entries: Vec::new() };
-    call!(h5d::H5Dchunk_iter(object.0, h5p::H5P_DEFAULT, Some(each), (&raw mut into).cast()))?;
-    Ok(into.entries)
 }
 
 fn filters(plist: &Handle) -> Result<Vec<Filter>> {

@@ -5,6 +5,8 @@
 //! claim; the values of everything usual (contiguous or chunked, gzip, shuffle, ...) are read here with `pread` and decoded
 //! by [`decode`], several times as fast as by the library and on as many threads as there are. Nothing is memory-mapped.
 
+pub mod cache;
+pub mod chunk_list;
 pub mod decode;
 mod ffi;
 pub mod fingerprint;
@@ -18,6 +20,7 @@ pub mod propose;
 mod protocol;
 pub mod rows;
 pub mod serve;
+pub mod stamp;
 mod types;
 pub mod write;
 

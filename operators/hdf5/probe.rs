@@ -1,7 +1,9 @@
 //! Looking up the files behind a pattern, once, before planning.
 //!
-//! One round trip to a reader process for each file, by several processes at once; the result depends on the files alone.
+//! One round trip to a reader process for each file, by several processes at once, or none where the file is known from
+//! before and has not changed since ([`super::cache`]); the result depends on the files alone.
 
+use super::cache::Cache;
 use super::fingerprint::fingerprint;
 use super::header::Header;
 use super::process::Reader;
@@ -21,11 +23,11 @@ type Found = Result<FileFacts<Header>, String>;
 /// The files that match a pattern, sorted by path, each with its header or why it cannot be read; a sentence where nothing
 /// matches, or where the machine (not a file) is at fault.
 pub fn probe(pattern: &str, runtime: &Runtime) -> Files {
-    probe_all(&[pattern], runtime).remove(0)
+    probe_all(&[pattern], &Cache::default(), runtime).remove(0)
 }
 
-/// The same for several patterns, by the same reader processes.
-pub fn probe_all(patterns: &[&str], runtime: &Runtime) -> Vec<Files> {
+/// The same for several patterns, by the same reader processes, which are not asked for what is known.
+pub fn probe_all(patterns: &[&str], known: &Cache, runtime: &Runtime) -> Vec<Files> {
     let matched: Vec<Result<Vec<String>, String>> = patterns.iter().map(|pattern| matches(pattern)).collect();
     let paths: Vec<&String> = matched.iter().flatten().flatten().collect();
     let found: Vec<Mutex<Option<Found>>> = paths.iter().map(|_| Mutex::new(None)).collect();
@@ -36,7 +38,10 @@ pub fn probe_all(patterns: &[&str], runtime: &Runtime) -> Vec<Files> {
             scope.spawn(|| {
                 let mut reader = Reader::new(runtime);
                 while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < paths.len()) {
-                    let facts = probe_file(paths[i], &mut reader).map_err(|error| format!("{}: {error:#}", paths[i]));
+                    let facts = match known.get(paths[i]) {
+                        Some(facts) => Ok(facts.clone()),
+                        None => probe_file(paths[i], &mut reader).map_err(|error| format!("{}: {error:#}", paths[i])),
+                    };
                     *found[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
                 }
             });
@@ -60,21 +65,25 @@ pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<H
         Err(error) if is_own_trouble(&error) => return Ok(facts),
         Err(error) => return Err(error.into()),
     }
-    if let Err(error) = std::fs::File::open(path) {
-        if is_own_trouble(&error) {
-            facts.header = Err(format!("it cannot be opened: {error}"));
-            return Ok(facts);
-        }
-        return Err(error.into());
-    }
     let opened = match Opened::open(path) {
         Ok(opened) => opened,
-        Err(fault) => anyhow::bail!("{fault}"),
+        Err(Fault::Content(reason)) => {
+            facts.header = Err(reason);
+            return Ok(facts);
+        }
+        Err(Fault::Machine(error)) => match error.downcast_ref::<std::io::Error>() {
+            Some(own) if is_own_trouble(own) => {
+                facts.header = Err(format!("it cannot be opened: {own}"));
+                return Ok(facts);
+            }
+            _ => return Err(error),
+        },
     };
     facts.bytes = opened.bytes;
     let found = if npz::is_npz(&opened) { npz::header(path) } else { reader.header(path) };
     facts.header = match found {
-        Ok(header) => Ok(header),
+        // The stamp is older than the header: a file that changes meanwhile does not have it any more.
+        Ok(header) => Ok(Header { stamp: Some(opened.stamp), ..header }),
         Err(Fault::Content(reason)) => Err(reason),
         Err(Fault::Machine(error)) => return Err(error),
     };
@@ -87,5 +96,8 @@ pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<H
 }
 
 fn is_own_trouble(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let names = [Errno::LOOP, Errno::NXIO, Errno::NAMETOOLONG].map(Errno::raw_os_error);
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound)
+        || error.raw_os_error().is_some_and(|n| names.contains(&n))
 }

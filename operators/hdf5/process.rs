@@ -1,10 +1,15 @@
 //! The client of the reader process: starts it, restarts it when it dies, and says in words what happened.
 //!
 //! The two processes talk over a socket pair, whose time-outs tell progress from silence. Invariant: a process that was
-//! silent for too long, or answered what it was not asked, is killed and never asked again.
+//! silent for too long (60 s, or as many as `CALOSTREAM_READER_PATIENCE` says, for tests), or answered what it was not asked,
+//! is killed and never asked again; the next question starts another one.
+//!
+//! A reader process may not take more memory than what the headers say that it needs: [`BASE`] of addresses, most of which
+//! are never touched, and what [`needed`] says of the datasets that it is to read, which the step counts in its budget.
 
-use super::header::Header;
+use super::header::{Dataset, Header};
 use super::protocol::{self, Reply, Request};
+use super::rows::is_own;
 use crate::Fault;
 use crate::work::Runtime;
 use anyhow::{Context, anyhow};
@@ -20,14 +25,31 @@ use std::time::Duration;
 pub const MOST_BODY: u64 = 1 << 30;
 /// Texts or lists that are asked for at once: their lengths are not known before.
 const LISTS: u64 = 4096;
-/// The address space of a reader process: an answer, the library's chunk cache and copies, and the program itself.
-const ADDRESS_SPACE: u64 = 6 << 30;
+/// The address space of a reader process that reads headers and chunk indices: the program, the library's caches, an index.
+pub const BASE: u64 = 1 << 30;
+/// One answer with values is about this long, unless a single row is longer.
+const ANSWER: u64 = 64 << 20;
+/// How long a reader process may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that a reader process may take for the rows of a dataset; none where the library is not asked for them.
+#[must_use]
+pub fn needed(dataset: &Dataset) -> u64 {
+    if is_own(dataset) {
+        return 0;
+    }
+    let row = dataset.row_elements().saturating_mul(dataset.element.bytes());
+    // A chunk as it is stored, what the last filter made of it, and what this one makes.
+    let chunk = dataset.chunk_bytes().unwrap_or(0).saturating_mul(3);
+    chunk.saturating_add(row.clamp(ANSWER, MOST_BODY))
+}
 
 /// A reader process, started when it is first asked.
 #[derive(Debug)]
 pub struct Reader {
     program: PathBuf,
     patience: Duration,
+    memory: u64,
     running: Option<(Child, UnixStream)>,
 }
 
@@ -35,7 +57,9 @@ impl Reader {
     /// The reader program that the engine was told to use.
     #[must_use]
     pub fn new(runtime: &Runtime) -> Self {
-        Self { program: runtime.reader.clone(), patience: Duration::from_secs(60), running: None }
+        let said = std::env::var("CALOSTREAM_READER_PATIENCE").ok().and_then(|s| s.parse().ok());
+        let patience = said.and_then(|s| Duration::try_from_secs_f64(s).ok()).filter(|p| !p.is_zero()).unwrap_or(PATIENCE);
+        Self { program: runtime.reader.clone(), patience, memory: BASE, running: None }
     }
 
     /// The same, killed after this long without a byte.
@@ -43,6 +67,19 @@ impl Reader {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// The same, for the rows of datasets that need so many bytes ([`needed`]).
+    #[must_use]
+    pub fn allowing(mut self, bytes: u64) -> Self {
+        self.memory = BASE.saturating_add(bytes);
+        self
+    }
+
+    /// The process, where it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.running.as_ref().map(|(child, _)| child.id())
     }
 
     /// The version of the library behind the reader process.
@@ -56,7 +93,11 @@ impl Reader {
     /// The header of a file.
     pub fn header(&mut self, path: &str) -> Result<Header, Fault> {
         match self.ask(&Request::Header { path: path.into() }, 0, "reading the header")? {
-            (Reply::Header(header), _) => Ok(header),
+            (Reply::Header(mut header), _) => {
+                // A library that has run over its own memory may have said anything.
+                header.check(std::fs::metadata(path)?.len());
+                Ok(header)
+            }
             _ => Err(self.confused()),
         }
     }
@@ -83,7 +124,7 @@ impl Reader {
         bytes: u64,
     ) -> Result<Vec<u8>, Fault> {
         // A row that is larger than an answer is refused by the other side.
-        let at_once = (MOST_BODY / 16 / bytes.max(1)).max(1);
+        let at_once = (ANSWER / bytes.max(1)).max(1);
         let mut all = Vec::new();
         let mut done = 0;
         while done < rows {
@@ -96,6 +137,7 @@ impl Reader {
                 rows: some,
             };
             match self.ask(&request, MOST_BODY, &format!("reading `{dataset}`"))? {
+                (Reply::Rows, body) if body.len() as u64 == some * bytes && all.is_empty() => all = body,
                 (Reply::Rows, body) if body.len() as u64 == some * bytes => all.extend_from_slice(&body),
                 _ => return Err(self.confused()),
             }
@@ -160,7 +202,7 @@ impl Reader {
             let input: OwnedFd = theirs.try_clone()?.into();
             let output: OwnedFd = theirs.into();
             let child = Command::new(&self.program)
-                .arg(ADDRESS_SPACE.to_string())
+                .arg(self.memory.to_string())
                 .env("HDF5_USE_FILE_LOCKING", "FALSE")
                 // No filter plugins but those of a folder that the user has named.
                 .envs(std::env::var_os("HDF5_PLUGIN_PATH").is_none().then_some(("HDF5_PLUGIN_PRELOAD", "::")))

@@ -75,7 +75,7 @@ pub enum Reply {
 }
 
 /// JSON beyond this is not believed.
-const MOST_JSON: u32 = 1 << 28;
+const MOST_JSON: u32 = 1 << 26;
 
 /// Sends one message.
 pub fn send(to: &mut impl Write, message: &impl Serialize, body: &[u8]) -> Result<()> {

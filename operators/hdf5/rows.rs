@@ -8,11 +8,14 @@ use super::decode::{self, Chunk, Decoder};
 use super::header::{Dataset, Layout};
 use super::index::{Entry, Index};
 use super::process::Reader;
+use super::stamp::Stamp;
 use crate::Fault;
 use arrow::buffer::MutableBuffer;
-use std::fs::File;
+use rustix::fs::OFlags;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// A file that is open for `pread`.
 #[derive(Debug)]
@@ -21,19 +24,30 @@ pub struct Opened {
     pub path: String,
     /// Its length when it was opened.
     pub bytes: u64,
+    /// What the system said of it then.
+    pub stamp: Stamp,
     file: File,
 }
 
 impl Opened {
     /// Opens a file.
     pub fn open(path: &str) -> Result<Self, Fault> {
-        let file = File::open(path).map_err(|e| anyhow::anyhow!("{path}: {e}"))?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), bytes, file })
+        // A pipe would keep whoever opens it waiting for its other end.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = open.map_err(|e| anyhow::Error::new(e).context(format!("cannot open {path}")))?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(Fault::content("it is not a regular file"));
+        }
+        Ok(Self { path: path.to_owned(), bytes: found.len(), stamp: Stamp::of(&found), file })
     }
 
     /// Fills `into` from byte `address` on.
     pub fn read(&self, into: &mut [u8], address: u64) -> Result<(), Fault> {
+        if address.checked_add(into.len() as u64).is_none_or(|end| end > self.bytes) {
+            return Err(Fault::content(format!("{} bytes from byte {address} on, in a file of {}", into.len(), self.bytes)));
+        }
         self.file.read_exact_at(into, address).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => Fault::content(format!("the file ends before byte {}", address + into.len() as u64)),
             _ => Fault::Machine(anyhow::Error::new(error).context(format!("reading {}", self.path))),
@@ -102,7 +116,10 @@ impl Rows {
             _ if !is_own(dataset) => Method::Library,
             Layout::Contiguous { address } => Method::Contiguous(*address),
             Layout::Chunked { chunk, .. } => {
-                let raw = reader.index(&opened.path, &dataset.path)?;
+                let raw = match &dataset.chunks {
+                    Some(list) => list.unpack(chunk.len()).map_err(|e| Fault::content(format!("`{}`: {e}", dataset.path)))?,
+                    None => reader.index(&opened.path, &dataset.path)?,
+                };
                 let shape = chunk.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>()?;
                 Method::Chunks { index: Index::new(dataset, &raw, opened.bytes)?, shape, kept: Vec::new() }
             }
@@ -198,10 +215,10 @@ impl Rows {
         let Method::Chunks { index, kept, .. } = &mut self.method else { return Ok(()) };
         let band = index.band();
         let (low, high) = (first / height * band, (first + rows as u64).div_ceil(height) * band);
-        let mut old = std::mem::take(kept);
+        let mut old: HashMap<u64, Option<Chunk>> = std::mem::take(kept).into_iter().collect();
         for number in low..high {
-            let decoded = match old.iter().position(|(n, _)| *n == number) {
-                Some(i) => old.swap_remove(i),
+            let decoded = match old.remove(&number) {
+                Some(chunk) => (number, chunk),
                 None => {
                     let chunk = match index.get(number) {
                         Some(entry) => Some(chunk(opened, &self.dataset, &mut self.decoder, entry, chunk_bytes).map_err(

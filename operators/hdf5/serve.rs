@@ -1,12 +1,13 @@
 //! The inside of `calostream-reader`: answers requests on standard input until it ends.
 //!
 //! It limits its own address space (first argument, bytes), writes no core file, and takes file locking out of the
-//! library's hands, which fails on read-only network file systems. It ends with its parent: standard input closes.
+//! library's hands, which fails on read-only network file systems. It ends with its parent: standard input closes, and where
+//! the library hangs and nobody looks at standard input, a second thread sees that the parent is gone.
 
 use super::ffi::{self, Failure};
 use super::library;
 use super::protocol::{self, Reply, Request};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getppid, setrlimit};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ pub fn main() -> ExitCode {
         }
     }
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    end_with_parent();
     ffi::start();
     let (mut from, mut to) = (std::io::stdin().lock(), std::io::stdout().lock());
     let mut open = None;
@@ -36,22 +38,35 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends this process when its parent does.
+fn end_with_parent() {
+    let parent = getppid();
+    std::thread::spawn(move || {
+        while getppid() == parent {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        std::process::exit(0)
+    });
+}
+
 fn answer(open: &mut Option<(String, library::File)>, request: &Request, to: &mut impl Write) -> (Reply, Vec<u8>) {
+    let mut said = Instant::now();
+    let mut progress = || {
+        if said.elapsed() > Duration::from_secs(1) {
+            said = Instant::now();
+            let _ = protocol::send(to, &Reply::Progress, &[]);
+        }
+    };
     let result = match request {
         Request::Version => Ok((Reply::Version(version()), Vec::new())),
         Request::Header { path } => {
             // A file that was open from before may have been replaced.
             *open = None;
-            let mut said = Instant::now();
-            let mut progress = || {
-                if said.elapsed() > Duration::from_secs(1) {
-                    said = Instant::now();
-                    let _ = protocol::send(to, &Reply::Progress, &[]);
-                }
-            };
             file(open, path).and_then(|f| f.header(&mut progress)).map(|header| (Reply::Header(header), Vec::new()))
         }
-        Request::Index { path, dataset } => file(open, path).and_then(|f| f.index(dataset)).map(|body| (Reply::Index, body)),
+        Request::Index { path, dataset } => {
+            file(open, path).and_then(|f| f.index(dataset, &mut progress)).map(|body| (Reply::Index, body))
+        }
         Request::Rows { path, dataset, member, first, rows } => {
             file(open, path).and_then(|f| f.rows(dataset, member.as_deref(), *first, *rows)).map(|body| (Reply::Rows, body))
         }

@@ -15,7 +15,7 @@ pub use patterns::{Patterns, Samples};
 
 use crate::column::{provenance_fields, with_samples};
 use crate::hdf5::header::{Dataset, Header};
-use crate::hdf5::process::Reader;
+use crate::hdf5::process::{Reader, needed};
 use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
 use crate::schema::{Fitted, Make, Schema, Section, fit};
@@ -227,9 +227,12 @@ impl Operator for ReadHdf5 {
             .map_err(|problems| anyhow::anyhow!("{}", problems.into_iter().map(|p| p.what).collect::<Vec<_>>().join("; ")))?;
         let output = at.outputs.first().ok_or_else(|| anyhow::anyhow!("read_hdf5 without an output"))?;
         let mut files = BTreeMap::new();
+        let mut most = 0;
         for pattern in self.sources().into_iter().flat_map(|(_, patterns)| patterns) {
             for file in at.facts.hdf5(pattern).map_err(|p| anyhow::anyhow!(p.what))? {
                 if let Ok(header) = &file.header {
+                    let sections = fit(&schema, header).map(|fitted| fitted.sections).unwrap_or_default();
+                    most = sections.iter().flat_map(|s| datasets(header, s)).map(needed).fold(most, u64::max);
                     files.insert(file.path.clone(), (file.fingerprint.clone(), Arc::new(header.clone())));
                 }
             }
@@ -242,7 +245,7 @@ impl Operator for ReadHdf5 {
             samples: self.sample_names(),
             schema: output.schema.clone(),
             files,
-            reader: Reader::new(at.runtime),
+            reader: Reader::new(at.runtime).allowing(most),
         })))
     }
 }
@@ -353,12 +356,17 @@ fn cut(fit: &Fit<'_>, sample: Option<&str>, units: &mut Vec<Unit>) {
 
 /// Bytes that reading a file may hold beside the batch: the chunks that the rows of a batch touch, the dense rows, the reader process.
 fn held(fit: &Fit<'_>) -> u64 {
+    let of_dataset = |d: &Dataset| {
+        let band = d.row_elements().saturating_mul(d.element.bytes()).saturating_mul(d.chunk_rows());
+        match (is_own(d), d.stored) {
+            // No chunk was ever written.
+            (true, 0) => 0,
+            (true, _) => band.saturating_mul(2),
+            (false, _) => needed(d),
+        }
+    };
     let of_section = |section| {
-        let chunks = datasets(fit.header, section).map(|d| {
-            let band = d.row_elements().saturating_mul(d.element.bytes()).saturating_mul(d.chunk_rows());
-            if is_own(d) { band.saturating_mul(2) } else { 0 }
-        });
-        chunks.fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
+        datasets(fit.header, section).map(of_dataset).fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
     };
     fit.fitted.sections.iter().map(of_section).max().unwrap_or(0)
 }

@@ -5,7 +5,7 @@
 
 use calostream_operators::hdf5::{
     header::Number,
-    images, probe,
+    images, probe, probe_all,
     process::Reader,
     rows::{Opened, Rows},
 };
@@ -51,15 +51,28 @@ fn images_to_hits() {
 #[test]
 #[ignore = "a measurement"]
 fn ten_thousand_files() {
+    use calostream_operators::Facts;
+    use calostream_operators::hdf5::cache::{self, Cache};
     let Some(corpus) = std::env::var_os("CALOSTREAM_CORPUS") else { return println!("skipped: CALOSTREAM_CORPUS is not set") };
     let folder = tempfile::tempdir().unwrap();
-    let from = std::path::Path::new(&corpus).join("geant4_lcd/ChPiEscan_1_1.h5");
-    std::fs::copy(&from, folder.path().join("00000.h5")).unwrap();
-    for i in 1..10_000 {
-        std::fs::hard_link(folder.path().join("00000.h5"), folder.path().join(format!("{i:05}.h5"))).unwrap();
+    let from = std::fs::read(std::path::Path::new(&corpus).join("geant4_lcd/ChPiEscan_1_1.h5")).unwrap();
+    for i in 0..10_000 {
+        std::fs::write(folder.path().join(format!("{i:05}.h5")), &from).unwrap();
     }
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let looked = std::time::SystemTime::now();
+    let pattern = format!("{}/*.h5", folder.path().display());
     let begun = Instant::now();
-    let found = probe(&format!("{}/*.h5", folder.path().display()), &runtime()).unwrap();
-    println!("{} files in {:.1} s", found.len(), begun.elapsed().as_secs_f64());
+    let found = probe(&pattern, &runtime()).unwrap();
+    println!("{} files of {} kB looked at in {:.2} s", found.len(), from.len() / 1000, begun.elapsed().as_secs_f64());
     assert!(found.iter().all(|f| f.header.is_ok()));
+    let mut facts = Facts::default();
+    facts.hdf5.insert(pattern.clone(), Ok(found));
+    let begun = Instant::now();
+    let bytes = cache::write(&facts, looked).unwrap();
+    println!("headers written in {:.2} s: {} kB", begun.elapsed().as_secs_f64(), bytes.len() / 1000);
+    let begun = Instant::now();
+    let again = probe_all(&[&pattern], &Cache::read(&bytes), &Runtime::default()).remove(0).unwrap();
+    println!("{} files known again in {:.2} s", again.len(), begun.elapsed().as_secs_f64());
+    assert!(again.iter().all(|f| f.header.is_ok()));
 }

@@ -4,20 +4,23 @@
 //! compresses as well as dense images do and is 3 to 5 times faster. The Arrow schema inside the file keeps shapes, units
 //! and the class map; the class map is also plain key-value metadata, for readers that do not know Arrow.
 //!
+//! Numbers have bounds by page (the page index), so that a reader who wants events above an energy skips the others' pages.
+//!
 //! awkward 2.14 opens files of hits, but none that has a tensor among its columns; `columns:` makes it one without.
 //!
 //! Invariants: nothing in a part says when, where or by which version it was made; slices, pages and row groups end at rows
 //! that depend on the rows alone (see [`crate::slices`]), never on how they came in batches.
 
-use crate::column::{self, PROVENANCE};
+use crate::form::{Form, Images};
+use crate::column;
 use crate::hits;
 use crate::registry::Describe;
 use crate::slices::{Slice, Slicer};
 use crate::work::{Part, Sink, Staged};
-use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Shape, Start, Work};
 use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Encoding, Type, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -53,6 +56,10 @@ pub struct WriteParquet {
     /// The columns to write; by default all. The columns that say where a row came from are always written.
     #[serde(default)]
     pub columns: Option<Vec<Placed<String>>>,
+    /// Images that are hits in memory: as `hits` (the default), as `dense` tensors, or as `both`.
+    #[serde(default)]
+    #[schemars(with = "Images")]
+    pub images: Placed<Images>,
 }
 
 /// How pages are compressed.
@@ -74,13 +81,8 @@ impl Describe for WriteParquet {
 }
 
 impl WriteParquet {
-    /// The columns that are written, out of what comes in.
-    fn written(&self, schema: &Schema) -> Vec<usize> {
-        let wanted = |name: &str| match &self.columns {
-            Some(columns) => PROVENANCE.contains(&name) || columns.iter().any(|c| c.value == name),
-            None => true,
-        };
-        schema.fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(i, _)| i).collect()
+    fn form(&self, stream: &Schema) -> Result<Form, Vec<Problem>> {
+        Form::new(stream, self.columns.as_deref(), self.images.clone())
     }
 
     fn properties(&self, schema: &Schema) -> anyhow::Result<WriterProperties> {
@@ -95,7 +97,7 @@ impl WriteParquet {
         let mut properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.into())
             .set_compression(compression)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_statistics_enabled(EnabledStatistics::None)
             .set_max_row_group_row_count(Some(rows))
             .set_key_value_metadata(Some(key_values(schema)));
         for leaf in ArrowSchemaConverter::new().convert(schema)?.columns() {
@@ -125,7 +127,7 @@ fn encode(properties: WriterPropertiesBuilder, leaf: &parquet::schema::types::Co
         _ => None,
     };
     // Bounds of the cells of images tell a reader nothing and cost time.
-    let statistics = if in_list { EnabledStatistics::None } else { EnabledStatistics::Chunk };
+    let statistics = if in_list { EnabledStatistics::None } else { EnabledStatistics::Page };
     let properties = properties.set_column_statistics_enabled(path.clone(), statistics);
     match encoding {
         Some(encoding) => properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding),
@@ -143,9 +145,7 @@ impl Operator for WriteParquet {
             return Err(vec![problem(what).help("leave this step out: each table is written to its own step's folder, as Parquet and CSV")]);
         }
         let mut problems = Vec::new();
-        for name in self.columns.iter().flatten() {
-            problems.extend(column::field(&input.schema, name).err());
-        }
+        let form = self.form(&input.schema).map_err(|wrong| problems.extend(wrong)).ok();
         if let Some(level) = &self.level {
             if self.compression != Compression::Zstd {
                 problems.push(Problem::at(level, "`level` is zstd's").help("leave it out, or say `compression: zstd`"));
@@ -156,36 +156,22 @@ impl Operator for WriteParquet {
         if let Some(rows) = self.row_group.as_ref().filter(|rows| rows.value == 0) {
             problems.push(Problem::at(rows, "a row group has at least one row"));
         }
-        let written: Vec<&str> = self.written(&input.schema).iter().map(|i| input.schema.field(*i).name().as_str()).collect();
-        if problems.is_empty() && written.is_empty() {
-            problems.push(problem("there is no column to write"));
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let group = self.row_group.as_ref().map_or(GROUP_BYTES, |rows| rows.value.saturating_mul(input.row_bytes));
-        // A group compressed, the batch of which the last rows wait, those rows in one piece, and the pages being made.
-        let holds = group.saturating_add(4 * SLICE_BYTES.max(input.row_bytes));
-        let reads = if self.columns.is_some() { Reads::columns(written) } else { Reads::All };
-        Ok(Planned::new(Shape::Sink, Vec::new()).reading(reads).holding(holds))
+        let Some(form) = form.filter(|_| problems.is_empty()) else { return Err(problems) };
+        let row = form.row_bytes(input.row_bytes);
+        let group = self.row_group.as_ref().map_or(GROUP_BYTES, |rows| rows.value.saturating_mul(row));
+        // A group compressed, the batch of which the last rows wait, those rows in one piece and as they stand in the file, and
+        // the pages being made.
+        let slice = SLICE_BYTES.max(input.row_bytes);
+        let holds = group.saturating_add(4 * slice.saturating_mul(row / input.row_bytes.max(1) + 1));
+        Ok(Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let input = at.inputs.first().context("one input")?;
-        let schema = Arc::new(input.schema.project(&self.written(&input.schema))?);
-        let in_file = Arc::new(in_file(&schema));
-        let properties = self.properties(&in_file)?;
-        Ok(Work::Sink(Box::new(Writer { schema, in_file, properties, by_bytes: self.row_group.is_none(), part: None })))
+        let form = self.form(&input.schema).map_err(|wrong| anyhow::anyhow!("`write_parquet` was not planned: {wrong:?}"))?;
+        let properties = self.properties(&form.in_file)?;
+        Ok(Work::Sink(Box::new(Writer { form: Arc::new(form), properties, by_bytes: self.row_group.is_none(), part: None })))
     }
-}
-
-/// The schema in the file: `sample` with keys of 32 bits, because awkward reads no dictionary of 8, and the cells of dense
-/// images as if they might be missing, because pyarrow knows no other tensors.
-fn in_file(schema: &Schema) -> Schema {
-    let wide = DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
-    let becomes = |f: &Field| if f.name() == column::SAMPLE { wide.clone() } else { hits::dense_type(f, true) };
-    let field = |f: &FieldRef| f.as_ref().clone().with_data_type(becomes(f));
-    Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Fields>(), schema.metadata().clone())
 }
 
 fn problem(what: impl Into<String>) -> Problem {
@@ -193,8 +179,7 @@ fn problem(what: impl Into<String>) -> Problem {
 }
 
 struct Writer {
-    schema: SchemaRef,
-    in_file: SchemaRef,
+    form: Arc<Form>,
     properties: WriterProperties,
     by_bytes: bool,
     part: Option<Open>,
@@ -205,7 +190,7 @@ struct Open {
     path: PathBuf,
     name: String,
     slicer: Slicer,
-    in_file: SchemaRef,
+    form: Arc<Form>,
     file: ArrowWriter<File>,
     group_bytes: u64,
     rows: u64,
@@ -213,9 +198,7 @@ struct Open {
 
 impl Open {
     fn encode(&mut self, slice: &Slice, by_bytes: bool) -> anyhow::Result<()> {
-        let columns = slice.rows.columns().iter().zip(self.in_file.fields());
-        let columns = columns.map(|(column, field)| hits::retyped(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
-        self.file.write(&RecordBatch::try_new(self.in_file.clone(), columns)?)?;
+        self.file.write(&self.form.of(&slice.rows)?)?;
         self.rows += slice.rows.num_rows() as u64;
         self.group_bytes += slice.bytes;
         if by_bytes && self.group_bytes >= GROUP_BYTES {
@@ -237,17 +220,14 @@ impl Sink for Writer {
         let name = format!("part-{:05}.parquet", part.number);
         let path = part.staging.join(&name);
         let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
-        let file = ArrowWriter::try_new(file, self.in_file.clone(), Some(self.properties.clone()))?;
-        let slicer = Slicer::new(self.schema.clone(), SLICE_BYTES, 1 << 16);
-        self.part = Some(Open { path, name, slicer, in_file: self.in_file.clone(), file, group_bytes: 0, rows: 0 });
+        let file = ArrowWriter::try_new(file, self.form.in_file.clone(), Some(self.properties.clone()))?;
+        let slicer = Slicer::new(self.form.stream.clone(), SLICE_BYTES, 1 << 16);
+        self.part = Some(Open { path, name, slicer, form: self.form.clone(), file, group_bytes: 0, rows: 0 });
         Ok(())
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<(), Fault> {
-        let schema = self.schema.clone();
-        let by_bytes = self.by_bytes;
-        let columns = schema.fields().iter().map(|f| column::get(batch, f.name()).clone()).collect();
-        let rows = RecordBatch::try_new(schema, columns)?;
+        let (by_bytes, rows) = (self.by_bytes, self.form.read(batch)?);
         let open = self.open()?;
         for slice in open.slicer.push(&rows)? {
             open.encode(&slice, by_bytes)?;

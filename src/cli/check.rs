@@ -21,7 +21,7 @@ pub struct CheckArgs {
 /// Exit code 0 where the pipeline is right, 2 where it is wrong.
 pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let file = &args.pipeline.file;
-    match load(&args.pipeline, &args.libraries) {
+    match load(&args.pipeline, &args.libraries, None) {
         Load::Wrong { text, problems } => {
             print_problems(file, &text, &problems, args.json)?;
             Ok(ExitCode::from(2))
@@ -30,7 +30,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             super::print(&(show::json(&file.display().to_string(), &[], &remarks) + "\n"))?;
             Ok(ExitCode::SUCCESS)
         }
-        Load::Right { plan, text, remarks } => {
+        Load::Right { plan, text, remarks, .. } => {
             print_remarks(file, &text, &remarks);
             let phases = if plan.phases == 1 { "1 phase".into() } else { format!("{} phases", plan.phases) };
             let steps = if plan.steps.len() == 1 { "1 step".into() } else { format!("{} steps", plan.steps.len()) };

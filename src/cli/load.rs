@@ -1,10 +1,13 @@
 //! From a file to a plan, as every command does it that needs one.
 
 use super::{LibraryArgs, PipelineArgs};
+use crate::files;
 use crate::language::{self, show};
 use crate::plan::{self, Plan};
+use calostream_operators::hdf5::cache::{self, Cache};
 use calostream_operators::{Place, Problem};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// What became of a pipeline file.
 pub enum Load {
@@ -16,6 +19,8 @@ pub enum Load {
         text: String,
         /// Remarks that are no mistakes, placed.
         remarks: Vec<Problem>,
+        /// The headers of the input files, for the run folder.
+        headers: Headers,
     },
     /// It is wrong.
     Wrong {
@@ -26,8 +31,35 @@ pub enum Load {
     },
 }
 
-/// Reads, probes and plans a pipeline file.
-pub fn load(args: &PipelineArgs, libraries: &LibraryArgs) -> Load {
+/// What was known of the input files before, and when they were looked at.
+#[derive(Debug)]
+pub struct Headers {
+    known: Cache,
+    looked: SystemTime,
+}
+
+impl Headers {
+    /// What an earlier run has left in its folder.
+    fn read(folder: Option<&Path>) -> Self {
+        let looked = SystemTime::now();
+        let bytes = folder.and_then(|folder| std::fs::read(folder.join(cache::NAME)).ok()).unwrap_or_default();
+        Self { known: Cache::read(&bytes), looked }
+    }
+
+    /// Leaves what was found in the folder of a run, where it is more than was known. A run does without where it can't.
+    pub fn keep(&self, plan: &Plan) {
+        if self.known.holds(&plan.facts, self.looked) {
+            return;
+        }
+        let bytes = cache::write(&plan.facts, self.looked);
+        if let Err(error) = bytes.and_then(|bytes| files::write_whole(&plan.out.join(cache::NAME), &bytes)) {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+/// Reads, probes and plans a pipeline file; `out` is the run folder where it is not the pipeline's own.
+pub fn load(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>) -> Load {
     let text = match std::fs::read_to_string(&args.file) {
         Ok(text) => text,
         Err(error) => {
@@ -37,7 +69,8 @@ pub fn load(args: &PipelineArgs, libraries: &LibraryArgs) -> Load {
     };
     let (pipeline, problems) = language::read(&text, &args.set);
     let Some(mut pipeline) = pipeline else { return Load::Wrong { text, problems: show::sorted(problems) } };
-    let facts = plan::probe::probe(&pipeline, &libraries.runtime());
+    let headers = Headers::read(out.or(pipeline.out.as_ref().map(|out| Path::new(&out.value))));
+    let facts = plan::probe::probe(&pipeline, &headers.known, &libraries.runtime());
     let mut remarks = std::mem::take(&mut pipeline.remarks);
     match plan::plan(pipeline, facts, problems) {
         Ok(plan) => {
@@ -47,7 +80,7 @@ pub fn load(args: &PipelineArgs, libraries: &LibraryArgs) -> Load {
                 what: what.clone(),
                 help: None,
             }));
-            Load::Right { plan: Box::new(plan), text, remarks: show::sorted(remarks) }
+            Load::Right { plan: Box::new(plan), text, remarks: show::sorted(remarks), headers }
         }
         Err(problems) => Load::Wrong { text, problems: show::sorted(problems) },
     }

@@ -26,12 +26,12 @@ pub struct PlanArgs {
 
 /// Prints the plan; exit code 2 where the pipeline is wrong.
 pub fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    match load(&args.pipeline, &args.libraries) {
+    match load(&args.pipeline, &args.libraries, None) {
         Load::Wrong { text, problems } => {
             print_problems(&args.pipeline.file, &text, &problems, args.json)?;
             Ok(ExitCode::from(2))
         }
-        Load::Right { plan, text, remarks } => {
+        Load::Right { plan, text, remarks, .. } => {
             if args.json {
                 super::print(&(serde_json::to_string_pretty(&as_json(&plan))? + "\n"))?;
             } else {

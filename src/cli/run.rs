@@ -48,8 +48,8 @@ struct Go {
 /// Runs a pipeline.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let (mut plan, text, remarks) = match load(&args.pipeline, &args.libraries) {
-        Load::Right { plan, text, remarks } => (*plan, text, remarks),
+    let (mut plan, text, remarks, headers) = match load(&args.pipeline, &args.libraries, args.out.as_deref()) {
+        Load::Right { plan, text, remarks, headers } => (*plan, text, remarks, headers),
         Load::Wrong { text, problems } => {
             super::load::print_problems(&args.pipeline.file, &text, &problems, args.json)?;
             return Ok(ExitCode::from(2));
@@ -78,6 +78,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     };
     let shared = if cluster.process == 0 {
         let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
+        headers.keep(&plan);
         same_arithmetic(&ledger, &go, args.mixed_hardware)?;
         let new = discover(&mut ledger, &plan)?;
         // What was repaired is known by now; the rest is tried as it is.

@@ -176,7 +176,8 @@ impl Display {
                 }
                 for (bar, ((step, seen), state)) in lines.bars.iter().zip(steps.iter().zip(&now).zip(&states)) {
                     bar.set_position(seen.rows);
-                    bar.set_message(format!("{:>10}  {}", rate(seen, seconds), standing(seen, state)));
+                    let per_second = words::count((seen.rows as f64 / seconds) as u64);
+                    bar.set_message(format!("{per_second:>8}/s {:>10}  {}", rate(seen, seconds), standing(seen, state)));
                     step.rows.is_none().then(|| bar.tick());
                 }
                 lines.budget.set_message(format!("budget {full:.0} % full"));
@@ -208,12 +209,18 @@ fn standing(seen: &Seen, state: &str) -> String {
 
 /// `predicted 12,000 of 40,000 rows (2300/s, 540 MB/s, 12 s left; busy 93 %, 12.0 MiB queued)`.
 fn line(step: &Shown, seen: &Seen, state: &str, seconds: f64) -> String {
-    let per_second = seen.rows as f64 / seconds;
+    let per_second = (seen.rows as f64 / seconds).max(1e-9);
     let of = step.rows.map(|n| format!(" of {}", words::count(n))).unwrap_or_default();
     let left = step.rows.map(|n| n.saturating_sub(seen.rows)).filter(|n| *n > 0);
     let left = left.map(|n| format!(", {:.0} s left", n as f64 / per_second)).unwrap_or_default();
     let standing = Some(standing(seen, state)).filter(|s| !s.is_empty()).map(|s| format!("; {s}")).unwrap_or_default();
-    format!("{} {}{of} rows ({per_second:.0}/s, {}{left}{standing})", step.name, words::count(seen.rows), rate(seen, seconds))
+    format!(
+        "{} {}{of} rows ({}/s, {}{left}{standing})",
+        step.name,
+        words::count(seen.rows),
+        words::count(per_second as u64),
+        rate(seen, seconds)
+    )
 }
 
 /// The lines on a terminal: none elsewhere.
@@ -231,8 +238,8 @@ impl Lines {
             return Self { bars: Vec::new(), budget: ProgressBar::hidden(), _all: all };
         }
         let width = steps.iter().map(|s| s.name.len()).max().unwrap_or(0);
-        let known = "{prefix} {bar:20} {human_pos:>10}/{human_len:<10} {per_sec:>12} {eta:>5} {msg}";
-        let unknown = "{prefix} {spinner} {human_pos:>10} {per_sec:>12} {msg}";
+        let known = "{prefix} {bar:20} {human_pos:>10}/{human_len:<10} {eta:>5} {msg}";
+        let unknown = "{prefix} {spinner} {human_pos:>10} {msg}";
         let styled = |bar: ProgressBar, template: &str| {
             let bar = all.add(bar);
             if let Ok(style) = ProgressStyle::with_template(template) {

@@ -11,8 +11,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Units of one step and sample are put together into a part until it holds this many bytes.
-const PART_BYTES: u64 = 64 << 20;
+/// Units of one step and sample are put together into a part until it holds a share of all bytes before it, no fewer and no
+/// more than this: early parts are small, so that a short list gives every worker something to do until the end, and those
+/// of a long list are large.
+const PART_SHARE: u64 = 32;
+const PART_LEAST: u64 = 8 << 20;
+const PART_MOST: u64 = 64 << 20;
 
 /// A unit with its number and its part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,8 @@ pub fn added(known: &[Numbered], found: &[Unit], bad: &dyn Fn(u64) -> bool) -> R
     let mut next_part = known.iter().map(|k| k.part + 1).max().unwrap_or(0);
     let mut open: BTreeMap<(&str, Option<&str>), (u64, u64)> = BTreeMap::new();
     let (mut new, mut replaced) = (Vec::new(), std::collections::BTreeSet::new());
+    let bytes = |unit: &Unit| unit.rows * unit.row_bytes;
+    let mut all: u64 = known.iter().map(|k| bytes(&k.unit)).sum();
     for unit in found {
         if let Some(before) = paths.get(&(unit.step.as_str(), unit.path.as_str())).filter(|f| **f != unit.fingerprint) {
             let of_file = || known.iter().filter(|k| (&k.unit.step, &k.unit.path) == (&unit.step, &unit.path));
@@ -70,17 +76,18 @@ pub fn added(known: &[Numbered], found: &[Unit], bad: &dyn Fn(u64) -> bool) -> R
             next_file += 1;
             next_file - 1
         });
-        let bytes = unit.rows * unit.row_bytes;
+        let (bytes, full) = (bytes(unit), (all / PART_SHARE).clamp(PART_LEAST, PART_MOST));
+        all += bytes;
         let key = (unit.step.as_str(), unit.sample.as_deref());
         let part = match open.get_mut(&key) {
-            Some((part, held)) if !unit.alone && *held + bytes <= PART_BYTES => {
+            Some((part, held)) if !unit.alone && *held + bytes <= full => {
                 *held += bytes;
                 *part
             }
             _ => {
                 let part = next_part;
                 next_part += 1;
-                open.insert(key, (part, if unit.alone { PART_BYTES } else { bytes }));
+                open.insert(key, (part, if unit.alone { PART_MOST } else { bytes }));
                 part
             }
         };
@@ -126,7 +133,7 @@ mod tests {
 
     #[test]
     fn small_units_share_a_part_and_added_files_get_new_numbers() {
-        let found = [unit("a", "e", 20), unit("b", "g", 60), unit("c", "e", 20), unit("d", "e", 40)];
+        let found = [unit("a", "e", 2), unit("b", "g", 6), unit("c", "e", 3), unit("d", "e", 4)];
         let first = added(&[], &found, &|_| false).unwrap().0;
         assert_eq!(first.iter().map(|n| n.part).collect::<Vec<_>>(), [0, 1, 0, 2]);
         assert_eq!(first.iter().map(|n| n.unit.file).collect::<Vec<_>>(), [0, 1, 2, 3]);
@@ -141,6 +148,22 @@ mod tests {
         );
         let (repaired, replaced) = added(&first, &[changed], &|unit| unit == 2).unwrap();
         assert_eq!((repaired.len(), repaired[0].number, replaced), (1, 4, vec![2]));
+    }
+
+    #[test]
+    fn parts_grow_with_what_is_before_them_and_no_other_way() {
+        let files: Vec<Unit> = (0..10_000).map(|i| unit(&format!("{i:05}"), "e", 1)).collect();
+        let parts = |units: &[Numbered]| {
+            let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
+            units.iter().for_each(|n| *sizes.entry(n.part).or_default() += n.unit.rows);
+            sizes.into_values().collect::<Vec<_>>()
+        };
+        let all = added(&[], &files, &|_| false).unwrap().0;
+        let sizes = parts(&all);
+        assert!(sizes.len() < 300 && sizes[0] == 8 && sizes[sizes.len() - 2] == 64, "{} parts: {sizes:?}", sizes.len());
+        // A shorter list is the beginning of a longer one.
+        let few = added(&[], &files[..700], &|_| false).unwrap().0;
+        assert_eq!(few[..], all[..700]);
     }
 
     #[test]

@@ -4,21 +4,22 @@
 //! show it where it was typed.
 
 use crate::language::Pipeline;
+use calostream_operators::hdf5::cache::Cache;
 use calostream_operators::read::read_parquet;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Facts, Need, hdf5, onnx};
 use std::collections::BTreeSet;
 
-/// The facts that all steps of a pipeline need; each pattern and path is looked up once.
+/// The facts that all steps of a pipeline need; each pattern and path is looked up once. Files that are known are not opened.
 #[must_use]
-pub fn probe(pipeline: &Pipeline, runtime: &Runtime) -> Facts {
+pub fn probe(pipeline: &Pipeline, known: &Cache, runtime: &Runtime) -> Facts {
     let mut facts = Facts { seed: pipeline.seed, ..Facts::default() };
     let needs: Vec<Need> = pipeline.steps.iter().filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs()).collect();
     // Together, because each round of reader processes costs their start.
     let hdf5: BTreeSet<&str> =
         needs.iter().filter_map(|n| if let Need::Hdf5(p) = n { Some(p.value.as_str()) } else { None }).collect();
     let hdf5: Vec<&str> = hdf5.into_iter().collect();
-    let found = hdf5::probe_all(&hdf5, runtime);
+    let found = hdf5::probe_all(&hdf5, known, runtime);
     facts.hdf5 = hdf5.into_iter().map(str::to_owned).zip(found).collect();
     for need in needs {
         match need {

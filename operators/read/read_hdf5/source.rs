@@ -8,6 +8,7 @@ use super::{BATCH_BYTES, chunk_rows, make};
 use crate::column::{provenance, provenance_fields};
 use crate::hdf5::header::{Header, Number};
 use crate::hdf5::images::{self, Refine};
+use crate::hdf5::probe::probe_file;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
 use crate::npz;
@@ -68,9 +69,10 @@ impl Source for Hdf5Source {
         }
         // Columns of one dataset stand together, so that its rows are kept no longer than they are needed.
         columns.sort_by_key(|c| c.dataset);
-        let dense: u64 = columns.iter().map(|c| c.resolved.dense_bytes()).sum();
+        // A column of one number may come from rows of many, which are read whole.
+        let row: u64 = datasets.iter().map(Rows::dataset).map(|d| d.row_elements().saturating_mul(d.element.bytes())).sum();
         let chunk = chunk_rows(datasets.iter().map(Rows::dataset));
-        let wanted = (BATCH_BYTES / dense.max(1)).max(1);
+        let wanted = (BATCH_BYTES / row.max(1)).max(1);
         // Whole chunks, unless a chunk is much larger than a batch: then it is decoded once and given in pieces.
         let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= 4 * wanted { chunk } else { wanted };
         Ok(Box::new(Reading {
@@ -105,6 +107,12 @@ impl Hdf5Source {
     /// The file of a unit; for an archive whose arrays are packed, a temporary file that holds those that are read.
     fn open(&mut self, unit: &Unit, header: Arc<Header>, section: &Section) -> Result<(Opened, Arc<Header>), Fault> {
         let opened = Opened::open(&unit.path)?;
+        // Written to since it was planned: what is known of it counts if it is the same content all the same.
+        if header.stamp.is_some_and(|stamp| stamp != opened.stamp)
+            && probe_file(&unit.path, &mut self.reader)?.fingerprint != unit.fingerprint
+        {
+            return Err(Fault::content(format!("{} has changed since it was planned", unit.path)));
+        }
         if !npz::is_npz(&opened) {
             return Ok((opened, header));
         }

@@ -45,7 +45,12 @@ fn look(path: &str) -> Result<FileFacts<ParquetHeader>, String> {
         }
         Err(error) => return Err(failed(&error)),
     };
-    let bytes = file.metadata().map_err(|e| failed(&e))?.len();
+    let found = file.metadata().map_err(|e| failed(&e))?;
+    if found.is_dir() {
+        let header = Err("it is a folder; name the files in it".to_owned());
+        return Ok(FileFacts { path: path.into(), bytes: 0, fingerprint: String::new(), header });
+    }
+    let bytes = found.len();
     let fingerprint = fingerprint(&file, bytes).map_err(|e| failed(&e))?;
     let header = match caught(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())) {
         Ok(metadata) => Ok(header(&metadata)),

@@ -75,7 +75,7 @@ fn one_axis_is_that_of_hist_with_its_flow() {
     assert_eq!(column_of(&summary.table, "energy_high")[50..], [510.0, f64::INFINITY]);
     let low = rows.energy.iter().filter(|e| **e < 10.0).count();
     let high = rows.energy.iter().filter(|e| **e >= 510.0).count();
-    assert_eq!(summary.remarks, [format!("{low} rows with energy below 10"), format!("{high} rows with energy at or above 510")]);
+    assert_eq!(summary.remarks, ["energy below 10", "energy at or above 510"].iter().zip([low, high]).map(|(what, n)| format!("{} with {what}", crate::words::counted(n as u64, "row"))).collect::<Vec<_>>());
     assert_eq!(summary.highlights, [vec!["events", "in range"], vec!["20000", &(20_000 - low - high).to_string()]]);
     let Content::Steps { edges, series, .. } = &summary.figures[0].content else { panic!("steps") };
     assert_eq!((edges.len(), series[0].1.len(), summary.figures[0].x.as_str()), (51, 50, "energy [GeV]"));

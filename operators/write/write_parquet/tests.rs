@@ -1,10 +1,10 @@
 use super::*;
 use crate::hits::{HitsBuilder, dense_field, hits_field};
 use crate::work::{Runtime, Worker};
-use crate::{Place, Unit};
+use crate::{Place, Reads, Unit};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Float32Type};
+use arrow::datatypes::{DataType, Field, Float32Type, SchemaRef};
 use proptest::prelude::*;
 use std::path::Path;
 use std::process::Command;
@@ -158,7 +158,7 @@ assert table["event"].to_numpy().dtype == numpy.uint64 and len(set(table["event"
     );
     let expected = r#"300 * var * {cell: uint16, energy: float32}
 extension<arrow.fixed_shape_tensor[value_type=float, shape=[2,3]]>
-dictionary<values=string, indices=int32, ordered=0> pion electron
+string pion electron
 ["electron","pion"] GeV
 calostream ['ARROW:schema', 'calostream.samples']
 ecal.list.item.cell ZSTD ['DELTA_BINARY_PACKED']
@@ -196,4 +196,39 @@ fn mistakes_are_told_all_at_once() {
     let table = Output { table: true, ..output(events(1).schema()) };
     let problems = WriteParquet::default().plan(&Facts::default(), &[table]).unwrap_err();
     assert!(problems[0].help.as_ref().unwrap().contains("leave this step out"), "{problems:?}");
+}
+
+#[test]
+fn images_are_written_as_hits_as_tensors_or_as_both() {
+    let (folder, rows) = (TempDir::new().unwrap(), events(300));
+    let mut paths = Vec::new();
+    for (name, images) in [("hits", Images::Hits), ("dense", Images::Dense), ("both", Images::Both)] {
+        let columns = ["ecal", "energy"].map(|name| Placed::unplaced(name.to_owned()));
+        let with = WriteParquet { columns: Some(columns.to_vec()), images: Placed::unplaced(images), ..WriteParquet::default() };
+        paths.push(folder.path().join(name));
+        std::fs::rename(write(&with, &rows, &[77], folder.path()), paths.last().unwrap()).unwrap();
+    }
+    let said = python(
+        r#"
+import sys, numpy, pyarrow.parquet, polars, duckdb
+hits, dense, both = (pyarrow.parquet.read_table(path) for path in sys.argv[1:])
+for table in (hits, dense, both):
+    print([name for name in table.column_names if name not in ("sample", "file", "row", "event")])
+image = dense["ecal"].combine_chunks().to_numpy_ndarray()
+assert image.shape == (300, 5, 5, 5) and (both["ecal_dense"].combine_chunks().to_numpy_ndarray() == image).all()
+assert both["ecal"] == hits["ecal"]
+for i, row in enumerate(hits["ecal"].to_pylist()):
+    back = numpy.zeros(125, "f4")
+    for hit in row:
+        back[hit["cell"]] = hit["energy"]
+    assert (back == image[i].ravel()).all()
+group = pyarrow.parquet.ParquetFile(sys.argv[1]).metadata.row_group(0)
+indexed = {group.column(i).path_in_schema: group.column(i).has_column_index for i in range(group.num_columns)}
+assert indexed["energy"] and indexed["row"] and not indexed["ecal.list.item.energy"], indexed
+assert polars.read_parquet(sys.argv[3])["ecal"].list.len().sum() == numpy.count_nonzero(image)
+assert duckdb.sql(f"select sum(len(ecal)) from read_parquet('{sys.argv[1]}')").fetchone()[0] == numpy.count_nonzero(image)
+"#,
+        &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
+    );
+    assert_eq!(said, "['ecal', 'energy']\n['ecal', 'energy']\n['ecal', 'ecal_dense', 'energy']\n");
 }

@@ -1,0 +1,120 @@
+//! What is known of files from an earlier look at them, so that planning over the same files opens none of them.
+//!
+//! A run writes `headers.zst` into its folder as soon as it holds it: for each file path, fingerprint, header and the shorter
+//! chunk indices. `check`, `plan` and the next `run` into the folder read it while they plan, before the ledger is opened, because what
+//! it says is not the ledger's: it is what another look at the files would say. So it may be missing, old or damaged at any time; then
+//! the files are looked at, as without it.
+//!
+//! Invariants:
+//! - An entry counts only while the file's [`Stamp`] (size, inode, times of content and inode) is what it was *before* the
+//!   header was taken.
+//! - A file that was written to less than two seconds before the look is not kept: within a tick of its clock it could change
+//!   again under the same stamp.
+//! - Files that could not be read are not kept: why they could not be may have passed.
+//! - Headers of another version of calostream, or of another set of filter plugins, count for nothing.
+//! - The file is written beside and renamed, and begins with a hash of all that follows.
+
+use super::header::Header;
+use super::stamp::Stamp;
+use crate::Facts;
+use crate::facts::FileFacts;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Its name in the run folder.
+pub const NAME: &str = "headers.zst";
+/// Counts changes of what a header is or how it is taken.
+const FORMAT: u32 = 1;
+/// Fastest; the headers of one data set are much alike, so it packs them well.
+const LEVEL: i32 = 1;
+
+/// Files known from before, by path.
+#[derive(Debug, Default)]
+pub struct Cache {
+    known: BTreeMap<String, FileFacts<Header>>,
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+struct Line<P, H> {
+    path: P,
+    bytes: u64,
+    fingerprint: P,
+    header: H,
+}
+
+/// What entries may count for: the version, and the filters that the library may find.
+fn origin() -> String {
+    let plugins = std::env::var_os("HDF5_PLUGIN_PATH").unwrap_or_default();
+    format!("calostream {} headers {FORMAT} plugins {}", env!("CARGO_PKG_VERSION"), plugins.display()).replace('\n', " ")
+}
+
+impl Cache {
+    /// Reads what [`write`] has made; nothing is known where it is damaged or of another version.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Self {
+        Self::parse(bytes).unwrap_or_default()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (hash, packed) = bytes.split_first_chunk::<16>()?;
+        if xxh3_128(packed).to_le_bytes() != *hash {
+            return None;
+        }
+        let text = zstd::decode_all(packed).ok()?;
+        let mut lines = text.split(|b| *b == b'\n').filter(|l| !l.is_empty());
+        if lines.next()? != origin().as_bytes() {
+            return None;
+        }
+        let each = |line: &[u8]| {
+            let Line { path, bytes, fingerprint, header } = serde_json::from_slice::<Line<String, Header>>(line).ok()?;
+            Some((path.clone(), FileFacts { path, bytes, fingerprint, header: Ok(header) }))
+        };
+        lines.map(each).collect::<Option<_>>().map(|known| Self { known })
+    }
+
+    /// The file at a path, where it is known and has not changed since.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&FileFacts<Header>> {
+        let facts = self.known.get(path)?;
+        let stamp = facts.header.as_ref().ok()?.stamp?;
+        (Stamp::of(&std::fs::metadata(path).ok()?) == stamp).then_some(facts)
+    }
+
+    /// True where every file that can be kept is known as it is now, so that there is nothing to write.
+    #[must_use]
+    pub fn holds(&self, facts: &Facts, looked: SystemTime) -> bool {
+        let stamp = |f: &FileFacts<Header>| f.header.as_ref().ok().and_then(|h| h.stamp);
+        kept(facts, looked).all(|(file, _)| self.known.get(&file.path).is_some_and(|k| stamp(k) == stamp(file)))
+    }
+}
+
+/// What is worth keeping of facts that were looked up from `looked` on, each file once.
+fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = (&FileFacts<Header>, &Header)> {
+    let files: BTreeMap<&str, _> = facts
+        .hdf5
+        .values()
+        .flatten()
+        .flatten()
+        .filter_map(|file| Some((file, file.header.as_ref().ok()?)))
+        .filter(|(_, header)| header.stamp.is_some_and(|s| s.settled(looked)))
+        .map(|(file, header)| (file.path.as_str(), (file, header)))
+        .collect();
+    files.into_values()
+}
+
+/// The bytes of a cache of what was looked up from `looked` on; [`Cache::read`] reads them.
+pub fn write(facts: &Facts, looked: SystemTime) -> anyhow::Result<Vec<u8>> {
+    let mut text = origin().into_bytes();
+    for (file, header) in kept(facts, looked) {
+        text.push(b'\n');
+        let line = Line { path: &*file.path, bytes: file.bytes, fingerprint: &*file.fingerprint, header };
+        serde_json::to_writer(&mut text, &line)?;
+    }
+    let packed = zstd::encode_all(&text[..], LEVEL)?;
+    let mut bytes = xxh3_128(&packed).to_le_bytes().to_vec();
+    bytes.extend(packed);
+    Ok(bytes)
+}
