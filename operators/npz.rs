@@ -58,8 +58,8 @@ pub fn header(path: &str) -> Result<Header, Fault> {
 /// what was packed in it.
 pub fn unpacked(path: &str, header: &Header, wanted: &[&str]) -> Result<(Option<NamedTempFile>, Header), Fault> {
     let mut header = header.clone();
-    let packed = |d: &&mut Dataset| wanted.contains(&d.path.as_str()) && !d.filters.is_empty();
-    if !header.datasets.iter_mut().any(|mut d| packed(&&mut d)) {
+    let packed = |d: &Dataset| wanted.contains(&d.path.as_str()) && !d.filters.is_empty();
+    if !header.datasets.iter().any(packed) {
         return Ok((None, header));
     }
     let (archive, arrays) = open(path)?;
@@ -69,7 +69,8 @@ pub fn unpacked(path: &str, header: &Header, wanted: &[&str]) -> Result<(Option<
     for dataset in header.datasets.iter_mut().filter(|d| wanted.contains(&d.path.as_str())) {
         let array = arrays.iter().find(|a| a.name == dataset.path);
         let array = array.ok_or_else(|| Fault::content(format!("no array `{}`", dataset.path)))?;
-        let bytes = dataset.dense_bytes().unwrap_or(u64::MAX);
+        let lengths = dataset.shape.iter().copied();
+        let bytes = lengths.fold(dataset.element.bytes(), u64::saturating_mul);
         copy(&archive, array, bytes, &mut file).map_err(|fault| at(&array.name, fault))?;
         dataset.layout = Layout::Contiguous { address: Some(address) };
         dataset.filters.clear();
@@ -163,6 +164,8 @@ fn describe(archive: &ZipArchive<FileReader>, array: &Found) -> Result<Dataset, 
         stored: array.bytes,
         unit: None,
         index_hash: 0,
+        chunks: None,
+        elsewhere: 0,
     })
 }
 

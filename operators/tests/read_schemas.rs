@@ -654,6 +654,7 @@ n = 300
 x = np.random.rand(n, 15, 29).astype('f4') * (np.random.rand(n, 15, 29) < .2); y = np.random.rand(n, 12).astype('f4'); y[:, 0] = np.arange(n) % 3; y[:, 7:] = np.arange(n)[:, None] % 2
 a = dict(x_data=x, mva_data=np.random.rand(n, 21).astype('f4'), y_data=y)
 np.savez('a.npz', **a); np.savez_compressed('b.npz', **a, track_data=np.arange(n * 19.).reshape(n, 19))
+np.savez_compressed('none.npz', x=np.zeros((0, 3)))
 np.savez_compressed('odd.npz', big=np.arange(5, dtype='>i2'), word=np.array([b'a', b'bcd', b'', b'x', b'yz']), flag=np.arange(5) > 2, half=np.arange(5).astype('f2'), f=np.asfortranarray(np.ones((5, 4))), u=np.array(['x'] * 5))",
     );
     for file in ["a", "b"] {
@@ -687,6 +688,8 @@ np.savez_compressed('odd.npz', big=np.arange(5, dtype='>i2'), word=np.array([b'a
     assert_eq!(json(&got.batch["half"]), serde_json::json!([0.0, 1.0, 2.0, 3.0, 4.0]));
     let said = refused(&files(&folder.schema("  f: { dataset: f }\n  u: { dataset: u }\n"), &folder.path("odd.npz")));
     assert!(said.contains("order of Fortran") && said.contains("it holds `<U1`, no numbers and no bytes"), "{said}");
+    let got = read(&files(&folder.schema("  x: { dataset: x, kind: hits }\n"), &folder.path("none.npz")));
+    assert_eq!(got.batch.num_rows(), 0);
     // Whatever is wrong with an archive costs it alone.
     let whole = std::fs::read(folder.path("b.npz")).unwrap();
     let mut wrong = 0;
