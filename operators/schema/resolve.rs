@@ -330,6 +330,9 @@ impl Column {
     /// A text or a list of variable length for each event.
     fn list(&self, name: &str, dataset: &Dataset, leaf: &Leaf<'_>) -> Result<(Field, Make), String> {
         let path = &dataset.path;
+        if matches!(self.kind, Some(ColumnKind::Hits | ColumnKind::Dense)) {
+            return Err(format!("`{path}` holds {}, not numbers", leaf.element.name()));
+        }
         let (before, rest) = self.fixed(dataset)?;
         if self.last.is_some() || rest.iter().chain(&leaf.shape).any(|n| *n != 1) {
             return Err(format!("`{path}` is {}: several for each event; choose one with `at`", dataset.describe()));

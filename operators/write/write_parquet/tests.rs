@@ -226,7 +226,7 @@ group = pyarrow.parquet.ParquetFile(sys.argv[1]).metadata.row_group(0)
 indexed = {group.column(i).path_in_schema: group.column(i).has_column_index for i in range(group.num_columns)}
 assert indexed["energy"] and indexed["row"] and not indexed["ecal.list.item.energy"], indexed
 assert polars.read_parquet(sys.argv[3])["ecal"].list.len().sum() == numpy.count_nonzero(image)
-assert duckdb.sql(f"select sum(len(ecal)) from read_parquet('{sys.argv[1]}')").fetchone()[0] == numpy.count_nonzero(image)
+assert duckdb.sql(f"select sum(len(ecal)) from read_parquet('{sys.argv[1]}')").fetchall()[0][0] == numpy.count_nonzero(image)
 "#,
         &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
     );
