@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Something that has to be looked up before a step can be planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// The HDF5 files that match a pattern, with their headers.
+    /// The HDF5 files (or numpy's archives) that match a pattern, with their headers.
     Hdf5(Placed<String>),
     /// The Parquet files that match a pattern, with their schemas and rows.
     Parquet(Placed<String>),

@@ -24,6 +24,7 @@ pub mod form;
 pub mod hdf5;
 pub mod hits;
 pub mod ladder;
+pub mod npz;
 pub mod onnx;
 pub mod pattern;
 pub mod place;
@@ -72,6 +73,7 @@ registry::registry! {
     read {
         generate_showers => GenerateShowers,
         read_hdf5 => ReadHdf5,
+        read_npz => ReadNpz,
         read_parquet => ReadParquet,
     }
     /// Row by row: cuts, derived variables, the choice of columns.

@@ -48,6 +48,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("calochallenge-3", include_str!("../schemas/calochallenge-3.yaml")),
     ("calochallenge", include_str!("../schemas/calochallenge.yaml")),
     ("atlas-ftag", include_str!("../schemas/atlas-ftag.yaml")),
+    ("cms-eml", include_str!("../schemas/cms-eml.yaml")),
 ];
 
 /// A data set layout.

@@ -10,6 +10,7 @@ use super::process::Reader;
 use super::rows::Opened;
 use crate::Fault;
 use crate::facts::FileFacts;
+use crate::npz;
 use crate::pattern::matches;
 use crate::work::Runtime;
 use std::io::ErrorKind;
@@ -79,7 +80,8 @@ pub fn probe_file(path: &str, reader: &mut Reader) -> anyhow::Result<FileFacts<H
         },
     };
     facts.bytes = opened.bytes;
-    facts.header = match reader.header(path) {
+    let found = if npz::is_npz(&opened) { npz::header(path) } else { reader.header(path) };
+    facts.header = match found {
         // The stamp is older than the header: a file that changes meanwhile does not have it any more.
         Ok(header) => Ok(Header { stamp: Some(opened.stamp), ..header }),
         Err(Fault::Content(reason)) => Err(reason),

@@ -4,6 +4,9 @@
 //! as others of its pattern do. Units are row ranges of a file, cut at the chunks of its largest image. Work reads only the columns
 //! that somebody wants, batch by batch.
 //!
+//! A row that fails a check of the schema is cut by the source and counted, or costs its unit; such columns are read whether
+//! or not somebody wants them, so that the events of a run do not depend on what is made of them.
+//!
 //! Invariants: units are in order of discovery (patterns in order, files by path, samples interleaved file by file) and depend
 //! on the files alone; no file is read twice.
 
@@ -240,6 +243,7 @@ impl Operator for ReadHdf5 {
         Ok(Work::Source(Box::new(Hdf5Source {
             noticed: Noticed::new(),
             cut: 0,
+            unpacked: None,
             layout: schema,
             samples: self.sample_names(),
             schema: output.schema.clone(),

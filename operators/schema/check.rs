@@ -90,6 +90,9 @@ impl fmt::Display for Word {
     }
 }
 
+/// What a value is that fails, and whether a number does.
+type Rule<'a> = (String, Box<dyn Fn(f64) -> bool + 'a>);
+
 impl Check {
     /// Everything that is wrong with it.
     #[must_use]
@@ -151,9 +154,9 @@ impl Check {
         Ok(())
     }
 
-    /// The checks one by one: what a value is that fails it, and whether a number does.
-    fn rules<'a>(&'a self, sample: Option<&str>) -> Vec<(String, Box<dyn Fn(f64) -> bool + 'a>)> {
-        let mut rules: Vec<(String, Box<dyn Fn(f64) -> bool>)> = Vec::new();
+    /// The checks one by one.
+    fn rules<'a>(&'a self, sample: Option<&str>) -> Vec<Rule<'a>> {
+        let mut rules: Vec<Rule<'a>> = Vec::new();
         if self.finite {
             rules.push(("not finite".into(), Box::new(|v| !v.is_finite())));
         }

@@ -15,7 +15,8 @@ const NEAR: f64 = 0.25;
 #[must_use]
 pub fn nearest(header: &Header) -> String {
     let schemas = BUILT_IN.iter().filter_map(|(name, text)| Some((*name, Schema::parse(text).ok()?)));
-    let (mut fits, mut near): (Vec<(usize, String)>, Option<(f64, &str, Misfit)>) = Default::default();
+    let mut fits: Vec<(usize, String)> = Vec::new();
+    let mut near: Option<(f64, &str, Misfit)> = None;
     for (name, schema) in schemas {
         match fit(&schema, header) {
             Ok(fitted) => {

@@ -261,7 +261,8 @@ impl Column {
 
     /// Hits whose values each have a dataset.
     fn each(&self, name: &str, values: &[(String, Column)], header: &Header) -> Result<Resolved, String> {
-        let (mut parts, mut fields, mut first): (Vec<Part>, Vec<Field>, Option<(u64, Vec<u64>)>) = Default::default();
+        let (mut parts, mut fields): (Vec<Part>, Vec<Field>) = Default::default();
+        let mut first: Option<(u64, Vec<u64>)> = None;
         for (value, column) in values {
             let column = Column { kind: Some(ColumnKind::Dense), value: None, dims: self.dims.clone(), ..column.clone() };
             let resolved = column.resolve(value, header).map_err(|e| format!("value `{value}`: {e}"))?;

@@ -137,7 +137,7 @@ pub(super) fn one_hot(numbers: &ArrayRef, rows: usize, field: &Field, noticed: &
 /// A threshold and `drop_negative` look at the first value.
 pub(super) fn hits_of_values(values: Vec<ArrayRef>, cells: usize, field: &Field, refine: images::Refine, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
     let (item, fields) = (item(field)?, record_fields(field)?);
-    let total = values.first().map_or(0, |v| v.len());
+    let total = values.first().map_or(0, Array::len);
     let mut hot = vec![false; total];
     for value in &values {
         let data = value.to_data();

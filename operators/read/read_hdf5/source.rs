@@ -11,7 +11,8 @@ use crate::hdf5::images::{self, Refine};
 use crate::hdf5::probe::probe_file;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
-use crate::schema::{Column, Lists, Make, Part, Resolved, SPLIT, Schema, fit};
+use crate::npz;
+use crate::schema::{Column, Lists, Make, Part, Resolved, SPLIT, Schema, Section, fit};
 use crate::work::{Batches, Noticed, Source};
 use crate::{Fault, Unit};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
@@ -20,6 +21,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use tempfile::NamedTempFile;
 
 /// Reads units.
 pub(super) struct Hdf5Source {
@@ -30,6 +32,7 @@ pub(super) struct Hdf5Source {
     pub reader: Reader,
     pub noticed: Noticed,
     pub cut: u64,
+    pub unpacked: Option<Unpacked>,
 }
 
 impl Source for Hdf5Source {
@@ -42,23 +45,17 @@ impl Source for Hdf5Source {
         }
         let header = header.clone();
         let fitted = fit(&self.layout, &header).map_err(|misfit| Fault::Content(misfit.wrong.join("; ")))?;
-        let inside = |s: &&crate::schema::Section| s.first <= unit.first && unit.first + unit.rows <= s.first + s.rows;
-        let section = fitted.sections.into_iter().find(|s| inside(&s));
+        let inside = |s: &Section| s.first <= unit.first && unit.first + unit.rows <= s.first + s.rows;
+        let section = fitted.sections.into_iter().find(inside);
         let section = section.ok_or_else(|| Fault::content(format!("{} has not the rows of the plan", unit.path)))?;
-        let opened = Opened::open(&unit.path)?;
-        // Written to since it was planned: what is known of it counts if it is the same content all the same.
-        if header.stamp.is_some_and(|stamp| stamp != opened.stamp)
-            && probe_file(&unit.path, &mut self.reader)?.fingerprint != *fingerprint
-        {
-            return Err(Fault::content(format!("{} has changed since it was planned", unit.path)));
-        }
+        let (opened, header) = self.open(unit, header, &section)?;
         let mut datasets: Vec<Rows> = Vec::new();
         let mut columns = Vec::new();
         for (name, column, resolved) in section.columns {
-            let wanted = self.schema.field_with_name(&name).ok();
-            if wanted.is_none() && column.check.is_none() {
+            if !is_read(&self.schema, &name, &column) {
                 continue;
             }
+            let wanted = self.schema.field_with_name(&name).ok();
             for path in resolved.paths() {
                 if !datasets.iter().any(|d| d.dataset().path == path) {
                     let dataset = header.dataset(path).ok_or_else(|| Fault::content(format!("no dataset `{path}`")))?;
@@ -99,6 +96,46 @@ impl Source for Hdf5Source {
     fn cut(&mut self) -> u64 {
         std::mem::take(&mut self.cut)
     }
+}
+
+/// True for a column that somebody wants, or that is checked.
+fn is_read(schema: &SchemaRef, name: &str, column: &Column) -> bool {
+    column.check.is_some() || schema.field_with_name(name).is_ok()
+}
+
+impl Hdf5Source {
+    /// The file of a unit; for an archive whose arrays are packed, a temporary file that holds those that are read.
+    fn open(&mut self, unit: &Unit, header: Arc<Header>, section: &Section) -> Result<(Opened, Arc<Header>), Fault> {
+        let opened = Opened::open(&unit.path)?;
+        // Written to since it was planned: what is known of it counts if it is the same content all the same.
+        if header.stamp.is_some_and(|stamp| stamp != opened.stamp)
+            && probe_file(&unit.path, &mut self.reader)?.fingerprint != unit.fingerprint
+        {
+            return Err(Fault::content(format!("{} has changed since it was planned", unit.path)));
+        }
+        if !npz::is_npz(&opened) {
+            return Ok((opened, header));
+        }
+        if self.unpacked.as_ref().is_none_or(|u| u.fingerprint != unit.fingerprint) {
+            self.unpacked = None;
+            let read = section.columns.iter().filter(|(name, column, _)| is_read(&self.schema, name, column));
+            let paths: Vec<&str> = read.flat_map(|(_, _, resolved)| resolved.paths()).collect();
+            let (file, header) = npz::unpacked(&unit.path, &header, &paths)?;
+            self.unpacked = Some(Unpacked { fingerprint: unit.fingerprint.clone(), file, header: Arc::new(header) });
+        }
+        let Some(Unpacked { file, header, .. }) = &self.unpacked else { return Ok((opened, header)) };
+        match file.as_ref().map(|f| f.path().to_string_lossy()) {
+            Some(path) => Ok((Opened::open(&path)?, header.clone())),
+            None => Ok((opened, header.clone())),
+        }
+    }
+}
+
+/// What was unpacked of an archive, kept for its next unit.
+pub(super) struct Unpacked {
+    fingerprint: String,
+    file: Option<NamedTempFile>,
+    header: Arc<Header>,
 }
 
 /// A column that is read.
