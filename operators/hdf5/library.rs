@@ -40,7 +40,7 @@ impl File {
     /// Everything that can be said of the datasets; `progress` is called after each.
     pub fn header(&self, progress: &mut dyn FnMut()) -> Result<Header> {
         let mut header = Header::default();
-        for path in self.links()? {
+        for path in self.links(progress)? {
             match self.describe(&path, progress) {
                 Ok(Some(dataset)) => header.datasets.push(dataset),
                 Ok(None) => {}
@@ -56,18 +56,20 @@ impl File {
     }
 
     /// The paths of all hard links.
-    fn links(&self) -> Result<Vec<String>> {
-        struct Into {
+    fn links(&self, progress: &mut dyn FnMut()) -> Result<Vec<String>> {
+        struct Into<'a> {
             names: Vec<String>,
             left: u64,
+            progress: &'a mut dyn FnMut(),
         }
         unsafe extern "C" fn each(_: i64, name: *const c_char, info: *const h5l::H5L_info2_t, into: *mut c_void) -> c_int {
             // SAFETY: the library hands a valid record, whose first field is the link's type as a C int (0: a hard link), and a C
             // string; `into` is the record below.
-            let (kind, name, into) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Into>()) };
+            let (kind, name, into) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Into<'_>>()) };
             // A path is as long as all the groups that it goes through, and takes as much memory.
             let Some(left) = into.left.checked_sub(name.count_bytes() as u64 + 1) else { return 1 };
             into.left = left;
+            (into.progress)();
             if kind == 0
                 && let Ok(name) = name.to_str()
             {
@@ -75,7 +77,7 @@ impl File {
             }
             0
         }
-        let mut into = Into { names: Vec::new(), left: self.bytes.saturating_mul(16) };
+        let mut into = Into { names: Vec::new(), left: self.bytes.saturating_mul(16), progress };
         let stopped = call!(h5l::H5Lvisit2(self.file.0, h5::H5_INDEX_NAME, h5::H5_ITER_INC, Some(each), (&raw mut into).cast()))?;
         if stopped > 0 { refused("more links than a file of its size can hold") } else { Ok(into.names) }
     }

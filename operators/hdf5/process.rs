@@ -93,7 +93,8 @@ impl Reader {
         match self.ask(&Request::Header { path: path.into() }, 0, "reading the header")? {
             (Reply::Header(mut header), _) => {
                 // A library that has run over its own memory may have said anything.
-                header.check(std::fs::metadata(path)?.len());
+                let found = std::fs::metadata(path).map_err(|e| Fault::content(format!("it is gone: {e}")))?;
+                header.check(found.len());
                 Ok(header)
             }
             _ => Err(self.confused()),
