@@ -352,7 +352,7 @@ fn held(fit: &Fit<'_>, schema: &Schema) -> u64 {
         match (is_own(d), d.stored) {
             // No chunk was ever written.
             (true, 0) => 0,
-            (true, _) => band.saturating_mul(2),
+            (true, _) => band.saturating_mul(2).saturating_add(needed(d)),
             (false, _) => needed(d),
         }
     });
