@@ -256,6 +256,43 @@ os.mkfifo('EleEscan_3_5.h5')";
 }
 
 #[test]
+fn a_file_that_crashes_the_library_costs_itself() {
+    let place = prepared();
+    std::fs::copy(place.path("data/EleEscan_1_1.h5"), place.path("data/EleEscan_3_1.h5")).expect("a copy");
+    // The reader beside the program is one that dies of a segmentation fault over that file, and else the real one.
+    let bin = place.path("bin");
+    std::fs::create_dir(&bin).expect("made");
+    std::fs::copy(common::program(), bin.join("calostream")).expect("copied");
+    let python = common::repository().join(".deps/venv/bin/python");
+    let real = common::program().with_file_name("calostream-reader");
+    let reader = format!(
+        "#!{}
+import os, signal, subprocess, sys
+real = subprocess.Popen(['{}'] + sys.argv[1:], stdin=subprocess.PIPE)
+while data := os.read(0, 65536):
+    if b'EleEscan_3_1' in data:
+        real.kill()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    real.stdin.write(data)
+    real.stdin.flush()
+real.stdin.close()
+real.wait()
+",
+        python.display(),
+        real.display()
+    );
+    std::fs::write(bin.join("calostream-reader"), reader).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("calostream-reader"), executable).expect("a program");
+    let done = Command::new(bin.join("calostream")).current_dir(place.path("")).args(["run", "-q", "bears.yaml"]).output();
+    let done = done.expect("calostream starts");
+    assert_eq!(done.status.code(), Some(3), "{}", String::from_utf8_lossy(&done.stderr));
+    let wanted = "{\"step\":\"events\",\"what\":\"data/EleEscan_3_1.h5\",\"reason\":\"the HDF5 library crashed (signal 11) while reading the header\"}\n";
+    assert_eq!(place.read("run/quarantine.jsonl"), wanted);
+    as_without(&place, &["EleEscan_3_1.h5"]);
+}
+
+#[test]
 fn nan_in_an_image_is_a_hit_and_flows_through() {
     let place = prepared();
     place.model("tiny.onnx", ["ECAL", "HCAL"]);

@@ -1,20 +1,21 @@
 //! What is known of files from an earlier look at them, so that planning over the same files opens none of them.
 //!
 //! A run writes `headers.zst` into its folder as soon as it holds it: for each file path, fingerprint, header and the shorter
-//! chunk indices. `check`, `plan` and the next `run` into the folder read it while they plan, before the ledger is opened, because what
-//! it says is not the ledger's: it is what another look at the files would say. So it may be missing, old or damaged at any time; then
-//! the files are looked at, as without it.
+//! chunk indices. `check`, `plan` and the next `run` into the folder read it while they plan, before the ledger is opened,
+//! because what it says is not the ledger's: it is what another look at the files would say. So it may be missing, old or
+//! damaged at any time; then the files are looked at, as without it.
 //!
 //! Invariants:
 //! - An entry counts only while the file's [`Stamp`] (size, inode, times of content and inode) is what it was *before* the
 //!   header was taken.
 //! - A file that was written to less than two seconds before the look is not kept: within a tick of its clock it could change
 //!   again under the same stamp.
-//! - Files that could not be read are not kept: why they could not be may have passed.
+//! - Files that could not be read are not kept: why they could not be may have passed. Nor are those that take values from
+//!   other files (virtual and external datasets), which may grow unseen.
 //! - Headers of another version of calostream, or of another set of filter plugins, count for nothing.
 //! - The file is written beside and renamed, and begins with a hash of all that follows.
 
-use super::header::Header;
+use super::header::{Header, Layout};
 use super::stamp::Stamp;
 use crate::Facts;
 use crate::facts::FileFacts;
@@ -100,6 +101,7 @@ fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = (&FileFacts<H
         .flatten()
         .filter_map(|file| Some((file, file.header.as_ref().ok()?)))
         .filter(|(_, header)| header.stamp.is_some_and(|s| s.settled(looked)))
+        .filter(|(_, header)| !header.datasets.iter().any(|d| matches!(d.layout, Layout::Virtual | Layout::External)))
         .map(|(file, header)| (file.path.as_str(), (file, header)))
         .collect();
     files.into_values()
@@ -117,4 +119,55 @@ pub fn write(facts: &Facts, looked: SystemTime) -> anyhow::Result<Vec<u8>> {
     let mut bytes = xxh3_128(&packed).to_le_bytes().to_vec();
     bytes.extend(packed);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hdf5::header::{Dataset, Element};
+    use std::time::Duration;
+
+    fn facts(path: &str, layout: Layout) -> Facts {
+        let d = Dataset {
+            path: "x".into(),
+            shape: vec![2],
+            max_shape: vec![Some(2)],
+            null: false,
+            element: Element::Other { bytes: 1, fixed: true, what: "opaque bytes".into() },
+            layout,
+            filters: Vec::new(),
+            fill: None,
+            stored: 2,
+            unit: None,
+            index_hash: 1,
+            chunks: None,
+            elsewhere: 0,
+        };
+        let stamp = Some(Stamp::of(&std::fs::metadata(path).unwrap()));
+        let header = Ok(Header { datasets: vec![d], unreadable: Vec::new(), stamp });
+        let file = FileFacts { path: path.into(), bytes: 2, fingerprint: "f".into(), header };
+        Facts { hdf5: BTreeMap::from([("p".into(), Ok(vec![file]))]), ..Facts::default() }
+    }
+
+    #[test]
+    fn what_may_change_unseen_is_not_kept() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let later = SystemTime::now() + Duration::from_secs(3);
+        let known = |layout: Layout, looked| {
+            let facts = facts(path, layout);
+            let cache = Cache::read(&write(&facts, looked).unwrap());
+            assert!(cache.holds(&facts, looked));
+            cache.get(path).is_some()
+        };
+        assert!(known(Layout::Compact, later));
+        assert!(!known(Layout::Compact, SystemTime::now()), "just written");
+        assert!(!known(Layout::Virtual, later) && !known(Layout::External, later), "values in other files");
+        // Written to since.
+        let cache = Cache::read(&write(&facts(path, Layout::Compact), later).unwrap());
+        std::fs::write(path, "xy").unwrap();
+        assert!(cache.get(path).is_none() && !cache.holds(&facts(path, Layout::Compact), later));
+        std::fs::remove_file(path).unwrap();
+        assert!(cache.get(path).is_none());
+    }
 }

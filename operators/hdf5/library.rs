@@ -18,8 +18,9 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// A longer chunk index is asked for when it is needed, and does not travel with the header.
-const CARRIED_CHUNKS: usize = 1 << 14;
+/// A longer chunk index is asked for when it is needed, and does not travel with the header: small files are read without
+/// the library, and the headers of thousands of large ones stay small.
+const CARRIED_CHUNKS: usize = 256;
 
 /// An open file.
 pub struct File {
@@ -44,7 +45,7 @@ impl File {
     pub fn header(&self, progress: &mut dyn FnMut()) -> Result<Header> {
         let mut header = Header::default();
         header.attributes.extend(attributes::of(&self.file, ""));
-        for path in self.links()? {
+        for path in self.links(progress)? {
             match self.describe(&path, &mut header.attributes, progress) {
                 Ok(Some(dataset)) => header.datasets.push(dataset),
                 Ok(None) => {}
@@ -60,18 +61,20 @@ impl File {
     }
 
     /// The paths of all hard links.
-    fn links(&self) -> Result<Vec<String>> {
-        struct Into {
+    fn links(&self, progress: &mut dyn FnMut()) -> Result<Vec<String>> {
+        struct Into<'a> {
             names: Vec<String>,
             left: u64,
+            progress: &'a mut dyn FnMut(),
         }
         unsafe extern "C" fn each(_: i64, name: *const c_char, info: *const h5l::H5L_info2_t, into: *mut c_void) -> c_int {
             // SAFETY: the library hands a valid record, whose first field is the link's type as a C int (0: a hard link), and a C
             // string; `into` is the record below.
-            let (kind, name, into) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Into>()) };
+            let (kind, name, into) = unsafe { (*info.cast::<c_int>(), CStr::from_ptr(name), &mut *into.cast::<Into<'_>>()) };
             // A path is as long as all the groups that it goes through, and takes as much memory.
             let Some(left) = into.left.checked_sub(name.count_bytes() as u64 + 1) else { return 1 };
             into.left = left;
+            (into.progress)();
             if kind == 0
                 && let Ok(name) = name.to_str()
             {
@@ -79,7 +82,7 @@ impl File {
             }
             0
         }
-        let mut into = Into { names: Vec::new(), left: self.bytes.saturating_mul(16) };
+        let mut into = Into { names: Vec::new(), left: self.bytes.saturating_mul(16), progress };
         let stopped = call!(h5l::H5Lvisit2(self.file.0, h5::H5_INDEX_NAME, h5::H5_ITER_INC, Some(each), (&raw mut into).cast()))?;
         if stopped > 0 { refused("more links than a file of its size can hold") } else { Ok(into.names) }
     }
@@ -106,13 +109,18 @@ impl File {
         match &layout {
             // The index of a dataset without rows or with a broken index is looked at when it is read.
             Layout::Chunked { chunk, .. } => {
-                if let Ok(records) = self.chunks(&object, chunk.len(), progress) {
-                    let mut hash = Xxh3::new();
-                    records.iter().for_each(|entry| hash.update(&entry.to_le_bytes()));
-                    index_hash = hash.digest();
-                    if records.len() <= CARRIED_CHUNKS * (chunk.len() + 3) {
-                        chunks = Some(ChunkList::pack(chunk.len(), &records));
+                let (rank, mut hash, mut records) = (chunk.len(), Xxh3::new(), Vec::new());
+                let all = self.chunks(&object, rank, &mut |record| {
+                    record.iter().for_each(|entry| hash.update(&entry.to_le_bytes()));
+                    if records.len() <= CARRIED_CHUNKS * record.len() {
+                        records.extend_from_slice(record);
                     }
+                    progress();
+                    true
+                });
+                if all.is_ok() {
+                    index_hash = hash.digest();
+                    chunks = (records.len() <= CARRIED_CHUNKS * (rank + 3)).then(|| ChunkList::pack(rank, &records));
                 }
             }
             Layout::Contiguous { address: Some(address) } => index_hash = xxh3_64(&address.to_le_bytes()),
@@ -217,38 +225,44 @@ impl File {
     pub fn index(&self, path: &str, progress: &mut dyn FnMut()) -> Result<Vec<u8>> {
         let object = self.dataset(path)?;
         let (_, shape, _) = self.space(&object)?;
-        Ok(self.chunks(&object, shape.len(), progress)?.into_iter().flat_map(u64::to_le_bytes).collect())
+        let mut bytes = Vec::new();
+        let all = self.chunks(&object, shape.len(), &mut |record| {
+            progress();
+            let room = bytes.len() < super::process::MOST_BODY as usize && bytes.try_reserve(8 * record.len()).is_ok();
+            if room {
+                bytes.extend(record.iter().flat_map(|entry| entry.to_le_bytes()));
+            }
+            room
+        });
+        all.map(|()| bytes)
     }
 
-    /// The chunk index of an open dataset of this rank.
-    fn chunks(&self, object: &Handle, rank: usize, progress: &mut dyn FnMut()) -> Result<Vec<u64>> {
+    /// Calls `each` with offsets, address, size and mask of every chunk of an open dataset of this rank, until it says no.
+    fn chunks(&self, object: &Handle, rank: usize, each: &mut dyn FnMut(&[u64]) -> bool) -> Result<()> {
         struct Into<'a> {
-            rank: usize,
-            entries: Vec<u64>,
-            most: u64,
-            progress: &'a mut dyn FnMut(),
+            record: Vec<u64>,
+            left: u64,
+            each: &'a mut dyn FnMut(&[u64]) -> bool,
         }
-        unsafe extern "C" fn each(offset: *const u64, mask: c_uint, address: u64, size: u64, into: *mut c_void) -> c_int {
+        unsafe extern "C" fn one(offset: *const u64, mask: c_uint, address: u64, size: u64, into: *mut c_void) -> c_int {
             // SAFETY: `into` is the record below; the library hands one offset for each axis.
             let (into, offset) = unsafe {
                 let into = &mut *into.cast::<Into<'_>>();
-                let rank = into.rank;
+                let rank = into.record.len() - 3;
                 (into, std::slice::from_raw_parts(offset, rank))
             };
-            if into.entries.len() as u64 >= into.most || into.entries.try_reserve(into.rank + 3).is_err() {
-                return 1;
-            }
-            into.entries.extend_from_slice(offset);
-            into.entries.extend([address, size, u64::from(mask)]);
-            if into.entries.len().is_multiple_of(1 << 16) {
-                (into.progress)();
-            }
-            0
+            let Some(left) = into.left.checked_sub(1) else { return 1 };
+            into.left = left;
+            into.record[..offset.len()].copy_from_slice(offset);
+            into.record[offset.len()..].copy_from_slice(&[address, size, u64::from(mask)]);
+            if (into.each)(&into.record) { 0 } else { 2 }
         }
-        let most = self.bytes.saturating_mul(rank as u64 + 3).min(super::process::MOST_BODY / 8);
-        let mut into = Into { rank, entries: Vec::new(), most, progress };
-        let stopped = call!(h5d::H5Dchunk_iter(object.0, h5p::H5P_DEFAULT, Some(each), (&raw mut into).cast()))?;
-        if stopped > 0 { refused("more chunks than a file of its size can hold") } else { Ok(into.entries) }
+        let mut into = Into { record: vec![0; rank + 3], left: self.bytes, each };
+        match call!(h5d::H5Dchunk_iter(object.0, h5p::H5P_DEFAULT, Some(one), (&raw mut into).cast()))? {
+            0 => Ok(()),
+            1 => refused("more chunks than a file of its size can hold"),
+            _ => refused("more chunks than the reader process has memory for"),
+        }
     }
 
     /// Rows as little-endian numbers in C order, converted by the library.

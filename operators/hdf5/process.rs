@@ -7,7 +7,7 @@
 //! A reader process may not take more memory than what the headers say that it needs: [`BASE`] of addresses, most of which
 //! are never touched, and what [`needed`] says of the datasets that it is to read, which the step counts in its budget.
 
-use super::header::{Dataset, Header};
+use super::header::{Dataset, Header, Layout};
 use super::protocol::{self, Reply, Request};
 use super::rows::is_own;
 use crate::Fault;
@@ -32,11 +32,18 @@ const ANSWER: u64 = 64 << 20;
 /// How long a reader process may be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes that a reader process may take for the rows of a dataset; none where the library is not asked for them.
+/// Bytes that a reader process may take for a dataset: for its rows, where the library is asked for them, else for its chunk
+/// index, where that was not carried along with the header.
 #[must_use]
 pub fn needed(dataset: &Dataset) -> u64 {
     if is_own(dataset) {
-        return 0;
+        let Layout::Chunked { chunk, .. } = &dataset.layout else { return 0 };
+        if dataset.chunks.is_some() {
+            return 0;
+        }
+        let all = dataset.shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
+        // Chunks that were never written are not in it; each that was has some bytes. A vector may grow to twice its length.
+        return all.min(dataset.stored).saturating_mul(16 * (chunk.len() as u64 + 3)).min(2 * MOST_BODY);
     }
     let row = dataset.row_elements().saturating_mul(dataset.element.bytes());
     // A chunk as it is stored, what the last filter made of it, and what this one makes.
@@ -95,7 +102,8 @@ impl Reader {
         match self.ask(&Request::Header { path: path.into() }, 0, "reading the header")? {
             (Reply::Header(mut header), _) => {
                 // A library that has run over its own memory may have said anything.
-                header.check(std::fs::metadata(path)?.len());
+                let found = std::fs::metadata(path).map_err(|e| Fault::content(format!("it is gone: {e}")))?;
+                header.check(found.len());
                 Ok(header)
             }
             _ => Err(self.confused()),

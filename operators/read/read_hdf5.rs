@@ -364,7 +364,7 @@ fn held(fit: &Fit<'_>) -> u64 {
         match (is_own(d), d.stored) {
             // No chunk was ever written.
             (true, 0) => 0,
-            (true, _) => band.saturating_mul(2),
+            (true, _) => band.saturating_mul(2).saturating_add(needed(d)),
             (false, _) => needed(d),
         }
     };

@@ -2,8 +2,9 @@
 //! is proposed for it and read with `read_hdf5`, and every dataset of it is read. Nothing may panic, take longer than 10 s, or more
 //! than 1 GiB.
 //!
-//! `CALOSTREAM_FUZZ=200000` makes so many files instead of 2,000 and cuts files at more places; `CALOSTREAM_FUZZ_SEED=17`
-//! repeats one. The files are those of the corpus, where there is one, and some of h5py's.
+//! `CALOSTREAM_FUZZ=200000` makes so many files instead of 2,000 and cuts files at every place; `CALOSTREAM_FUZZ_SEED=17`
+//! repeats one. The files are those of the corpus, where there is one, and some of h5py's. What is found becomes a case in
+//! `hdf5_lies.rs`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -136,7 +137,7 @@ fn below(random: &mut ChaCha8Rng, n: usize) -> usize {
     (random.next_u64() % n.max(1) as u64) as usize
 }
 
-/// A number of `limit` where one is: mostly an address that the file holds or its surroundings, or in the first 4 KiB.
+/// A place to change: in the first 4 KiB, in a number that looks like an address, behind such an address, or anywhere.
 fn place(random: &mut ChaCha8Rng, good: &Good, length: usize) -> usize {
     let at = match below(random, 10) {
         0..=3 => below(random, length.min(4096)),
@@ -152,7 +153,7 @@ fn place(random: &mut ChaCha8Rng, good: &Good, length: usize) -> usize {
 }
 
 /// The file of a seed, and the name of the good one that it is made of.
-fn damaged<'a>(seed: u64, good: &'a [Good]) -> (&'a str, Vec<u8>) {
+fn damaged(seed: u64, good: &[Good]) -> (&str, Vec<u8>) {
     let random = &mut ChaCha8Rng::seed_from_u64(seed);
     // Small files mostly: a large one holds little but values.
     let mut base = &good[below(random, good.len())];
@@ -407,7 +408,7 @@ fn try_all(count: u64, jobs: &(dyn Fn(u64) -> (String, Vec<u8>) + Sync)) {
                     let progress = || *slot.lock().unwrap() = Some((Instant::now(), name.clone()));
                     progress();
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-                        try_file(&file, &bytes, &name, i % 20 == 19, &mut reader, counts, &progress)
+                        try_file(&file, &bytes, &name, i % 20 == 19, &mut reader, counts, &progress);
                     })) {
                         let what = panic.downcast_ref::<String>().cloned();
                         let what = what.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();

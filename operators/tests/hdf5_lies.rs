@@ -235,6 +235,34 @@ patched('values.h5', n(whole), n(2**63 + 5))",
 }
 
 #[test]
+fn what_the_library_needs_is_counted_in_the_budget() {
+    // The own path holds two bands of chunks; a reader process what the library makes of one, and an answer.
+    let folder = made(
+        "
+with h5py.File('a.h5', 'w') as f:
+    f['small'] = np.zeros((2, 4))
+    for name, how in [('own', {}), ('library', dict(scaleoffset=0))]:
+        f.create_dataset(name, (2, 2**25), 'i4', chunks=(1, 2**25), compression='gzip', **how)
+        f[name][0] = np.random.RandomState(1).randint(0, 1000, 2**25) * (np.arange(2**25) % 32 == 0)
+    layout = h5py.VirtualLayout((2, 2**25), 'i4')
+    layout[:] = h5py.VirtualSource(f['own'])
+    f.create_virtual_dataset('virtual', layout)",
+    );
+    let file = path(&folder, "a.h5");
+    let holds = |name: &str| planned(&file, &format!("  x: {{ dataset: {name}, kind: dense }}\n")).2.unwrap().holds >> 20;
+    let (chunk, answer) = (128, 128);
+    let base = holds("small");
+    assert_eq!(holds("own") - base, 2 * chunk);
+    assert_eq!(holds("library") - base, 3 * chunk + answer);
+    assert_eq!(holds("virtual") - base, answer);
+    // It is enough.
+    let (step, facts, found) = planned(&file, "  x: { dataset: library, at: [999] }\n");
+    let batches = read(&step, &facts, &found.unwrap()).remove(0).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    assert!(most_memory() < 1 << 30, "{} MiB", most_memory() >> 20);
+}
+
+#[test]
 fn what_is_no_file_costs_itself() {
     let folder = made("h5py.File('a.h5', 'w')['x'] = np.arange(5)");
     Command::new("mkfifo").arg(folder.path().join("pipe.h5")).status().unwrap();

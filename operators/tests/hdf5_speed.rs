@@ -55,7 +55,7 @@ fn ten_thousand_files() {
     use calostream_operators::hdf5::cache::{self, Cache};
     let Some(corpus) = std::env::var_os("CALOSTREAM_CORPUS") else { return println!("skipped: CALOSTREAM_CORPUS is not set") };
     let folder = tempfile::tempdir().unwrap();
-    let from = std::fs::read(std::path::Path::new(&corpus).join("geant4_lcd/ChPiEscan_1_1.h5")).unwrap();
+    let from = std::fs::read(std::path::Path::new(&corpus).join("ftag/ftag_mock_257jets_3tracks.h5")).unwrap();
     for i in 0..10_000 {
         std::fs::write(folder.path().join(format!("{i:05}.h5")), &from).unwrap();
     }
