@@ -1,6 +1,6 @@
 //! Killed at any moment, a run goes on from its log and ends with the same bytes.
 //!
-//! `CALOSTREAM_KILLS` says how many kills there are (10); the moments follow from a fixed seed.
+//! There are ten kills, times `CALOSTREAM_EFFORT`; the moments follow from a fixed seed.
 
 mod common;
 
@@ -33,7 +33,8 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
     place.calostream(&["run", "everything.yaml", "-w", "2", "--out", "whole"]).code(0);
     let whole = start.elapsed();
     let wanted = outputs(&place.path("whole"));
-    let kills: u32 = std::env::var("CALOSTREAM_KILLS").ok().map_or(10, |n| n.parse().expect("CALOSTREAM_KILLS is a number"));
+    let effort: u32 = std::env::var("CALOSTREAM_EFFORT").ok().map_or(1, |n| n.parse().expect("CALOSTREAM_EFFORT is a number"));
+    let kills = 10 * effort;
     let (mut seed, mut killed, mut afresh) = (2017, 0, 0);
     let mut round = 0;
     while killed < kills {

@@ -144,7 +144,7 @@ mod tests {
             elsewhere: 0,
         };
         let stamp = Some(Stamp::of(&std::fs::metadata(path).unwrap()));
-        let header = Ok(Header { datasets: vec![d], unreadable: Vec::new(), stamp });
+        let header = Ok(Header { datasets: vec![d], unreadable: Vec::new(), attributes: Vec::new(), stamp });
         let file = FileFacts { path: path.into(), bytes: 2, fingerprint: "f".into(), header };
         Facts { hdf5: BTreeMap::from([("p".into(), Ok(vec![file]))]), ..Facts::default() }
     }
