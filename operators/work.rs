@@ -9,6 +9,7 @@ use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Which worker this is.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Runtime {
     pub reader: PathBuf,
     /// ONNX Runtime's shared library, where `--onnxruntime` names one.
     pub onnxruntime: Option<PathBuf>,
+    /// How long the HDF5 reader may be silent, where it is not the usual minute.
+    pub patience: Option<Duration>,
 }
 
 /// What an operator is given to start its work on one worker.

@@ -25,7 +25,7 @@ impl Reading {
     pub fn plan(folder: &Path, reader: PathBuf) -> Result<Self> {
         let pattern = format!("{}/*.h5", folder.display());
         let step: ReadHdf5 = serde_json::from_value(serde_json::json!({ "schema": "lcd-v1", "files": pattern }))?;
-        let runtime = Runtime { reader, onnxruntime: None };
+        let runtime = Runtime { reader, ..Runtime::default() };
         let mut facts = Facts::default();
         facts.hdf5.insert(pattern.clone(), calostream_operators::hdf5::probe(&pattern, &runtime));
         let planned = step.plan(&facts, &[]).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;

@@ -1,7 +1,7 @@
 //! The client of the reader process: starts it, restarts it when it dies, and says in words what happened.
 //!
 //! The two processes talk over a socket pair, whose time-outs tell progress from silence. Invariant: a process that was
-//! silent for too long (60 s, or as many as `CALOSTREAM_READER_PATIENCE` says, for tests), or answered what it was not asked,
+//! silent for too long (60 s, or as long as the runtime says), or answered what it was not asked,
 //! is killed and never asked again; the next question starts another one.
 //!
 //! A reader process may not take more memory than what the headers say that it needs: [`BASE`] of addresses, most of which
@@ -64,8 +64,7 @@ impl Reader {
     /// The reader program that the engine was told to use.
     #[must_use]
     pub fn new(runtime: &Runtime) -> Self {
-        let said = std::env::var("CALOSTREAM_READER_PATIENCE").ok().and_then(|s| s.parse().ok());
-        let patience = said.and_then(|s| Duration::try_from_secs_f64(s).ok()).filter(|p| !p.is_zero()).unwrap_or(PATIENCE);
+        let patience = runtime.patience.filter(|p| !p.is_zero()).unwrap_or(PATIENCE);
         Self { program: runtime.reader.clone(), patience, memory: BASE, running: None }
     }
 

@@ -76,7 +76,7 @@ fn python(folder: &Path, script: &str) -> String {
 
 /// Every dataset of every file in the folder.
 fn each(folder: &Path, mut look: impl FnMut(&Dataset, &Opened, &mut Reader, &str)) -> usize {
-    let runtime = Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), onnxruntime: None };
+    let runtime = Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() };
     let mut reader = Reader::new(&runtime);
     let mut seen = 0;
     for file in probe(&format!("{}/*.h5", folder.display()), &runtime).unwrap() {

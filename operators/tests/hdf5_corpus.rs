@@ -26,7 +26,7 @@ fn corpus() -> Option<PathBuf> {
 }
 
 fn reader() -> Reader {
-    let runtime = Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), onnxruntime: None };
+    let runtime = Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() };
     Reader::new(&runtime).patience(Duration::from_secs(8))
 }
 

@@ -45,7 +45,7 @@ fn files_to_make() -> u64 {
 }
 
 fn runtime() -> Runtime {
-    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
+    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), patience: Some(PATIENCE), ..Runtime::default() }
 }
 
 /// A good file.

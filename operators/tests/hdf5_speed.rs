@@ -14,7 +14,7 @@ use calostream_operators::work::Runtime;
 use std::time::Instant;
 
 fn runtime() -> Runtime {
-    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), onnxruntime: None }
+    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
 }
 
 /// Seconds that this thread has computed, which other people's work on the machine does not stretch.

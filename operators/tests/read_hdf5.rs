@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 fn runtime() -> Runtime {
-    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), onnxruntime: None }
+    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
 }
 
 /// Runs a Python script in `folder`, with numpy and h5py imported; gives what it prints.
@@ -483,7 +483,7 @@ fn a_reader_that_crashes_hangs_or_is_missing_says_so() {
     use std::time::Duration;
     let folder = tempfile::tempdir().unwrap();
     let ask = |script: &str, seconds: f64| {
-        let runtime = Runtime { reader: other_reader(&folder, script), onnxruntime: None };
+        let runtime = Runtime { reader: other_reader(&folder, script), ..Runtime::default() };
         Reader::new(&runtime).patience(Duration::from_secs_f64(seconds)).header("some.h5").unwrap_err()
     };
     let Fault::Content(reason) = ask("kill -SEGV $$", 20.0) else { panic!() };
@@ -493,7 +493,7 @@ fn a_reader_that_crashes_hangs_or_is_missing_says_so() {
     let Fault::Content(reason) = ask("exec yes", 20.0) else { panic!() };
     assert!(reason.contains("nonsense"), "{reason}");
     let Fault::Machine(_) = ask("exec /nonexistent/program", 20.0) else { panic!() };
-    let missing = Runtime { reader: "/nonexistent/reader".into(), onnxruntime: None };
+    let missing = Runtime { reader: "/nonexistent/reader".into(), ..Runtime::default() };
     let Fault::Machine(error) = Reader::new(&missing).header("some.h5").unwrap_err() else { panic!() };
     assert!(format!("{error:#}").contains("/nonexistent/reader"));
 }
@@ -517,7 +517,7 @@ real.stdin.close(); real.wait()\" \"$@\"",
         env!("CARGO_MANIFEST_DIR"),
         real.display()
     );
-    let runtime = Runtime { reader: other_reader(&folder, &script), onnxruntime: None };
+    let runtime = Runtime { reader: other_reader(&folder, &script), ..Runtime::default() };
     let found = probe(&glob(&folder, "*.h5"), &runtime).unwrap();
     assert_eq!(found.iter().map(|f| f.header.is_ok()).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(found[1].header.as_ref().unwrap_err(), "the HDF5 library crashed (signal 11) while reading the header");

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn runtime() -> Runtime {
-    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), onnxruntime: None }
+    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
 }
 
 /// Runs a Python script in `folder`, with numpy and h5py imported; gives what it prints.

@@ -21,6 +21,7 @@ use calostream_operators::work::Runtime;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
 #[derive(Debug, Parser)]
@@ -82,7 +83,10 @@ impl LibraryArgs {
     #[must_use]
     pub fn runtime(&self) -> Runtime {
         let reader = std::env::current_exe().unwrap_or_default().with_file_name(READER);
-        Runtime { reader, onnxruntime: self.onnxruntime.clone() }
+        // For tests, which have less of it.
+        let patience = std::env::var("CALOSTREAM_READER_PATIENCE").ok().and_then(|s| s.parse().ok());
+        let patience = patience.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        Runtime { reader, onnxruntime: self.onnxruntime.clone(), patience }
     }
 }
 
