@@ -408,7 +408,8 @@ fn grown<T: Copy + Default>(known: &[T], length: usize) -> Vec<T> {
     longer
 }
 
-/// The fields of a hit.(field: &Field) -> Result<&Fields, Fault> {
+/// The fields of a hit.
+fn hit_fields(field: &Field) -> Result<&Fields, Fault> {
     if let DataType::List(item) = field.data_type()
         && let DataType::Struct(fields) = item.data_type()
     {
