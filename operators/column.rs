@@ -5,7 +5,9 @@
 //! `event` (identity: hash of the file's content fingerprint and the row, from which every random key starts).
 
 use crate::{Placed, Problem};
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    AnyDictionaryArray, Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema, SchemaRef};
 use std::collections::HashMap;
@@ -20,6 +22,8 @@ pub const FILE: &str = "file";
 pub const ROW: &str = "row";
 /// The identity of the event.
 pub const EVENT: &str = "event";
+/// How often the event stood in the order before: 0, or more where a mix repeats events.
+pub const COPY: &str = "copy";
 /// The columns that say where a row came from.
 pub const PROVENANCE: [&str; 4] = [SAMPLE, FILE, ROW, EVENT];
 
@@ -69,7 +73,8 @@ pub fn event_key(event: u64, seed: u64, purpose: &str) -> u64 {
 }
 
 /// The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection of `u64` whose every output bit depends on every input bit.
-fn mix(mut x: u64) -> u64 {
+#[must_use]
+pub fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -109,6 +114,24 @@ pub fn share_samples<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> 
         if changed { Ok(RecordBatch::try_new(batch.schema(), columns)?) } else { Ok(batch.clone()) }
     };
     batches.into_iter().map(&mut share).collect()
+}
+
+/// Rows of several batches (each as batch and row). The batches have one dictionary in memory for each column that has one
+/// (see [`share_samples`]), which stays as it is: arrow's own `interleave` would put together as many of it as there are batches.
+pub fn interleave(batches: &[&RecordBatch], rows: &[(usize, usize)]) -> anyhow::Result<Vec<ArrayRef>> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let column = |number: usize| -> anyhow::Result<ArrayRef> {
+        let of_all = || batches.iter().map(|batch| batch.column(number));
+        let Some(dictionary) = first.column(number).as_any_dictionary_opt() else {
+            let arrays: Vec<&dyn Array> = of_all().map(AsRef::as_ref).collect();
+            return Ok(arrow::compute::interleave(&arrays, rows)?);
+        };
+        let keys: Vec<&dyn Array> = of_all().filter_map(|c| c.as_any_dictionary_opt()).map(AnyDictionaryArray::keys).collect();
+        let keys = arrow::compute::interleave(&keys, rows)?;
+        let data = keys.to_data().into_builder().data_type(first.column(number).data_type().clone());
+        Ok(arrow::array::make_array(data.child_data(vec![dictionary.values().to_data()]).build()?))
+    };
+    (0..first.num_columns()).map(column).collect()
 }
 
 /// The same schema, knowing its samples (the class map: a sample's number is its place in the list).

@@ -57,6 +57,9 @@ pub struct Facts {
     pub models: BTreeMap<String, Result<ModelFacts, String>>,
     /// By path.
     pub texts: BTreeMap<String, Result<String, String>>,
+    /// True the second time that a step is planned: the columns that nobody reads are gone from its inputs, and that is no
+    /// mistake.
+    pub narrowed: bool,
     /// The pipeline's seed.
     pub seed: u64,
 }

@@ -27,6 +27,7 @@ pub mod ladder;
 pub mod npz;
 pub mod onnx;
 pub mod pattern;
+pub mod permutation;
 pub mod place;
 pub mod planned;
 pub mod registry;
@@ -46,7 +47,7 @@ pub mod work;
 pub use error::Fault;
 pub use facts::{Facts, Need};
 pub use place::{Place, Placed, Problem};
-pub use planned::{Output, Planned, Reads, Shape, Unit};
+pub use planned::{Lanes, Output, Planned, Reads, Shape, Unit};
 pub use work::{Start, Work, Worker};
 
 use std::fmt::Debug;

@@ -85,7 +85,7 @@ pub enum Shape {
     Map,
     /// Batch to batch on a thread of its own.
     Device,
-    /// Gives each row a place in a new order; ends a phase.
+    /// Gives each row a place in a new order, or brings rows of equal keys together; ends a phase.
     Shuffle,
     /// Batches to exact sums, and sums to a table.
     Fold,
@@ -129,13 +129,39 @@ pub struct Planned {
     pub remarks: Vec<String>,
     /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
     pub quarantined: Vec<(String, String)>,
+    /// Of a map: true where it may cut rows.
+    pub cuts: bool,
+    /// Of a shuffle: what has to be known before its order is.
+    pub lanes: Lanes,
+}
+
+/// What decides on the lane of a row (see [`crate::work::Shuffle`]), and so how lanes are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lanes {
+    /// Nothing: a join, which needs no counts.
+    #[default]
+    None,
+    /// The sample alone: where units are of one sample and no row is cut, the headers say how many there are.
+    Samples,
+    /// The columns that the step reads: rows are counted before they are read as a whole.
+    Rows,
 }
 
 impl Planned {
     /// A step of this shape that reads everything and holds nothing.
     #[must_use]
     pub fn new(shape: Shape, outputs: Vec<Output>) -> Self {
-        Self { shape, outputs, reads: Vec::new(), holds: 0, units: Vec::new(), remarks: Vec::new(), quarantined: Vec::new() }
+        Self {
+            shape,
+            outputs,
+            reads: Vec::new(),
+            holds: 0,
+            units: Vec::new(),
+            remarks: Vec::new(),
+            quarantined: Vec::new(),
+            cuts: false,
+            lanes: Lanes::None,
+        }
     }
 
     /// The same, reading only `reads` of its one input.

@@ -9,6 +9,7 @@ use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which worker this is.
@@ -20,7 +21,8 @@ pub struct Worker {
     pub peers: usize,
 }
 
-/// Where the parts of calostream that are not in this process are to be found.
+/// What is known only when a run begins: where the parts of calostream that are not in this process are to be found, and
+/// which files are read.
 #[derive(Debug, Clone, Default)]
 pub struct Runtime {
     /// The HDF5 reader program.
@@ -29,6 +31,8 @@ pub struct Runtime {
     pub onnxruntime: Option<PathBuf>,
     /// How long the HDF5 reader may be silent, where it is not the usual minute.
     pub patience: Option<Duration>,
+    /// The fingerprints of the files that are read, by their number (as in the column `file`).
+    pub fingerprints: Arc<BTreeMap<u32, String>>,
 }
 
 /// What an operator is given to start its work on one worker.
@@ -54,8 +58,10 @@ pub enum Work {
     Map(Box<dyn Map>),
     /// The same on a thread of its own, with a tail at the end of a unit: inference, anything long or blocking.
     Device(Box<dyn Device>),
-    /// A place in a new order for each row; the engine routes, spills and sorts.
+    /// A place in a new order for each row; the engine counts, routes, spills and sorts.
     Shuffle(Box<dyn Shuffle>),
+    /// Rows of several inputs brought together by key; the engine routes and spills.
+    Join(Box<dyn Join>),
     /// Batch to sums by key, which the engine adds up exactly; and sums to a table.
     Fold(Box<dyn Fold>),
     /// Stages a part; the engine commits it.
@@ -119,24 +125,47 @@ pub trait Device: Send {
     fn forget(&mut self);
 }
 
-/// Where a row goes in a shuffle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// The output, by number; `u8::MAX` for a row that is cut.
+/// Where a row belongs in a shuffle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane {
+    /// The output, by number.
     pub output: u8,
     /// The stratum (a class) within the output; each stratum is spread evenly over the whole order.
     pub stratum: u16,
-    /// The order within the stratum; ties are settled by event identity.
-    pub key: u64,
 }
 
-/// A place in a new order for each row.
+/// What becomes of the rows of a lane, which stand in a keyed order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// So many of them are taken, the first ones; where there are fewer, they come again, each time in another order.
+    pub rows: u64,
+    /// They are spread as if they were so many: more than `rows` where the lane ends before the others do.
+    pub of: u64,
+}
+
+/// A new order, made of lanes. The engine counts the rows of each lane first, then gives each row its rank in its lane, and
+/// from the rank its place: the `j`-th row of a lane of `of` stands at `(j + u) / of` of the way, `u` in [0, 1) by key.
 pub trait Shuffle: Send {
-    /// A route for each row of the batch.
-    fn route(&mut self, batch: &RecordBatch, routes: &mut Vec<Route>) -> Result<(), Fault>;
-    /// How many rows of each stratum of each output are kept (those of the lowest keys), from how many there are.
-    /// `counts[output][stratum]`; pure.
-    fn keep(&self, counts: &[Vec<u64>]) -> Vec<Vec<u64>>;
+    /// The lane of each row of the batch, none for a row that is cut: the same each time the row comes.
+    fn lanes(&mut self, batch: &RecordBatch, lanes: &mut Vec<Option<Lane>>) -> Result<(), Fault>;
+    /// What is taken of each lane, from how many rows there are: `[output][stratum]`; pure. An error where what was asked
+    /// for can't be had.
+    fn shares(&self, counts: &[Vec<u64>]) -> anyhow::Result<Vec<Vec<Share>>>;
+    /// The seed of the order.
+    fn seed(&self) -> u64;
+    /// Events of a part, where not left to the engine.
+    fn part_rows(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Rows of several inputs that have a key in common. The engine brings the rows of equal keys together.
+pub trait Join: Send {
+    /// The key of each row of a batch of an input, hashed: equal keys have equal hashes, which are spread over `u64`.
+    fn keys(&mut self, input: usize, batch: &RecordBatch, keys: &mut Vec<u64>) -> Result<(), Fault>;
+    /// Joins what has come of the inputs within a range of hashes, in no particular order. What comes out depends on the rows
+    /// alone.
+    fn join(&mut self, inputs: &[RecordBatch]) -> Result<Mapped, Fault>;
 }
 
 /// Batch to sums by key; and, from the sums, a table.

@@ -119,18 +119,27 @@ fn a_plan_shows_phases_steps_and_the_columns_that_are_left() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    assert!(run(&["check"]).ends_with("plan.yaml: right (5 steps, 2 phases)\n"));
+    assert!(run(&["check"]).ends_with("plan.yaml: right (5 steps, 3 phases)\n"));
     let plan: serde_json::Value = serde_json::from_str(&run(&["plan", "--json"])).expect("JSON");
     let steps = plan["steps"].as_array().expect("steps");
     let phases: Vec<u64> = steps.iter().map(|s| s["phase"].as_u64().expect("a phase")).collect();
-    assert_eq!(phases, [0, 0, 0, 1, 0]);
+    assert_eq!(phases, [1, 1, 1, 2, 1]);
     let said = run(&["plan"]);
-    for line in
-        ["phase 1 of 2", "  hot: keep from showers", "    reads energy", "phase 2 of 2", "  files: write_parquet from mixed"]
-    {
+    for line in [
+        "phase 1 of 3: counts rows",
+        "  showers: reads energy",
+        "phase 2 of 3",
+        "  hot: keep from showers",
+        "    reads energy",
+        "phase 3 of 3",
+        "  files: write_parquet from mixed",
+    ] {
         assert!(said.lines().any(|l| l == line), "{line:?} in\n{said}");
     }
-    let narrow = pipeline.replace("write_parquet: {}", "histogram: { axes: [{ column: pdg, range: [0, 300], bins: 10 }] }");
+    // A `select` may name columns that nobody reads.
+    let narrow = pipeline
+        .replace("write_parquet: {}", "histogram: { axes: [{ column: pdg, range: [0, 300], bins: 10 }] }")
+        .replace("  mixed:\n    from: hot", "  few:\n    from: hot\n    select: [pdg, ecal]\n  mixed:\n    from: few");
     std::fs::write(&file, narrow).expect("written");
     let plan: serde_json::Value = serde_json::from_str(&run(&["plan", "--json"])).expect("JSON");
     let columns = plan["steps"][0]["outputs"][0]["columns"].as_array().expect("columns").iter();

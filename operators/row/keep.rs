@@ -26,6 +26,7 @@ impl Operator for Keep {
         let condition = Expression::condition(&self.0, &input.schema)?;
         let reads = Reads::Columns(condition.columns());
         let mut planned = Planned::new(Shape::Map, vec![Output { name: String::new(), ..input.clone() }]).reading(reads);
+        planned.cuts = true;
         if condition.columns().is_empty() {
             planned.remarks.push(format!("`{}` is the same for every row", self.0.value));
         }

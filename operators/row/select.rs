@@ -24,11 +24,12 @@ impl Describe for Select {
 }
 
 impl Operator for Select {
-    fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
         let (mut problems, mut seen, mut fields) = (Vec::new(), BTreeSet::new(), Vec::new());
         for name in &self.0 {
             match column::field(&input.schema, name) {
+                Err(_) if facts.narrowed => {}
                 Err(problem) => problems.push(problem),
                 Ok(_) if !seen.insert(name.value.as_str()) => {
                     problems.push(Problem::at(name, format!("`{}` is named twice", name.value)));

@@ -51,12 +51,39 @@ fn as_text(plan: &Plan) -> String {
         let _ = writeln!(out, "{about}");
     }
     let _ = writeln!(out, "run folder {}, seed {}, plan {}\n", plan.out.display(), plan.seed, &plan.hash[..16]);
-    for phase in 0..plan.phases {
-        let _ = writeln!(out, "phase {} of {}", phase + 1, plan.phases);
-        for step in plan.steps.iter().filter(|s| s.phase == phase) {
-            out += &step_text(plan, step);
+    for (number, phase) in plan.phases.iter().enumerate() {
+        let _ = write!(out, "phase {} of {}", number + 1, plan.phases.len());
+        match &phase.counting {
+            Some(counting) => out += &counting_text(counting),
+            None => {
+                out.push('\n');
+                for step in plan.steps.iter().filter(|s| s.level == phase.level) {
+                    out += &step_text(plan, step);
+                }
+            }
         }
         out.push('\n');
+    }
+    out
+}
+
+/// What a phase does that only counts.
+fn counting_text(plan: &Plan) -> String {
+    let mut out = ": counts rows\n".to_owned();
+    for step in plan.steps.iter().filter(|s| s.counted && !s.idle) {
+        let _ = writeln!(out, "  {}: how many rows go where", step.name);
+    }
+    for step in plan.steps.iter().filter(|s| !s.idle && s.planned.shape == Shape::Source) {
+        let columns = step.planned.outputs[0].schema.fields();
+        let read: Vec<&str> =
+            columns.iter().map(|f| f.name().as_str()).filter(|name| !column::PROVENANCE.contains(name)).collect();
+        let images = columns.iter().any(|f| hits::shape(f).is_some());
+        let (read, images) = match (read.is_empty(), images) {
+            (true, _) => ("no column".to_owned(), ""),
+            (false, true) => (read.join(", "), " (images are read twice, because a cut needs them)"),
+            (false, false) => (read.join(", "), ""),
+        };
+        let _ = writeln!(out, "  {}: reads {read}{images}", step.name);
     }
     out
 }
@@ -178,7 +205,7 @@ fn as_json(plan: &Plan) -> Value {
                 "name": step.name,
                 "operator": step.kind,
                 "shape": step.planned.shape,
-                "phase": step.phase,
+                "phase": plan.phase_of(step.level),
                 "from": step.from.iter().map(|p| port_name(plan, p.step, p.output)).collect::<Vec<_>>(),
                 "reads": reads(step),
                 "holds": step.planned.holds,
@@ -190,6 +217,6 @@ fn as_json(plan: &Plan) -> Value {
         .collect();
     json!({
         "name": plan.name, "about": plan.about, "out": plan.out, "seed": plan.seed, "budget": plan.budget,
-        "phases": plan.phases, "hash": plan.hash, "canonical": plan.canonical, "steps": steps, "remarks": plan.remarks,
+        "phases": plan.phases.len(), "hash": plan.hash, "canonical": plan.canonical, "steps": steps, "remarks": plan.remarks,
     })
 }

@@ -1,35 +1,38 @@
-//! Reading a new order back: each worker reads its runs, range by range, and sends each stretch to the worker whose range it
-//! is; that one puts the rows in their places.
+//! Reading a new order back: each worker reads its runs, part by part, and sends each piece to the worker whose part it is;
+//! that one puts the rows in their places.
 //!
-//! A run is read by a worker of the process that can see it (scratch may be local to a node); ranges go round all workers.
-//! Whether a stretch crosses a thread or a network is timely's business. A range is complete when as many rows have come as
-//! it must have, which the order says beforehand.
+//! A run is read by a worker of the process that can see it (scratch may be local to a node); parts go round all workers.
+//! Whether a piece crosses a thread or a network is timely's business. A part is complete when as many rows have come as
+//! were put aside for it, which the ledger says beforehand.
 
 use super::parcel::{Content, Parcel};
-use super::phase::{Order, Phase};
+use super::phase::{Phase, Run};
+use super::ranks::{EXTRA, Routing};
 use super::source::{Read, Reading};
 use super::spill::RunReader;
-use super::stage::{Given, Record, Stage};
+use super::stage::{Given, Record, Stage, project};
 use super::{Pass, Shared};
 use crate::ledger::lock::host;
 use crate::plan::Port;
 use anyhow::{Context, Result, ensure};
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt16Type, UInt32Type, UInt64Type};
-use calostream_operators::column;
+use arrow::datatypes::{SchemaRef, UInt16Type, UInt64Type};
+use calostream_operators::work::Join;
+use calostream_operators::{Fault, column};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Rows of a batch in the new order.
 const BATCH_ROWS: usize = 512;
-const EXTRA: [&str; 3] = ["$key", "$run", "$stratum"];
+/// Runs that are open at a time, with what was read ahead of each.
+const OPEN: usize = 256;
 
-/// What a reader thread of a later phase does: all pending ranges, ascending; of each, what this worker's runs hold.
-pub fn read_ranges(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Reading) -> Result<()> {
+/// What a reader thread of a later phase does: all pending parts, ascending; of each, what this worker's runs hold.
+pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Reading) -> Result<()> {
     let phase = &pass.phase;
-    let mut readers: BTreeMap<(Port, u32), RunReader> = BTreeMap::new();
+    let mut readers: BTreeMap<(usize, usize), RunReader> = BTreeMap::new();
     let me = host();
     for number in &pass.pending {
         while *number > pass.frontier() + pass.window {
@@ -41,131 +44,154 @@ pub fn read_ranges(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &R
         }
         reading.send(Read::Bound(*number))?;
         let part = phase.part(*number)?;
-        let (port, range) = (part.origin, part.number_in_origin);
+        let (port, to) = (part.origin, usize::try_from(*number)? % shared.peers);
         let output = phase.origin(port);
-        let order = phase.orders.get(&port).context("an order that was not made")?;
-        let to = usize::try_from(*number)? % shared.peers;
-        let out = u8::try_from(port.output)?;
-        for (index, run) in order.runs.iter().enumerate() {
-            let run_number = u32::try_from(index)?;
-            let mine = if run.local {
-                // Scratch outside of the run folder is seen by the processes of its host, and read by one of them.
-                let (place, count) = shared.on_host;
-                run.host == me && index % (count * shared.threads) == place * shared.threads + worker % shared.threads
-            } else {
-                index % shared.peers == worker
-            };
-            if !mine {
-                continue;
+        let aside = phase.asides.get(&port.step).context("runs that are not known")?;
+        for (index, run) in aside.runs.iter().enumerate().filter(|(index, run)| is_mine(shared, &me, (*index, run), worker)) {
+            if readers.len() >= OPEN && !readers.contains_key(&(port.step, index)) {
+                readers.pop_first();
             }
-            for stratum in &order.strata {
-                let Some((from, until)) = order.stretch(run_number, out, stratum, range) else { continue };
-                if readers.len() > 64 {
-                    readers.clear();
-                }
-                let reader = match readers.entry((port, run_number)) {
-                    std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(e) => {
-                        e.insert(RunReader::open(&run.path, &run.groups, &order.columns)?)
-                    }
-                };
-                let group = run.groups.iter().find(|g| (g.output, g.stratum) == (out, stratum.number)).context("a group")?;
-                let mut row = from;
-                for batch in reader.read(out, stratum.number, from, until)? {
-                    let rows = batch.num_rows();
-                    let keyed = with_keys(&batch, &group.keys[row..row + rows], run_number, stratum.number)?;
-                    row += rows;
-                    let parcel = Parcel { unit: part.units[0].number, to, content: Content::Batch(keyed), permit: None };
-                    reading.send(Read::Parcel(output, parcel))?;
-                }
+            let reader = match readers.entry((port.step, index)) {
+                std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+                std::collections::btree_map::Entry::Vacant(e) => e.insert(RunReader::open(&run.path, run.end)?),
+            };
+            let piece =
+                usize::try_from(run.first.get(port.output).context("an output that is not in a run")? + part.number_in_origin)?;
+            if let Some(batch) = reader.piece(piece)? {
+                let parcel = Parcel { unit: part.units[0].number, to, content: Content::Batch(batch), permit: None };
+                reading.send(Read::Parcel(output, parcel))?;
             }
         }
     }
     Ok(())
 }
 
-fn with_keys(batch: &RecordBatch, keys: &[u64], run: u32, stratum: u16) -> Result<RecordBatch> {
-    let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
-    for (name, kind) in EXTRA.iter().zip([DataType::UInt64, DataType::UInt32, DataType::UInt16]) {
-        fields.push(Arc::new(Field::new(*name, kind, false)));
+/// True for a run that this worker reads.
+fn is_mine(shared: &Shared, me: &str, (index, run): (usize, &Run), worker: usize) -> bool {
+    if run.local {
+        // Scratch outside of the run folder is seen by the processes of its host, and read by one of them.
+        let (place, count) = shared.on_host;
+        run.host == me && index % (count * shared.threads) == place * shared.threads + worker % shared.threads
+    } else {
+        index % shared.peers == worker
     }
-    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-    columns.push(Arc::new(UInt64Array::from(keys.to_vec())));
-    columns.push(Arc::new(UInt32Array::from(vec![run; keys.len()])));
-    columns.push(Arc::new(UInt16Array::from(vec![stratum; keys.len()])));
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// Puts the rows of ranges in their places.
+/// What is made of the rows of a part.
+pub enum Making {
+    /// They are put in their order.
+    Order(Arc<Routing>),
+    /// Those of equal keys are joined, from so many inputs.
+    Join(Box<dyn Join>, usize),
+}
+
+/// Puts the rows of parts in their places.
 pub struct Placer {
     port: Port,
     phase: Arc<Phase>,
     schema: SchemaRef,
+    making: Making,
     came: BTreeMap<u64, (u64, Vec<RecordBatch>)>,
 }
 
 impl Placer {
-    /// For the ranges of one shuffled output, whose rows have this schema.
-    pub fn new(port: Port, phase: Arc<Phase>, schema: SchemaRef) -> Self {
-        Self { port, phase, schema, came: BTreeMap::new() }
+    /// For the parts of one shuffled output, whose rows have this schema.
+    pub fn new(port: Port, phase: Arc<Phase>, schema: SchemaRef, making: Making) -> Self {
+        Self { port, phase, schema, making, came: BTreeMap::new() }
     }
 
-    fn place(&self, range: u64, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-        let order: &Order = self.phase.orders.get(&self.port).context("an order that was not made")?;
-        let first = batches.first().context("a range without rows")?;
-        let rows = column::concat(&first.schema(), batches)?;
-        let column = |name: &str| rows.column_by_name(name).context("a keyed stretch");
-        let (keys, runs, strata) = (column(EXTRA[0])?, column(EXTRA[1])?, column(EXTRA[2])?);
-        let (keys, runs) = (keys.as_primitive::<UInt64Type>().values(), runs.as_primitive::<UInt32Type>().values());
-        let strata = strata.as_primitive::<UInt16Type>().values();
-        let mut by_rank: Vec<u32> = (0..u32::try_from(rows.num_rows())?).collect();
-        // Stable: rows of equal keys stay in the order of their run.
-        by_rank.sort_by_key(|i| {
-            let i = *i as usize;
-            (strata[i], keys[i], runs[i])
-        });
-        let mut placed: Vec<(u64, u16, u64, u32)> = Vec::with_capacity(by_rank.len());
-        let mut next: BTreeMap<u16, u64> = BTreeMap::new();
-        for i in by_rank {
-            let number = strata[i as usize];
-            let stratum = &order.strata[usize::from(number)];
-            let rank = next.entry(number).or_insert(stratum.span(range).0);
-            placed.push((order.place(stratum, *rank), number, *rank, i));
-            *rank += 1;
+    /// The rows in their order, and how many came to nothing.
+    fn make(&mut self, batches: &[RecordBatch]) -> Result<(Vec<RecordBatch>, u64), Fault> {
+        match &mut self.making {
+            Making::Order(routing) => {
+                let order = routing.orders.get(self.port.output).context("an order that was not made")?;
+                let first = batches.first().context("a part without rows")?;
+                let rows = column::concat(&first.schema(), batches)?;
+                let [strata, of] = EXTRA.map(|name| column::get(&rows, name).clone());
+                let (strata, of) = (strata.as_primitive::<UInt16Type>().values(), of.as_primitive::<UInt64Type>().values());
+                let mut placed: Vec<((u64, u16, u64), u64)> =
+                    strata.iter().zip(of.iter()).zip(0..).map(|((stratum, row), i)| (order.key(*stratum, *row), i)).collect();
+                placed.sort_unstable();
+                // Each batch in memory of its own: slices of one would all keep, and be counted as, the whole part.
+                let batch = |rows_of: &[((u64, u16, u64), u64)]| {
+                    let taken = take_record_batch(&rows, &UInt64Array::from_iter_values(rows_of.iter().map(|p| p.1)))?;
+                    let copies = rows_of.iter().map(|((_, stratum, row), _)| order.copy(*stratum, *row));
+                    with_copies(&taken, copies, &self.schema)
+                };
+                Ok((placed.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?, 0))
+            }
+            Making::Join(join, inputs) => {
+                let of_input = |input: usize| -> Result<Option<RecordBatch>> {
+                    let is = |batch: &&RecordBatch| {
+                        column::get(batch, EXTRA[0]).as_primitive::<UInt16Type>().values().first().copied()
+                            == u16::try_from(input).ok()
+                    };
+                    let batches: Vec<RecordBatch> = batches.iter().filter(is).cloned().collect();
+                    let Some(first) = batches.first() else { return Ok(None) };
+                    Ok(Some(column::concat(&first.schema(), &batches)?))
+                };
+                let rows = (0..*inputs).map(of_input).collect::<Result<Vec<_>>>()?;
+                let all: u64 = rows.iter().flatten().map(|b| b.num_rows() as u64).sum();
+                let Some(rows) = rows.into_iter().collect::<Option<Vec<_>>>() else { return Ok((Vec::new(), all)) };
+                let joined = join.join(&rows)?;
+                let batch = |first: usize| {
+                    let count = BATCH_ROWS.min(joined.batch.num_rows() - first) as u64;
+                    let take = UInt64Array::from_iter_values(first as u64..first as u64 + count);
+                    project(&take_record_batch(&joined.batch, &take)?, &self.schema)
+                };
+                let batches = (0..joined.batch.num_rows()).step_by(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
+                Ok((batches, joined.cut))
+            }
         }
-        placed.sort_unstable();
-        // Each batch in memory of its own: slices of one would all keep, and be counted as, the whole range.
-        let batch = |rows_of: &[(u64, u16, u64, u32)]| {
-            let take = UInt64Array::from_iter_values(rows_of.iter().map(|p| u64::from(p.3)));
-            super::stage::project(&take_record_batch(&rows, &take)?, &self.schema)
-        };
-        placed.chunks(BATCH_ROWS).map(batch).collect()
     }
+}
+
+/// The planned columns, with how often each event was there before where that is one of them.
+pub fn with_copies(batch: &RecordBatch, copies: impl Iterator<Item = u32>, schema: &SchemaRef) -> Result<RecordBatch> {
+    if schema.field_with_name(column::COPY).is_err() || batch.column_by_name(column::COPY).is_some() {
+        return project(batch, schema);
+    }
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    let copies: ArrayRef = Arc::new(UInt32Array::from_iter_values(copies));
+    for field in schema.fields() {
+        let of_batch = batch.column_by_name(field.name()).filter(|_| field.name() != column::COPY);
+        let made = of_batch.or((field.name() == column::COPY).then_some(&copies));
+        columns.push(made.with_context(|| format!("the planned column `{}` was not put aside", field.name()))?.clone());
+    }
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
 impl Stage for Placer {
     fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()> {
         let Content::Batch(batch) = parcel.content else { return Ok(()) };
         let planned = self.phase.part(part)?;
-        let (range, due) = (planned.number_in_origin, planned.units[0].rows);
+        let (number, due) = (planned.units[0].number, planned.units[0].rows);
         let held = self.came.entry(part).or_default();
         held.0 += batch.num_rows() as u64;
         held.1.push(batch);
-        ensure!(held.0 <= due, "{} rows came for a range of {due}", held.0);
+        ensure!(held.0 <= due, "{} rows came for a part of {due}", held.0);
         if held.0 < due {
             return Ok(());
         }
         let (_, batches) = self.came.remove(&part).unwrap_or_default();
-        let rows = self.place(range, &batches)?;
+        let made = self.make(&batches);
         drop(batches);
-        let unit = planned.units[0].number;
-        let mut say = |content| given.parcels.push((0, Parcel { unit, to: 0, content, permit: None }));
+        let mut say = |content| given.parcels.push((0, Parcel { unit: number, to: 0, content, permit: None }));
+        let (rows, cut) = match made {
+            Ok(made) => made,
+            Err(Fault::Content(reason)) => {
+                say(Content::Abort);
+                given.records.push(Record::Fault { step: self.port.step, unit: number, reason });
+                return Ok(());
+            }
+            Err(Fault::Machine(error)) => return Err(error),
+        };
+        let mut out = vec![0; self.port.output + 1];
+        out[self.port.output] = rows.iter().map(|batch| batch.num_rows() as u64).sum();
         rows.into_iter().for_each(|batch| say(Content::Batch(batch)));
         say(Content::UnitEnd);
         say(Content::PartEnd);
-        let mut out = vec![0; self.port.output + 1];
-        out[self.port.output] = due;
-        given.records.push(Record::Rows { step: self.port.step, came: due + planned.surplus, out, cut: planned.surplus });
+        given.records.push(Record::Rows { step: self.port.step, came: due, out, cut, repeated: 0 });
         Ok(())
     }
 }

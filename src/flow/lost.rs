@@ -4,7 +4,7 @@
 //! A committed part whose runs are gone is done again, but only where its runs will be read. Its rows come out the same, so
 //! what the later phases have committed stays.
 
-use super::phase::Phase;
+use super::phase::{Basis, Phase};
 use super::start;
 use crate::ledger::State;
 use crate::ledger::lock::host;
@@ -43,18 +43,19 @@ pub fn again(
     }
     let start = |step: usize| start(plan, runtime, step, (0, 1));
     let mut open = None;
-    for number in 0..plan.phases {
-        let phase = Phase::of(plan, number, state, units, &plan.out, &start)?;
+    for number in 0..plan.phases.len() {
+        let phase = Phase::of(Basis { plan, state, units, folder: &plan.out, start: &start }, number)?;
         let begun = state.basis.get(&number) == Some(&phase.basis);
         if !begun || (0..phase.parts.len() as u64).any(|part| !state.commits.contains_key(&(number, part))) {
             open = Some(number);
             break;
         }
     }
-    let Some(mut from) = open else { return Ok(Vec::new()) };
-    // The open phase reads the runs of the one before; where these are done again, so are they from the one before that.
-    while from > 0 && gone.iter().any(|(phase, _)| *phase == from - 1) {
-        from -= 1;
+    let Some(open) = open else { return Ok(Vec::new()) };
+    // The open phase reads the runs of the level before; where these are done again, so are they from the one before that.
+    let mut level = plan.phases[open].level;
+    while level > 0 && gone.iter().any(|(phase, _)| plan.phases.get(*phase).is_some_and(|p| p.level == level - 1)) {
+        level -= 1;
     }
-    Ok(gone.into_iter().filter(|(phase, _)| *phase >= from).collect())
+    Ok(gone.into_iter().filter(|(phase, _)| plan.phases.get(*phase).is_some_and(|p| p.level >= level)).collect())
 }

@@ -1,12 +1,12 @@
 //! The dataflow: the only place that knows timely.
 //!
 //! ```text
-//!   phase 0                                         phase 1, 2, ...
+//!   level 0                                         level 1, 2, ...
 //!
-//!   reader threads (a queue of parts)               reader threads (this worker's runs, range by range)
+//!   reader threads (a queue of parts)               reader threads (this worker's runs, part by part)
 //!        | permits, window                               | window
 //!     [source]                                        [source]
-//!        | parcels of one part after the other           | stretches, to the worker whose range it is
+//!        | parcels of one part after the other           | pieces, to the worker whose part it is
 //!     [stage] map, fold: in place                     [placer] puts rows in their places
 //!     [stage] device, sink, spill: own thread            |
 //!        |                                            [stage] ...
@@ -20,7 +20,8 @@
 //! Invariants:
 //!
 //! 1. A timestamp is a part of the phase. A part stays on one worker from its reader to its sinks, in order.
-//! 2. A part is committed when the frontier has passed it: everything that was to be said of it has arrived.
+//! 2. A part is committed when the frontier has passed it (everything that was to be said of it has arrived) and, where its
+//!    rows were put aside, the run that holds them is written.
 //! 3. Whoever fails keeps its capability and raises the failure; everybody looks at it and stops. So nothing that failed
 //!    looks complete, and nothing waits for ever.
 //! 4. Every worker builds the same dataflow, whatever fails while building.
@@ -39,6 +40,7 @@ mod order;
 mod parcel;
 mod phase;
 mod progress;
+mod ranks;
 mod source;
 mod spill;
 mod stage;
@@ -52,24 +54,26 @@ use crate::ledger::{Ledger, Settled, State};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail};
 use budget::Budget;
+use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
 use failure::Failure;
 use operator::On;
-use phase::Phase;
+use phase::{Basis, Phase, strata};
 use progress::Counter;
+use ranks::{Router, Tally};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use source::Queue;
 use spill::Spiller;
-use stage::{Given, SinkPlace, Stage, StepStage};
+use stage::{Given, Kind, SinkPlace, Stage, StepStage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use timely::dataflow::operators::Concatenate;
+use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
 
 /// What a run is to do, beside the plan.
@@ -89,6 +93,8 @@ pub struct Options {
 pub struct Shared {
     failure: Failure,
     budget: Arc<Budget>,
+    /// Bytes that a shuffle holds on one worker until it writes a run.
+    aside: u64,
     counters: Vec<Arc<Counter>>,
     folder: PathBuf,
     /// Where runs are put aside, and what the log calls it: in the run folder by its name there, so that the folder may be
@@ -163,13 +169,21 @@ impl Shared {
                 (path.clone(), path)
             }
         };
+        let fingerprints = units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect();
+        // What shuffles hold until a run is written: the larger a run, the longer are its pieces. On one level they work at
+        // the same time.
+        let levels = 0..=plan.steps.iter().map(|s| s.level).max().unwrap_or(0);
+        let inputs = |level| plan.steps.iter().filter(|s| s.spills && s.level == level).map(|s| s.from.len() as u64).sum::<u64>();
+        let spilling = levels.map(inputs).max().unwrap_or(0);
+        let aside = options.budget / 3 / spilling.max(1);
         Ok(Arc::new(Self {
             failure: Failure::default(),
-            budget: Budget::new(options.budget),
+            budget: Budget::new(options.budget - aside * spilling),
+            aside: aside / options.workers as u64,
             counters: plan.steps.iter().map(|_| Arc::default()).collect(),
             folder: plan.out.clone(),
             scratch,
-            runtime: options.runtime.clone(),
+            runtime: Runtime { fingerprints: Arc::new(fingerprints), ..options.runtime.clone() },
             threads: options.workers,
             process: cluster.process,
             peers: options.workers * cluster.processes,
@@ -265,20 +279,20 @@ fn quiet_panics() {
 /// What one worker does: phase after phase, pass after pass.
 fn work(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shared>) -> Result<()> {
     let mut number = 0;
-    for phase in 0..plan.phases {
+    for phase in 0..plan.phases.len() {
         loop {
             let pass = pass(worker, plan, shared, number, phase)?;
             number += 1;
             if pass.pending.is_empty() {
                 break;
             }
-            let probe = build(worker, plan, shared, &pass);
-            while !probe.done() {
+            let (committed, over) = build(worker, plan, shared, &pass);
+            while !committed.done() {
                 if shared.failure.raised() {
                     return Ok(());
                 }
                 worker.step_or_park(Some(Duration::from_millis(20)));
-                probe.with_frontier(|f| f.first().map(|t| pass.frontier.fetch_max(*t, Ordering::Relaxed)));
+                over.with_frontier(|f| f.first().map(|t| pass.frontier.fetch_max(*t, Ordering::Relaxed)));
             }
             // Not a moment may lie between: another pass would do what has failed as if it had been quarantined.
             if shared.failure.raised() {
@@ -308,7 +322,8 @@ fn pass(
         None => {
             let state = shared.state().clone();
             let start = |step: usize| start(plan, &shared.runtime, step, (worker.index(), shared.peers));
-            let made = Phase::of(plan, phase, &state, &shared.units, &shared.folder, &start)?;
+            let basis = Basis { plan, state: &state, units: &shared.units, folder: &shared.folder, start: &start };
+            let made = Phase::of(basis, phase)?;
             tell(shared, vec![made.begin()])?;
             Arc::new(made)
         }
@@ -318,14 +333,16 @@ fn pass(
     tell(shared, idle)?;
     let state = shared.state();
     let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
-    let left_out: BTreeSet<u64> = state.quarantined.keys().filter(|(p, _)| *p == phase.number).map(|(_, u)| *u).collect();
+    // What could not be counted can't be read.
+    let same = |p: usize| p == phase.number || !phase.counting && plan.counting_of(phase.level) == Some(p);
+    let left_out: BTreeSet<u64> = state.quarantined.keys().filter(|(p, _)| same(*p)).map(|(_, u)| *u).collect();
     drop(state);
     let processes = (shared.peers / shared.threads) as u64;
     let mine = pending.iter().enumerate().filter(|(i, _)| *i as u64 % processes == shared.process as u64).map(|(_, p)| *p);
     // Ranges hold no permits: the window keeps them within the budget. Each is in memory up to three times (as it came, in
     // its new order, and on its way); those under way are spread over all processes.
     let largest = phase.largest_part(plan).max(1);
-    let fit = if phase.number == 0 { u64::MAX } else { shared.budget.limit().saturating_mul(processes) / (3 * largest) };
+    let fit = if phase.level == 0 { u64::MAX } else { shared.budget.limit().saturating_mul(processes) / (3 * largest) };
     let window = fit.clamp(1, 4 * shared.peers as u64);
     let queue = Queue::new(mine.collect::<Vec<_>>());
     let pass = Arc::new(Pass { phase, pending, left_out, queue, frontier: AtomicU64::new(0), window });
@@ -339,7 +356,7 @@ fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
     let new: Vec<Line> = lines
         .into_iter()
         .filter(|line| match line {
-            Line::Begin { phase, basis } => state.basis.get(phase) != Some(basis),
+            Line::Begin { phase, basis, .. } => state.basis.get(phase) != Some(basis),
             Line::Commit(c) => !state.commits.contains_key(&(c.phase, c.part)),
             _ => true,
         })
@@ -353,19 +370,15 @@ fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
 /// Commits for ranges in which nothing is to be done: empty ones.
 fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
     let mut lines = Vec::new();
-    if phase.number == 0 {
+    if phase.level == 0 {
         return lines;
     }
     for (number, part) in phase.parts.iter().enumerate() {
         let left_out = part.units.iter().all(|u| state.quarantined.contains_key(&(phase.number, u.number)));
         if left_out || part.units.iter().all(|u| u.rows == 0) {
             let (out, kept) = part.units.iter().map(|u| u.number).partition(|_| left_out);
-            let rows = Rows {
-                step: plan.steps[part.origin.step].name.clone(),
-                came: part.surplus,
-                out: vec![0; part.origin.output + 1],
-                cut: part.surplus,
-            };
+            let step = plan.steps[part.origin.step].name.clone();
+            let rows = Rows { step, came: 0, out: vec![0; part.origin.output + 1], cut: 0, repeated: 0 };
             lines.push(Line::Commit(Commit {
                 phase: phase.number,
                 part: number as u64,
@@ -387,9 +400,9 @@ fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
         bail!("{}: {} (`on_error: stop`)", first.what, first.reason);
     }
     let bad = state.in_quarantine().filter(|q| q.phase == phase.number).count();
-    let (all, of) = match phase.number {
+    let (all, of) = match phase.level {
         0 => (shared.units.len(), "units"),
-        _ => (phase.parts.len(), "ranges of the new order"),
+        _ => (phase.parts.len(), "parts of the new order"),
     };
     if bad as f64 / all.max(1) as f64 > plan.quarantine_at_most {
         bail!(
@@ -424,14 +437,21 @@ impl Stage for Broken {
     }
 }
 
-/// Builds the dataflow of a pass on this worker.
-fn build(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shared>, pass: &Arc<Pass>) -> ProbeHandle<u64> {
+/// Builds the dataflow of a pass on this worker: what is done when everything is committed, and what says which parts are over.
+fn build(
+    worker: &mut timely::worker::Worker,
+    plan: &Arc<Plan>,
+    shared: &Arc<Shared>,
+    pass: &Arc<Pass>,
+) -> (ProbeHandle<u64>, ProbeHandle<u64>) {
     let index = worker.index();
+    let whole = plan;
+    let plan = plan.phases[pass.phase.number].counting.as_ref().unwrap_or(plan);
     worker.dataflow::<u64, _, _>(|scope| {
         let phase = &pass.phase;
         let mut streams: BTreeMap<Port, Stream<'_, u64, parcel::Chunk>> = BTreeMap::new();
         let mut records = Vec::new();
-        if phase.number == 0 {
+        if phase.level == 0 {
             let mut sources = BTreeMap::new();
             for port in &phase.origins {
                 match start(plan, &shared.runtime, port.step, (index, shared.peers)) {
@@ -452,12 +472,22 @@ fn build(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Sha
         } else {
             let (of, all) = (Arc::clone(pass), Arc::clone(shared));
             let (outputs, told) = source::source(scope, "runs", phase.origins.len(), shared, move |reading| {
-                gather::read_ranges(&of, &all, index, reading)
+                gather::read_parts(&of, &all, index, reading)
             });
             records.push(told);
             for (port, stretches) in phase.origins.iter().zip(outputs) {
                 let schema = Arc::clone(&plan.steps[port.step].planned.outputs[port.output].schema);
-                let placer = Box::new(gather::Placer::new(*port, Arc::clone(phase), schema));
+                let making = match start(whole, &shared.runtime, port.step, (index, shared.peers)) {
+                    Ok(Work::Join(join)) => gather::Making::Join(join, plan.steps[port.step].from.len()),
+                    Ok(_) => {
+                        gather::Making::Order(phase.asides.get(&port.step).map(|a| Arc::clone(&a.routing)).unwrap_or_default())
+                    }
+                    Err(error) => {
+                        shared.failure.raise(error);
+                        gather::Making::Order(Arc::default())
+                    }
+                };
+                let placer = Box::new(gather::Placer::new(*port, Arc::clone(phase), schema, making));
                 let name = format!("{} in order", plan.steps[port.step].name);
                 let (mut placed, told) = operator::exchanged(scope, &name, stretches, 1, (placer, On::Thread), shared);
                 records.push(told);
@@ -466,47 +496,80 @@ fn build(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Sha
         }
         for (step, planned) in plan.steps.iter().enumerate() {
             let shape = planned.planned.shape;
-            if planned.phase != phase.number || matches!(shape, Shape::Source | Shape::Page) {
+            if planned.level != phase.level || planned.idle || matches!(shape, Shape::Source | Shape::Page) {
                 continue;
             }
-            let Some(input) = planned.from.first().and_then(|port| streams.get(port)).cloned() else { continue };
-            let on = if matches!(shape, Shape::Map | Shape::Fold) { On::Worker } else { On::Thread };
-            let stage: Box<dyn Stage> = match step_stage(plan, shared, pass, step, index) {
-                Ok(stage) => Box::new(stage),
-                Err(error) => {
-                    shared.failure.raise(error);
-                    Box::new(Broken)
-                }
+            let gives = match shape {
+                Shape::Map | Shape::Device => true,
+                Shape::Shuffle => !planned.spills && !phase.counting,
+                _ => false,
             };
-            let outputs = if matches!(shape, Shape::Map | Shape::Device) { planned.planned.outputs.len() } else { 0 };
-            let (outputs, told) = operator::stage(scope, &planned.name, input, outputs, (stage, on), shared);
-            records.push(told);
-            streams.extend(outputs.into_iter().enumerate().map(|(output, s)| (Port { step, output }, s)));
+            let on = match shape {
+                Shape::Map | Shape::Fold => On::Worker,
+                Shape::Shuffle if gives || phase.counting => On::Worker,
+                _ => On::Thread,
+            };
+            for (input, port) in planned.from.iter().enumerate() {
+                let Some(stream) = streams.get(port).cloned() else { continue };
+                let stage: Box<dyn Stage> = match step_stage((whole, plan), shared, pass, (step, input), index) {
+                    Ok(stage) => Box::new(stage),
+                    Err(error) => {
+                        shared.failure.raise(error);
+                        Box::new(Broken)
+                    }
+                };
+                let outputs = if gives { planned.planned.outputs.len() } else { 0 };
+                let (outputs, told) = operator::stage(scope, &planned.name, stream, outputs, (stage, on), shared);
+                records.push(told);
+                streams.extend(outputs.into_iter().enumerate().map(|(output, s)| (Port { step, output }, s)));
+            }
         }
-        let records = scope.concatenate(records);
-        commit::commit(scope, records, plan, pass, shared)
+        let over = ProbeHandle::new();
+        let records = scope.concatenate(records).probe_with(&over);
+        (commit::commit(scope, records, plan, pass, shared), over)
     })
 }
 
-fn step_stage(plan: &Plan, shared: &Arc<Shared>, pass: &Pass, step: usize, worker: usize) -> Result<StepStage> {
+/// The stage of an input of a step.
+fn step_stage(
+    (whole, plan): (&Plan, &Plan),
+    shared: &Arc<Shared>,
+    pass: &Pass,
+    (step, input): (usize, usize),
+    worker: usize,
+) -> Result<StepStage> {
     let planned = &plan.steps[step];
-    let work = start(plan, &shared.runtime, step, (worker, shared.peers))?;
-    let place = SinkPlace {
-        folder: shared.folder.join(&planned.name),
-        staging: shared.folder.join(".staging").join(format!("{}-{worker}", planned.name)),
+    let outputs = &planned.planned.outputs;
+    let routing = || pass.phase.routings.get(&step).cloned().context("a shuffle whose rows were not counted");
+    let spill = |router| -> Result<Kind> {
+        let routing = routing()?;
+        let read = |output| whole.takers(Port { step, output }).next().is_some();
+        let parts = (0..outputs.len()).map(|output| if read(output) { routing.parts(output) } else { 0 }).collect();
+        let schema = &planned.inputs[input].schema;
+        let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, shared.aside);
+        Ok(Kind::Spill(router, Box::new(spiller), input))
     };
-    let shape = planned.planned.shape;
-    let schemas = match shape {
+    let kind = match start(plan, &shared.runtime, step, (worker, shared.peers))? {
+        Work::Map(map) => Kind::Map(map),
+        Work::Device(device) => Kind::Device(device),
+        Work::Fold(fold) => Kind::Fold(fold, Sums::default()),
+        Work::Sink(sink) => {
+            let place = SinkPlace {
+                folder: shared.folder.join(&planned.name),
+                staging: shared.folder.join(".staging").join(format!("{}-{worker}", planned.name)),
+            };
+            Kind::Sink { sink, place, begun: false }
+        }
+        Work::Shuffle(shuffle) if pass.phase.counting => Kind::Count(Tally::new(shuffle, outputs.len(), strata(plan, step))),
+        Work::Shuffle(shuffle) if planned.spills => spill(Router::shuffle(shuffle, routing()?))?,
+        Work::Shuffle(shuffle) => Kind::Select(Router::shuffle(shuffle, routing()?)),
+        Work::Join(join) => spill(Router::join(join, input, routing()?))?,
+        Work::Source(_) | Work::Page(_) => bail!("`{}` was planned as another shape than it started as", planned.name),
+    };
+    let schemas = match planned.planned.shape {
         Shape::Fold | Shape::Sink => Vec::new(),
-        _ => planned.planned.outputs.iter().map(|o| Arc::clone(&o.schema)).collect(),
-    };
-    let wanted: Vec<bool> = (0..planned.planned.outputs.len())
-        .map(|output| plan.steps.iter().any(|s| s.from.contains(&Port { step, output })))
-        .collect();
-    let spiller = |shuffle| {
-        let schema = Arc::clone(&planned.inputs[0].schema);
-        Spiller::new(shuffle, &planned.name, schema, shared.scratch.clone(), wanted)
+        _ => outputs.iter().map(|o| Arc::clone(&o.schema)).collect(),
     };
     let counter = Arc::clone(&shared.counters[step]);
-    StepStage::new((step, &planned.name), schemas, work, place, spiller, (Arc::clone(&pass.phase), counter))
+    Ok(StepStage::new((step, &planned.name), schemas, kind, (Arc::clone(&pass.phase), counter)))
 }

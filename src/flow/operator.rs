@@ -99,7 +99,7 @@ where
     let (records, record_stream) = builder.new_output::<Vec<Record>>();
     let mut records = OutputBuilder::<_, CapacityContainerBuilder<Vec<Record>>>::from(records);
     let waker = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let (failure, counter) = (shared.failure.clone(), stage.counter());
+    let (failure, counter, lingers) = (shared.failure.clone(), stage.counter(), stage.lingers() && on == On::Thread);
     let mut runner = match on {
         On::Worker => Runner::Here(stage),
         On::Thread => {
@@ -113,9 +113,14 @@ where
                     queued.spend(Spent::Busy, || stage.take(part, parcel, &mut given))?;
                     queued.dequeue(bytes);
                     if failed.raised() || answers.send(given).is_err() {
-                        break;
+                        return Ok(());
                     }
                     let _ = waker.activate();
+                }
+                let mut given = Given::default();
+                if !failed.raised() {
+                    queued.spend(Spent::Busy, || stage.close(&mut given))?;
+                    let _ = answers.send(given);
                 }
                 Ok(())
             };
@@ -124,9 +129,14 @@ where
         }
     };
     builder.build_reschedule(move |capabilities| {
-        drop(capabilities);
+        // What a stage has to say when nothing will come any more is said at the last moment: this one follows the frontier,
+        // so that it keeps nobody waiting.
+        let mut last = lingers.then_some(capabilities);
         let mut held: VecDeque<Vec<Capability<u64>>> = VecDeque::new();
         move |frontiers| {
+            if let (Some(last), Some(frontier)) = (&mut last, frontiers[0].frontier().first()) {
+                last.iter_mut().filter(|c| c.time() < frontier).for_each(|c| c.downgrade(frontier));
+            }
             let mut answers: Vec<(Vec<Capability<u64>>, Given)> = Vec::new();
             input.for_each(|capability, chunk| {
                 let Some(parcel) = chunk.parcel.take() else { return };
@@ -155,7 +165,7 @@ where
             });
             if let Runner::There { send, receive } = &mut runner {
                 while let Ok(given) = receive.try_recv() {
-                    if let Some(kept) = held.pop_front() {
+                    if let Some(kept) = held.pop_front().or_else(|| last.take()) {
                         answers.push((kept, given));
                     }
                 }
@@ -171,7 +181,7 @@ where
                     records.activate().session(&kept[outputs]).give_iterator(given.records.into_iter());
                 }
             }
-            !held.is_empty()
+            !held.is_empty() || last.is_some()
         }
     });
     (streams, record_stream)

@@ -1,29 +1,29 @@
 //! A phase as data: its parts, in order, and for a new order what is where.
 //!
-//! In phase 0 the units are the written-down ones and parts are groups of them. In a later phase a unit is a range of
-//! positions of one shuffled output and a part of its own. Both follow from the plan, the list of units and the log alone,
-//! so every process computes the same.
+//! On level 0 the units are the written-down ones and parts are groups of them. On a later level a unit is a part of the order
+//! of one shuffled output. Both follow from the plan, the list of units and the log alone, so every process computes the same.
 
-use super::order::{first_behind, place};
-use super::spill::{Group, decode};
+use super::order::Order;
+use super::ranks::{Routing, first_ranks, totals};
+use super::spill::{End, read_index};
 use crate::ledger::State;
-use crate::ledger::log::{self, Line};
+use crate::ledger::log::{self, Line, Spill};
 use crate::ledger::units::Numbered;
 use crate::plan::{Plan, Port};
-use anyhow::{Context, Result};
-use calostream_operators::{Shape, Unit, Work};
+use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::{Shape, Unit, Work, column};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A range of positions holds about this many bytes of rows ...
-const RANGE_BYTES: u64 = 48 << 20;
+/// A part of a new order holds about this many bytes of rows ...
+const PART_BYTES: u64 = 48 << 20;
 /// ... and no fewer rows than this, so that batches are full ...
-const RANGE_ROWS: u64 = 2048;
+const PART_ROWS: u64 = 2048;
 /// ... unless these many rows take more than this.
-const RANGE_MOST: u64 = 256 << 20;
+const PART_MOST: u64 = 256 << 20;
 
-/// What putting a row in its place takes beside the row: its key, its rank, its place.
+/// What putting a row in its place takes beside the row: its stratum, its row, its key.
 const PLACE_BYTES: u64 = 64;
 
 /// A phase.
@@ -31,12 +31,18 @@ const PLACE_BYTES: u64 = 64;
 pub struct Phase {
     /// Its number.
     pub number: usize,
+    /// The level of its steps.
+    pub level: usize,
+    /// True where it only counts rows.
+    pub counting: bool,
     /// Its parts: a part's number is its place here and its timestamp.
     pub parts: Vec<PartPlan>,
     /// Where rows come from in this phase: sources, or shuffled outputs.
     pub origins: Vec<Port>,
-    /// The order of each shuffled output.
-    pub orders: BTreeMap<Port, Order>,
+    /// What is known of the shuffles of this level, by step.
+    pub routings: BTreeMap<usize, Arc<Routing>>,
+    /// What the shuffles of the level before have put aside, by step.
+    pub asides: BTreeMap<usize, Aside>,
     /// A digest of all this.
     pub basis: String,
 }
@@ -54,8 +60,6 @@ pub struct PartPlan {
     pub sample: Option<String>,
     /// Its units.
     pub units: Vec<PartUnit>,
-    /// Rows that the shuffle leaves out of its order, accounted for in the first part of the order.
-    pub surplus: u64,
 }
 
 /// A unit of a part.
@@ -63,28 +67,23 @@ pub struct PartPlan {
 pub struct PartUnit {
     /// Its number within the phase.
     pub number: u64,
-    /// Its rows.
+    /// Its rows; of a join those of all inputs.
     pub rows: u64,
-    /// What to read, in phase 0.
+    /// What to read, on level 0.
     pub unit: Option<Unit>,
 }
 
-/// The order of one shuffled output.
+/// What a shuffle has put aside.
 #[derive(Debug)]
-pub struct Order {
+pub struct Aside {
+    /// The order, and where its rows are.
+    pub routing: Arc<Routing>,
     /// The runs that hold the rows.
-    pub runs: Arc<Vec<Run>>,
-    /// The strata.
-    pub strata: Vec<Stratum>,
-    /// The number of ranges.
-    pub ranges: u64,
-    /// The columns of the runs that the output has: not all, where other outputs need more.
-    pub columns: Vec<usize>,
-    seed: u64,
+    pub runs: Vec<Run>,
 }
 
 /// A run on disk.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// The file.
     pub path: PathBuf,
@@ -92,95 +91,71 @@ pub struct Run {
     pub local: bool,
     /// The host that wrote it.
     pub host: String,
-    /// Its keys.
-    pub groups: Vec<Group>,
+    /// For each output the number of its first piece.
+    pub first: Vec<u64>,
+    /// What it ends with.
+    pub end: End,
 }
 
-/// One stratum of an order.
-#[derive(Debug)]
-pub struct Stratum {
-    /// Its number.
-    pub number: u16,
-    /// The rows that are kept.
-    pub kept: u64,
-    /// For each range boundary (ranges + 1 of them) the first row behind it: its rank, and its (key, run, row in the run).
-    pub bounds: Vec<(u64, (u64, u32, u32))>,
-}
+/// How a step is started, to be asked what it makes of counts.
+pub type Starter<'a> = &'a dyn Fn(usize) -> Result<Work>;
 
-impl Order {
-    /// Rows of a range.
-    pub fn rows(&self, range: u64) -> u64 {
-        self.strata.iter().map(|s| s.span(range).1 - s.span(range).0).sum()
-    }
-
-    /// The rows `from..to` of a run's group that are in a range.
-    pub fn stretch(&self, run: u32, output: u8, stratum: &Stratum, range: u64) -> Option<(usize, usize)> {
-        let group = self.runs[run as usize].groups.iter().find(|g| (g.output, g.stratum) == (output, stratum.number))?;
-        let cut = |bound: (u64, u32, u32)| {
-            let key = |row: usize, key: u64| (key, run, u32::try_from(row).unwrap_or(u32::MAX));
-            // Binary search over (key, run, row), which ascends within a group.
-            let (mut low, mut high) = (0, group.keys.len());
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if key(middle, group.keys[middle]) < bound { low = middle + 1 } else { high = middle }
-            }
-            low
-        };
-        let range = usize::try_from(range).ok()?;
-        let (from, to) = (cut(stratum.bounds[range].1), cut(stratum.bounds[range + 1].1));
-        (from < to).then_some((from, to))
-    }
-
-    /// The place of a row by its rank in its stratum.
-    pub fn place(&self, stratum: &Stratum, rank: u64) -> u64 {
-        place(self.seed, stratum.number, rank, stratum.kept)
-    }
-}
-
-impl Stratum {
-    /// The ranks of a range, from and to.
-    pub fn span(&self, range: u64) -> (u64, u64) {
-        let range = usize::try_from(range).unwrap_or(usize::MAX - 1);
-        (self.bounds[range].0, self.bounds[range + 1].0)
-    }
+/// What phases are made from.
+#[derive(Clone, Copy)]
+pub struct Basis<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What the log says of the phases before.
+    pub state: &'a State,
+    /// The written-down units.
+    pub units: &'a [Numbered],
+    /// The run folder.
+    pub folder: &'a Path,
+    /// Starts a step.
+    pub start: Starter<'a>,
 }
 
 impl Phase {
-    /// The phase `number` of a plan, from what the log says of the phases before.
-    pub fn of(
-        plan: &Plan,
-        number: usize,
-        state: &State,
-        units: &[Numbered],
-        folder: &Path,
-        start: &dyn Fn(usize) -> Result<Work>,
-    ) -> Result<Self> {
-        let mut phase = if number == 0 { Self::first(plan, units) } else { Self::later(plan, number, state, folder, start)? };
-        phase.number = number;
+    /// The phase `number` of a plan.
+    pub fn of(basis: Basis<'_>, number: usize) -> Result<Self> {
+        let planned = basis.plan.phases.get(number).context("a phase that is not in the plan")?;
+        let (level, counting) = (planned.level, planned.counting.is_some());
+        let mut phase = Self { number, level, counting, ..Self::default() };
         let mut digest = String::new();
-        for (port, order) in &phase.orders {
-            digest.push_str(&format!("{port:?} {} ranges\n", order.ranges));
-            for s in &order.strata {
-                digest.push_str(&format!("{} {} {:?}\n", s.number, s.kept, s.bounds));
+        if level == 0 {
+            phase.read(basis);
+        } else {
+            phase.gather(basis, &mut digest)?;
+        }
+        if !counting {
+            for (step, planned) in basis.plan.steps.iter().enumerate() {
+                if planned.planned.shape == Shape::Shuffle && planned.level == level {
+                    let routing = routing(basis, step, &phase)?;
+                    digest.push_str(&format!("{}: {}\n", planned.name, routing.digest()));
+                    phase.routings.insert(step, Arc::new(routing));
+                }
             }
-            order.runs.iter().for_each(|r| digest.push_str(&format!("{}\n", log::hash(&super::spill::encode(&r.groups)))));
         }
         phase.basis = log::hash(digest.as_bytes());
         Ok(phase)
     }
 
-    fn first(plan: &Plan, units: &[Numbered]) -> Self {
-        let mut parts: Vec<PartPlan> = Vec::new();
-        let mut origins = Vec::new();
-        for (step, _) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Source) {
-            origins.push(Port { step, output: 0 });
+    /// Parts of the written-down units.
+    fn read(&mut self, basis: Basis<'_>) {
+        let plan = plan_of(basis.plan, self.number);
+        for (step, _) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Source && !s.idle) {
+            self.origins.push(Port { step, output: 0 });
         }
         let mut counts: BTreeMap<(usize, Option<&str>), u64> = BTreeMap::new();
         let mut of_origin: BTreeMap<Port, u64> = BTreeMap::new();
-        for u in units {
+        let mut places: BTreeMap<u64, usize> = BTreeMap::new();
+        for u in basis.units {
             let Some(step) = plan.steps.iter().position(|s| s.name == u.unit.step) else { continue };
-            let index = usize::try_from(u.part).unwrap_or(usize::MAX);
-            if index == parts.len() {
+            if plan.steps[step].idle {
+                continue;
+            }
+            let index = *places.entry(u.part).or_insert(self.parts.len());
+            if index == self.parts.len() {
                 let sample = u.unit.sample.as_deref();
                 let in_sample = counts.entry((step, sample)).or_default();
                 let number_in_sample = *in_sample;
@@ -190,80 +165,80 @@ impl Phase {
                 let number_in_origin = *in_origin;
                 *in_origin += 1;
                 let sample = u.unit.sample.clone();
-                parts.push(PartPlan { origin, number_in_origin, number_in_sample, sample, units: Vec::new(), surplus: 0 });
+                self.parts.push(PartPlan { origin, number_in_origin, number_in_sample, sample, units: Vec::new() });
             }
-            if let Some(part) = parts.get_mut(index) {
+            if let Some(part) = self.parts.get_mut(index) {
                 part.units.push(PartUnit { number: u.number, rows: u.unit.rows, unit: Some(u.unit.clone()) });
             }
         }
-        Self { parts, origins, ..Self::default() }
     }
 
-    fn later(plan: &Plan, number: usize, state: &State, folder: &Path, start: &dyn Fn(usize) -> Result<Work>) -> Result<Self> {
-        let mut phase = Self::default();
-        let mut unit = 0;
+    /// Parts of the orders of the level before.
+    fn gather(&mut self, basis: Basis<'_>, digest: &mut String) -> Result<()> {
+        let Basis { plan, state, folder, .. } = basis;
+        let active = plan_of(plan, self.number);
         let contributions = std::fs::File::open(folder.join("contributions.bin")).context("cannot open contributions.bin")?;
+        let mut unit = 0;
         for (step, planned) in plan.steps.iter().enumerate() {
-            if planned.planned.shape != Shape::Shuffle || planned.phase + 1 != number {
+            if !planned.spills || planned.level + 1 != self.level {
                 continue;
             }
-            let mut runs = Vec::new();
-            for commit in state.commits.values().filter(|c| c.phase == planned.phase) {
-                let keys = commit.contributions.iter().filter(|p| p.step == planned.name);
-                for (spill, pointer) in commit.spills.iter().filter(|s| s.step == planned.name).zip(keys) {
-                    let groups = decode(&log::contribution(&contributions, pointer)?)?;
+            let outputs = planned.planned.outputs.len();
+            let mut runs: BTreeMap<&Spill, Run> = BTreeMap::new();
+            let mut rows: Vec<Vec<u64>> = vec![Vec::new(); outputs];
+            let before = plan.phase_of(planned.level);
+            for commit in state.commits.values().filter(|c| c.phase == before) {
+                let mut indices = commit.contributions.iter().filter(|p| p.step == planned.name);
+                for spill in commit.spills.iter().filter(|s| s.step == planned.name) {
+                    // The first part of a run has its index; the others only name it.
+                    if spill.first != commit.part {
+                        continue;
+                    }
+                    let index = indices.next().context("a run without an index")?;
+                    let (end, index) = read_index(&log::contribution(&contributions, index)?)?;
+                    ensure!(index.len() == outputs, "a run of `{}` with {} outputs", planned.name, index.len());
+                    let mut first = Vec::new();
+                    let mut pieces = 0;
+                    for (rows, of_run) in rows.iter_mut().zip(&index) {
+                        rows.resize(of_run.len().max(rows.len()), 0);
+                        rows.iter_mut().zip(of_run).for_each(|(all, n)| *all += n);
+                        first.push(pieces);
+                        pieces += of_run.len() as u64;
+                    }
                     let local = spill.path.is_absolute();
-                    runs.push(Run { path: folder.join(&spill.path), local, host: spill.host.clone(), groups });
+                    let (path, host) = (folder.join(&spill.path), spill.host.clone());
+                    runs.insert(spill, Run { path, local, host, first, end });
                 }
             }
-            let runs = Arc::new(runs);
-            let Work::Shuffle(shuffle) = start(step)? else { anyhow::bail!("`{}` is no shuffle any more", planned.name) };
-            let strata = runs.iter().flat_map(|r| &r.groups).map(|g| usize::from(g.stratum) + 1).max().unwrap_or(0);
-            let mut counts = vec![vec![0; strata]; planned.planned.outputs.len()];
-            for group in runs.iter().flat_map(|r| &r.groups) {
-                counts[usize::from(group.output)][usize::from(group.stratum)] += group.keys.len() as u64;
+            digest.push_str(&format!("{}: {rows:?}\n", planned.name));
+            self.asides.insert(step, Aside { routing: Arc::default(), runs: runs.into_values().collect() });
+            let mut order_of = Self { level: planned.level, ..Self::default() };
+            if planned.planned.lanes != calostream_operators::Lanes::None {
+                let routing = Arc::new(routing(basis, step, &order_of)?);
+                if let Some(aside) = self.asides.get_mut(&step) {
+                    aside.routing = Arc::clone(&routing);
+                }
+                order_of.routings.insert(step, routing);
             }
-            let kept = shuffle.keep(&counts);
-            for (output, planned_output) in planned.planned.outputs.iter().enumerate() {
+            for (output, rows) in rows.into_iter().enumerate() {
                 let port = Port { step, output };
-                if !plan.steps.iter().any(|s| s.from.contains(&port)) {
+                if plan.takers(port).next().is_none() {
                     continue;
                 }
-                phase.origins.push(port);
-                let total: u64 = kept[output].iter().sum();
-                let surplus = counts[output].iter().sum::<u64>() - total;
-                let row = planned_output.row_bytes + PLACE_BYTES;
-                let rows = (RANGE_BYTES / row).max(RANGE_ROWS).min((RANGE_MOST / row).max(1));
-                let ranges = total.div_ceil(rows).max(1);
-                let in_runs = &planned.inputs[0].schema;
-                let columns = planned_output.schema.fields().iter().map(|f| in_runs.index_of(f.name()));
-                let columns = columns.collect::<Result<_, _>>().context("a column that was not put aside")?;
-                let order = Order {
-                    runs: Arc::clone(&runs),
-                    strata: (0..strata)
-                        .map(|s| stratum(plan.seed, u16::try_from(s).unwrap_or(u16::MAX), output, kept[output][s], &runs, ranges))
-                        .collect(),
-                    ranges,
-                    columns,
-                    seed: plan.seed,
-                };
-                for range in 0..ranges {
-                    let units = vec![PartUnit { number: unit, rows: order.rows(range), unit: None }];
+                // Where only some outputs are counted, the numbers of their units are the same.
+                let active = active.takers(port).next().is_some();
+                self.origins.extend(active.then_some(port));
+                let parts = order_of.routings.get(&step).map_or(rows.len() as u64, |r| r.parts(output)).max(1);
+                for part in 0..parts {
+                    let rows = usize::try_from(part).ok().and_then(|part| rows.get(part)).copied().unwrap_or(0);
+                    let units = vec![PartUnit { number: unit, rows, unit: None }];
                     unit += 1;
-                    let surplus = if range == 0 { surplus } else { 0 };
-                    phase.parts.push(PartPlan {
-                        origin: port,
-                        number_in_origin: range,
-                        number_in_sample: range,
-                        sample: None,
-                        units,
-                        surplus,
-                    });
+                    let plan = PartPlan { origin: port, number_in_origin: part, number_in_sample: part, sample: None, units };
+                    self.parts.extend(active.then_some(plan));
                 }
-                phase.orders.insert(port, order);
             }
         }
-        Ok(phase)
+        Ok(())
     }
 
     /// A part by its number.
@@ -290,7 +265,7 @@ impl Phase {
             if let Some(u) = part.units.iter().find(|u| u.number == unit) {
                 return match &u.unit {
                     Some(unit) => format!("{}, rows {} to {}", unit.path, unit.first, unit.first + unit.rows),
-                    None => format!("range {} of the new order ({} rows)", part.number_in_origin, u.rows),
+                    None => format!("part {} of the new order ({} rows)", part.number_in_origin + 1, u.rows),
                 };
             }
         }
@@ -304,25 +279,80 @@ impl Phase {
 
     /// The line with which this phase begins.
     pub fn begin(&self) -> Line {
-        Line::Begin { phase: self.number, basis: self.basis.clone() }
+        Line::Begin { phase: self.number, level: self.level, basis: self.basis.clone() }
     }
 }
 
-fn stratum(seed: u64, number: u16, output: usize, kept: u64, runs: &[Run], ranges: u64) -> Stratum {
-    let mut rows: Vec<(u64, u32, u32)> = Vec::new();
-    for (run, of) in runs.iter().enumerate() {
-        for group in of.groups.iter().filter(|g| (usize::from(g.output), g.stratum) == (output, number)) {
-            rows.extend(group.keys.iter().zip(0..).map(|(key, row)| (*key, u32::try_from(run).unwrap_or(u32::MAX), row)));
+/// The plan that a phase follows.
+pub fn plan_of(plan: &Plan, phase: usize) -> &Plan {
+    plan.phases.get(phase).and_then(|p| p.counting.as_deref()).unwrap_or(plan)
+}
+
+/// How many strata the outputs of a shuffle have.
+pub fn strata(plan: &Plan, step: usize) -> usize {
+    column::samples(&plan.steps[step].inputs[0].schema).len().max(1)
+}
+
+/// What is known of a shuffle when the rows of its level were counted.
+fn routing(basis: Basis<'_>, step: usize, phase: &Phase) -> Result<Routing> {
+    let Basis { plan, state, start, .. } = basis;
+    let planned = &plan.steps[step];
+    let shuffle = match start(step)? {
+        Work::Join(_) => return Ok(Routing { parts: parts_of_join(plan, step, phase), ..Routing::default() }),
+        Work::Shuffle(shuffle) => shuffle,
+        _ => bail!("`{}` is no shuffle any more", planned.name),
+    };
+    let (outputs, strata) = (planned.planned.outputs.len(), strata(plan, step));
+    let counts = if planned.counted { tallied(plan, state, step)? } else { said(basis, step, outputs * strata) };
+    let totals = totals(&counts, outputs, strata);
+    let shares = shuffle.shares(&totals).with_context(|| format!("step `{}`", planned.name))?;
+    let orders = totals.iter().zip(&shares).zip(&planned.planned.outputs).zip(0..);
+    let order = |(((counts, shares), output), number): (((&Vec<u64>, &Vec<_>), &calostream_operators::Output), u8)| {
+        let row = output.row_bytes + PLACE_BYTES;
+        let by_bytes = (PART_BYTES / row).max(PART_ROWS).min((PART_MOST / row).max(1));
+        Order::new(shuffle.seed(), number, counts, shares, shuffle.part_rows().unwrap_or(by_bytes))
+    };
+    let orders = orders.map(order).collect();
+    Ok(Routing { orders, strata, units: first_ranks(counts, outputs * strata), parts: 0 })
+}
+
+/// The counts of the lanes of each unit, as the phase that counts has found them.
+fn tallied(plan: &Plan, state: &State, step: usize) -> Result<BTreeMap<u64, Vec<u64>>> {
+    let planned = &plan.steps[step];
+    let phase = plan.counting_of(planned.level).with_context(|| format!("the rows of `{}` are not counted", planned.name))?;
+    let commits = state.commits.values().filter(|c| c.phase == phase);
+    let tallies = commits.flat_map(|c| &c.tallies).filter(|t| t.step == planned.name);
+    Ok(tallies.map(|t| (t.unit, t.lanes.clone())).collect())
+}
+
+/// The counts of the lanes of each unit, as the list of units says.
+fn said(basis: Basis<'_>, step: usize, lanes: usize) -> BTreeMap<u64, Vec<u64>> {
+    let Basis { plan, state, units, .. } = basis;
+    let names = column::samples(&plan.steps[step].inputs[0].schema);
+    let source = crate::plan::origin(&plan.steps, step).map(|port| plan.steps[port.step].name.as_str());
+    let of_source = units.iter().filter(|u| Some(u.unit.step.as_str()) == source && !state.replaced.contains(&u.number));
+    let count = |u: &Numbered| {
+        let mut counts = vec![0; lanes];
+        let stratum = u.unit.sample.as_ref().and_then(|sample| names.iter().position(|name| name == sample)).unwrap_or(0);
+        if let Some(lane) = counts.get_mut(stratum) {
+            *lane = u.unit.rows;
         }
-    }
-    rows.sort_unstable();
-    let end = (u64::MAX, u32::MAX, u32::MAX);
-    let bound = |rank: u64| usize::try_from(rank).ok().and_then(|r| rows.get(r)).copied().unwrap_or(end);
-    let bounds = (0..=ranges)
-        .map(|k| {
-            let rank = if k == ranges { kept } else { first_behind(seed, number, kept, k, ranges) };
-            (rank, bound(rank))
-        })
-        .collect();
-    Stratum { number, kept, bounds }
+        (u.number, counts)
+    };
+    of_source.map(count).collect()
+}
+
+/// Parts of a join: as many as its inputs have bytes for.
+fn parts_of_join(plan: &Plan, step: usize, phase: &Phase) -> u64 {
+    let planned = &plan.steps[step];
+    let bytes = planned.from.iter().zip(&planned.inputs).map(|(port, input)| {
+        let mut origin = *port;
+        while !phase.origins.contains(&origin) {
+            let Some(before) = plan.steps[origin.step].from.first() else { break };
+            origin = *before;
+        }
+        let rows: u64 = phase.parts.iter().filter(|p| p.origin == origin).flat_map(|p| &p.units).map(|u| u.rows).sum();
+        rows * (input.row_bytes + PLACE_BYTES)
+    });
+    bytes.sum::<u64>().div_ceil(PART_BYTES).max(1)
 }

@@ -211,7 +211,7 @@ pub fn read_parts(
             }
         }
         let end = if faults.is_empty() {
-            noticed.push(Record::Rows { step, came: rows + cut, out: vec![rows], cut });
+            noticed.push(Record::Rows { step, came: rows + cut, out: vec![rows], cut, repeated: 0 });
             reading.send(Read::Records(noticed))?;
             Content::PartEnd
         } else {

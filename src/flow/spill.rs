@@ -1,284 +1,455 @@
-//! Rows put aside by a shuffle: sorted runs on disk, of which any stretch can be read back.
+//! Rows put aside by a shuffle: runs on disk, each with a piece for every part of the new order.
 //!
-//! A run is an Arrow IPC file (uncompressed: the disk is rarely slower than a codec here, see `facts` in the design) whose
-//! rows are sorted by (output, stratum, key) and cut into blocks of [`BLOCK`] rows that never cross a stratum. Its keys go to
-//! the ledger, so that the new order is known to every process before any row is read again.
+//! A run is an Arrow IPC file (uncompressed: the disk is rarely slower than a codec here) that holds the rows of many parts
+//! of the old order, because a run is as large as memory allows, and so its pieces are as long as can be; batch `k` of it is
+//! the piece for part `k` of the new order (of each output that is read, one after the other). A part of the new order is
+//! read by taking its piece of each run, and since parts are read in order, each run is read from its beginning to its end.
 //!
-//! Invariant: within a stratum the final order is the order of (key, run, place in the run), and runs are numbered by part;
-//! so neither workers nor the moment of a flush have a say, unless two rows have equal keys, which for keys made of event
-//! identities are two copies of one event.
+//! Invariants: a run holds parts of the old order whole, and is committed with all of them or not at all. What comes out
+//! later depends on the rows alone and not on which run they were in. Every piece has a checksum; a run that is damaged is
+//! noticed and named, never believed.
 
-use super::stage::Record;
+use super::ranks::{EXTRA, Place};
 use crate::files::{self, Patience};
 use crate::ledger::lock::host;
 use crate::ledger::log::Spill;
 use anyhow::{Context, Result, ensure};
-use arrow::array::{RecordBatch, UInt64Array};
+use arrow::array::{AsArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
+use arrow::buffer::Buffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::FileReader;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::writer::FileWriter;
-use calostream_operators::work::{Route, Shuffle};
-use calostream_operators::{Fault, column};
+use arrow::ipc::{Block, convert::fb_to_schema, root_as_footer};
+use calostream_operators::{column, varint};
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-/// Rows of a block. Small, because a range of positions needs only a few rows of each run.
-pub const BLOCK: usize = 32;
-/// A run is written when this many bytes are held.
-pub const RUN_BYTES: usize = 48 << 20;
+/// At least so many bytes are read at a time where a run has more.
+const READ_BYTES: u64 = 256 << 10;
+const PIECES: &str = "calostream.pieces";
 
-/// The keys of one output and stratum in a run, ascending.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// The output.
-    pub output: u8,
-    /// The stratum.
-    pub stratum: u16,
-    /// The keys, ascending.
-    pub keys: Vec<u64>,
+/// The columns of a run: those of the rows, and what says where each belongs.
+fn with_places(schema: &SchemaRef) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    let extra = EXTRA.into_iter().zip([DataType::UInt16, DataType::UInt64]);
+    fields.extend(extra.map(|(name, of)| Arc::new(Field::new(name, of, false))));
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// How many rows of a part went where.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// By output.
-    pub out: Vec<u64>,
-    /// Rows that the shuffle cut.
-    pub cut: u64,
+/// A run that was written, for the ledger.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Where it is.
+    pub spill: Spill,
+    /// Its end, and the rows of its pieces: see [`read_index`].
+    pub index: Vec<u8>,
+    /// The parts of the old order that are in it.
+    pub parts: Vec<u64>,
 }
 
-/// Collects the rows of a part and writes them as sorted runs.
+/// Collects rows and writes them as runs.
+#[derive(Debug)]
 pub struct Spiller {
-    shuffle: Box<dyn Shuffle>,
     step: String,
+    input: usize,
+    input_schema: SchemaRef,
     schema: SchemaRef,
     folder: PathBuf,
     shown: PathBuf,
-    /// Which outputs are read by anybody.
-    wanted: Vec<bool>,
+    /// Parts of the new order, by output; none for one that nobody reads.
+    parts: Vec<u64>,
+    /// A run is written when this many bytes are held.
+    limit: usize,
     held: Vec<RecordBatch>,
-    routes: Vec<Route>,
+    places: Vec<(Place, u32, u32)>,
     bytes: usize,
-    runs: usize,
-    made: Vec<(Spill, Vec<u8>)>,
-    counts: Counts,
+    done: Vec<u64>,
+    /// What was held when the part in hand began.
+    before: (usize, usize, usize),
 }
 
 impl Spiller {
-    /// A spiller into `folder`, which the log calls `shown`.
+    /// A spiller of one input of a step into `folder`, which the log calls `shown`.
     pub fn new(
-        shuffle: Box<dyn Shuffle>,
-        step: &str,
-        schema: SchemaRef,
+        (step, input): (&str, usize),
+        schema: &SchemaRef,
         (folder, shown): (PathBuf, PathBuf),
-        wanted: Vec<bool>,
+        parts: Vec<u64>,
+        limit: u64,
     ) -> Self {
-        let counts = Counts { out: vec![0; wanted.len()], cut: 0 };
         Self {
-            shuffle,
             step: step.to_owned(),
-            schema,
+            input,
+            input_schema: schema.clone(),
+            schema: with_places(schema),
             folder,
             shown,
-            wanted,
+            parts,
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
             held: Vec::new(),
-            routes: Vec::new(),
+            places: Vec::new(),
             bytes: 0,
-            runs: 0,
-            made: Vec::new(),
-            counts,
+            done: Vec::new(),
+            before: (0, 0, 0),
         }
     }
 
-    /// Takes a batch of a part.
-    pub fn take(&mut self, part: u64, batch: &RecordBatch) -> Result<(), Fault> {
-        let before = self.routes.len();
-        self.shuffle.route(batch, &mut self.routes)?;
-        if self.routes.len() != before + batch.num_rows() {
-            return Err(anyhow::anyhow!("`{}` gave another number of routes than of rows", self.step).into());
+    /// The rows of a batch that go to outputs that are read, with the planned columns.
+    pub fn wanted(&self, batch: RecordBatch, mut places: Vec<(Place, u32)>) -> Result<(RecordBatch, Vec<(Place, u32)>)> {
+        let batch = super::stage::project(&batch, &self.input_schema)?;
+        places.retain(|(place, _)| self.parts.get(usize::from(place.output)).is_some_and(|parts| *parts > 0));
+        let mut rows: Vec<u32> = places.iter().map(|(_, row)| *row).collect();
+        rows.dedup();
+        if rows.len() * 4 > batch.num_rows() * 3 {
+            return Ok((batch, places));
         }
-        let mut batch = super::stage::project(batch, &self.schema)?;
-        let keep: Vec<u64> =
-            (0..batch.num_rows() as u64).filter(|row| self.wanted(self.routes[before + *row as usize])).collect();
-        for route in &self.routes[before..] {
-            match self.counts.out.get_mut(usize::from(route.output)) {
-                Some(count) => *count += 1,
-                None => self.counts.cut += 1,
-            }
+        // Rows that are not taken would keep their memory until the run is written.
+        let (mut next, mut before) = (0, None);
+        for (_, row) in &mut places {
+            next += u32::from(before.is_some_and(|b| b != *row));
+            before = Some(*row);
+            *row = next;
         }
-        if keep.len() < batch.num_rows() {
-            batch = take_record_batch(&batch, &UInt64Array::from(keep))?;
-            let kept: Vec<Route> =
-                self.routes.drain(before..).filter(|r| self.wanted.get(usize::from(r.output)) == Some(&true)).collect();
-            self.routes.extend(kept);
-        }
-        self.bytes += batch.get_array_memory_size();
-        if batch.num_rows() > 0 {
+        Ok((take_record_batch(&batch, &UInt32Array::from(rows))?, places))
+    }
+
+    /// Takes the rows of a batch of the part in hand, each to its place.
+    pub fn take(&mut self, batch: RecordBatch, places: impl IntoIterator<Item = (Place, u32)>) -> Result<()> {
+        let number = u32::try_from(self.held.len())?;
+        let before = self.places.len();
+        self.places.extend(places.into_iter().map(|(place, row)| (place, number, row)));
+        if self.places.len() > before {
+            self.bytes += batch.get_array_memory_size() + (self.places.len() - before) * size_of::<(Place, u32, u32)>();
             self.held.push(batch);
         }
-        if self.bytes >= RUN_BYTES {
-            self.write(part)?;
-        }
         Ok(())
     }
 
-    fn wanted(&self, route: Route) -> bool {
-        self.wanted.get(usize::from(route.output)) == Some(&true)
+    /// The part in hand is over: a run, where enough is held.
+    pub fn finish(&mut self, part: u64) -> Result<Option<Made>> {
+        self.done.push(part);
+        self.before = (self.held.len(), self.places.len(), self.bytes);
+        if self.bytes >= self.limit { self.write() } else { Ok(None) }
     }
 
-    /// The part is over: writes what is held.
-    pub fn finish(&mut self, part: u64) -> Result<()> {
-        self.write(part)?;
-        self.runs = 0;
-        Ok(())
-    }
-
-    /// What has been written since the last call.
-    pub fn records(&mut self, step: usize) -> Vec<Record> {
-        self.made.drain(..).map(|(spill, keys)| Record::Spill { step, spill, keys }).collect()
-    }
-
-    /// The counts of the part.
-    pub fn take_counts(&mut self) -> Counts {
-        let fresh = Counts { out: vec![0; self.wanted.len()], cut: 0 };
-        std::mem::replace(&mut self.counts, fresh)
-    }
-
-    /// The part is given up.
+    /// The part in hand is given up.
     pub fn forget(&mut self) {
-        self.held.clear();
-        self.routes.clear();
-        self.made.clear();
-        (self.bytes, self.runs) = (0, 0);
-        self.take_counts();
+        self.held.truncate(self.before.0);
+        self.places.truncate(self.before.1);
+        self.bytes = self.before.2;
     }
 
-    fn write(&mut self, part: u64) -> Result<()> {
-        if self.held.is_empty() {
-            return Ok(());
-        }
-        let rows = column::concat(&self.schema, &self.held)?;
-        self.held.clear();
-        self.bytes = 0;
-        let routes = std::mem::take(&mut self.routes);
-        let mut order: Vec<u32> = (0..u32::try_from(routes.len())?).collect();
-        order.sort_by_key(|i| {
-            let r = routes[*i as usize];
-            (r.output, r.stratum, r.key)
-        });
-        let mut groups: Vec<Group> = Vec::new();
-        for i in &order {
-            let r = routes[*i as usize];
-            match groups.last_mut() {
-                Some(g) if (g.output, g.stratum) == (r.output, r.stratum) => g.keys.push(r.key),
-                _ => groups.push(Group { output: r.output, stratum: r.stratum, keys: vec![r.key] }),
-            }
-        }
-        let name = format!("{}-{part:05}-{:03}.arrow", self.step, self.runs);
-        self.runs += 1;
+    /// Writes what is held, if any part is.
+    pub fn write(&mut self) -> Result<Option<Made>> {
+        let parts = std::mem::take(&mut self.done);
+        let Some(first) = parts.first() else { return Ok(None) };
+        let mut places = std::mem::take(&mut self.places);
+        let held = one_dictionary(&std::mem::take(&mut self.held), &mut places)?;
+        (self.bytes, self.before) = (0, (0, 0, 0));
+        places.sort_unstable();
+        let name = format!("{}-{}-{first:06}.arrow", self.step, self.input);
         let mut patience = Patience::default();
-        // A disk that is full, or away: the rows are still here, so the run is written anew.
-        while let Err(error) = self.put(&name, &rows, &order, &groups) {
-            if !patience.again(&error, &|| false) {
-                return Err(error);
+        let index = loop {
+            // A disk that is full, or away: the rows are still here, so the run is written anew.
+            match self.put(&name, &held, &places) {
+                Ok(index) => break index,
+                Err(error) if patience.again(&error, &|| false) => {}
+                Err(error) => return Err(error),
             }
-        }
-        let spill = Spill { step: self.step.clone(), path: self.shown.join(&name), host: host() };
-        self.made.push((spill, encode(&groups)));
-        Ok(())
+        };
+        let spill =
+            Spill { step: self.step.clone(), path: self.shown.join(&name), host: host(), input: self.input, first: *first };
+        Ok(Some(Made { spill, index, parts }))
     }
 
-    /// Writes a run whole, or not at all.
-    fn put(&self, name: &str, rows: &RecordBatch, order: &[u32], groups: &[Group]) -> Result<()> {
+    /// Writes a run whole, or not at all; the rows of its pieces.
+    fn put(&self, name: &str, held: &[RecordBatch], places: &[(Place, u32, u32)]) -> Result<Vec<u8>> {
         files::make_folder(&self.folder)?;
         let (path, beside) = (self.folder.join(name), self.folder.join(format!("{name}.part-written")));
         let file = File::create(&beside).with_context(|| format!("cannot write {}", beside.display()))?;
-        let mut writer = FileWriter::try_new(BufWriter::with_capacity(1 << 20, file), &self.schema)?;
-        let mut start = 0;
-        for group in groups {
-            for block in order[start..start + group.keys.len()].chunks(BLOCK) {
-                let take = UInt64Array::from_iter_values(block.iter().map(|i| u64::from(*i)));
-                writer.write(&take_record_batch(rows, &take)?)?;
+        let counting = Counting { file: BufWriter::with_capacity(1 << 20, file), bytes: 0, hash: Xxh3Default::new() };
+        let mut writer = FileWriter::try_new(counting, &self.schema)?;
+        let (mut rest, mut index, mut pieces, mut rows) = (places, Vec::new(), String::new(), Vec::new());
+        pieces.push_str(&writer.get_mut().piece());
+        let held: Vec<&RecordBatch> = held.iter().collect();
+        for (output, parts) in self.parts.iter().enumerate() {
+            varint::write_unsigned(&mut index, *parts);
+            for part in 0..*parts {
+                let of_piece =
+                    rest.partition_point(|(place, ..)| (u64::from(place.output), u64::from(place.part)) <= (output as u64, part));
+                let (piece, others) = rest.split_at(of_piece);
+                rest = others;
+                varint::write_unsigned(&mut index, piece.len() as u64);
+                rows.clear();
+                rows.extend(piece.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)));
+                writer.write(&self.piece(&held, piece, &rows)?)?;
+                pieces.push_str(&writer.get_mut().piece());
             }
-            start += group.keys.len();
         }
+        ensure!(rest.is_empty(), "`{}` sent rows to parts that are not there", self.step);
+        writer.write_metadata(PIECES, pieces);
         writer.finish()?;
-        let file = writer.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        let written = writer.into_inner()?;
+        let mut of_end = Vec::new();
+        varint::write_unsigned(&mut of_end, written.bytes);
+        of_end.extend(written.hash.digest().to_le_bytes());
+        let file = written.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all().with_context(|| format!("cannot write {}", beside.display()))?;
         std::fs::rename(&beside, &path)?;
-        files::sync_folder(&self.folder)
+        files::sync_folder(&self.folder)?;
+        of_end.append(&mut index);
+        Ok(of_end)
     }
-}
 
-/// The groups of a run as bytes for the ledger.
-pub fn encode(groups: &[Group]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for group in groups {
-        for word in [u64::from(group.output), u64::from(group.stratum), group.keys.len() as u64] {
-            bytes.extend_from_slice(&word.to_le_bytes());
+    /// The rows of a piece, with the columns that say where they belong.
+    fn piece(&self, held: &[&RecordBatch], piece: &[(Place, u32, u32)], rows: &[(usize, usize)]) -> Result<RecordBatch> {
+        if piece.is_empty() {
+            // With the dictionaries of the other pieces.
+            let Some(any) = held.first() else { return Ok(RecordBatch::new_empty(Arc::clone(&self.schema))) };
+            let mut columns = any.slice(0, 0).columns().to_vec();
+            columns.push(Arc::new(UInt16Array::from(Vec::<u16>::new())));
+            columns.push(Arc::new(UInt64Array::from(Vec::<u64>::new())));
+            return Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?);
         }
-        group.keys.iter().for_each(|k| bytes.extend_from_slice(&k.to_le_bytes()));
+        let mut columns = column::interleave(held, rows)?;
+        columns.push(Arc::new(UInt16Array::from_iter_values(piece.iter().map(|(place, ..)| place.stratum))));
+        columns.push(Arc::new(UInt64Array::from_iter_values(piece.iter().map(|(place, ..)| place.row))));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
-    bytes
 }
 
-/// Reads [`encode`]'s bytes.
-pub fn decode(bytes: &[u8]) -> Result<Vec<Group>> {
-    ensure!(bytes.len().is_multiple_of(8), "the keys of a spill are damaged");
-    let mut words = bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes")));
-    let mut groups = Vec::new();
-    while let Some(output) = words.next() {
-        let (stratum, length) = words.next().zip(words.next()).context("the keys of a spill are damaged")?;
-        let keys: Vec<u64> = words.by_ref().take(usize::try_from(length)?).collect();
-        ensure!(keys.len() as u64 == length, "the keys of a spill are damaged");
-        groups.push(Group { output: u8::try_from(output)?, stratum: u16::try_from(stratum)?, keys });
+/// The batches with one dictionary for each column that has one, as an Arrow IPC file asks for.
+fn one_dictionary(held: &[RecordBatch], places: &mut [(Place, u32, u32)]) -> Result<Vec<RecordBatch>> {
+    let held = column::share_samples(held)?;
+    let Some(first) = held.first() else { return Ok(held) };
+    let values =
+        |batch: &RecordBatch, column: usize| batch.column(column).as_any_dictionary_opt().map(|d| Arc::clone(d.values()));
+    let same = |column: usize| {
+        let Some(one) = values(first, column) else { return true };
+        held.iter().all(|batch| values(batch, column).is_some_and(|other| Arc::ptr_eq(&one, &other)))
+    };
+    if (0..first.num_columns()).all(same) {
+        return Ok(held);
     }
-    Ok(groups)
+    let mut before = 0;
+    let mut first_rows = Vec::new();
+    for batch in &held {
+        first_rows.push(before);
+        before += u32::try_from(batch.num_rows())?;
+    }
+    let one = column::concat(&first.schema(), &held)?;
+    for (_, batch, row) in places {
+        (*batch, *row) = (0, first_rows[*batch as usize] + *row);
+    }
+    Ok(vec![one])
 }
 
-/// Reads rows of a run.
+/// A file that knows how long each piece of it is, and its checksum.
+struct Counting {
+    file: BufWriter<File>,
+    bytes: u64,
+    hash: Xxh3Default,
+}
+
+impl Counting {
+    /// What was written since this was asked last: ` LENGTH:HASH`.
+    fn piece(&mut self) -> String {
+        let said = format!(" {}:{:016x}", self.bytes, self.hash.digest());
+        (self.bytes, self.hash) = (0, Xxh3Default::new());
+        said
+    }
+}
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// What stands behind the pieces of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct End {
+    bytes: u64,
+    hash: u64,
+}
+
+/// The end of a run, and the rows of its pieces by output and part, from what the ledger keeps.
+pub fn read_index(index: &[u8]) -> Result<(End, Vec<Vec<u64>>)> {
+    let mut reader = varint::Reader(index);
+    let end = End { bytes: reader.unsigned()?, hash: u64::from_le_bytes(reader.take()?) };
+    let mut outputs = Vec::new();
+    while !reader.0.is_empty() {
+        let parts = reader.unsigned()?;
+        ensure!(parts <= index.len() as u64, "the index of a spill is damaged");
+        outputs.push((0..parts).map(|_| reader.unsigned()).collect::<Result<_>>()?);
+    }
+    Ok((end, outputs))
+}
+
+/// Reads the pieces of a run.
 pub struct RunReader {
-    reader: FileReader<File>,
-    /// The first block of each group.
-    first_block: Vec<(u8, u16, usize, usize)>,
+    path: PathBuf,
+    file: File,
+    decoder: FileDecoder,
+    blocks: Vec<Block>,
+    /// Where each piece begins, its length and its checksum.
+    pieces: Vec<(u64, u64, u64)>,
+    /// The first byte that is here, and the bytes.
+    ahead: (u64, Buffer),
+}
+
+impl std::fmt::Debug for RunReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunReader").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl RunReader {
-    /// Opens a run with these groups, to read these columns of it.
-    pub fn open(path: &Path, groups: &[Group], columns: &[usize]) -> Result<Self> {
+    /// Opens a run with this end.
+    pub fn open(path: &Path, end: End) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open the spill {}", path.display()))?;
-        let reader = FileReader::try_new(file, Some(columns.to_vec()));
-        let reader = reader.with_context(|| format!("the spill {} is damaged", path.display()))?;
-        let mut first_block = Vec::new();
-        let mut block = 0;
-        for g in groups {
-            first_block.push((g.output, g.stratum, block, g.keys.len()));
-            block += g.keys.len().div_ceil(BLOCK);
-        }
-        ensure!(reader.num_batches() == block, "the spill {} does not fit the log", path.display());
-        Ok(Self { reader, first_block })
+        Self::read_end(path, file, end).with_context(|| damaged(path))
     }
 
-    /// Rows `from..to` of a group.
-    pub fn read(&mut self, output: u8, stratum: u16, from: usize, to: usize) -> Result<Vec<RecordBatch>> {
-        let mut found = Vec::new();
-        let group = self.first_block.iter().find(|g| (g.0, g.1) == (output, stratum));
-        let Some((_, _, first, length)) = group.copied() else { return Ok(found) };
-        ensure!(to <= length, "a stretch of {to} rows of {length}");
-        let mut row = from;
-        while row < to {
-            let (block, inside) = (row / BLOCK, row % BLOCK);
-            self.reader.set_index(first + block)?;
-            let batch = self.reader.next().context("a block that is not there")??;
-            let rows = (batch.num_rows() - inside).min(to - row);
-            let piece = batch.slice(inside, rows);
-            // A few rows of a block would keep all of it in memory until their range is complete.
-            let few = rows < batch.num_rows();
-            found.push(if few { take_record_batch(&piece, &UInt64Array::from_iter_values(0..rows as u64))? } else { piece });
-            row += rows;
+    fn read_end(path: &Path, file: File, end: End) -> Result<Self> {
+        let length = file.metadata()?.len();
+        let mut bytes = vec![0; usize::try_from(end.bytes.min(length))?];
+        file.read_exact_at(&mut bytes, length.checked_sub(end.bytes).context("it is too short")?)?;
+        ensure!(xxh3_64(&bytes) == end.hash, "its end was changed");
+        let (rest, tail) = bytes.split_last_chunk::<10>().context("it has no end")?;
+        let footer = rest.len().checked_sub(read_footer_length(*tail)?).context("its footer is too long")?;
+        let footer = root_as_footer(&rest[footer..]).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        // As it was written: this panics where it is not.
+        let schema = fb_to_schema(footer.schema().context("no schema")?);
+        let mut decoder = FileDecoder::new(Arc::new(schema), footer.version());
+        let blocks: Vec<Block> = footer.recordBatches().context("no pieces")?.iter().copied().collect();
+        let said = footer.custom_metadata().and_then(|all| all.iter().find(|pair| pair.key() == Some(PIECES))?.value());
+        let (mut pieces, mut begin) = (Vec::new(), 0);
+        for piece in said.context("no checksums")?.split_whitespace() {
+            let (bytes, hash) = piece.split_once(':').context("no checksum")?;
+            let bytes: u64 = bytes.parse()?;
+            pieces.push((begin, bytes, u64::from_str_radix(hash, 16)?));
+            begin += bytes;
         }
-        Ok(found)
+        ensure!(pieces.len() == blocks.len() + 1 && begin <= length, "its footer does not fit");
+        // The first is what stands before all pieces.
+        pieces.remove(0);
+        let dictionaries: Vec<Block> = footer.dictionaries().iter().flatten().copied().collect();
+        let mut ahead = (0, Buffer::from_vec(Vec::<u8>::new()));
+        for block in dictionaries {
+            let at = u64::try_from(block.offset())?;
+            let within = pieces.iter().position(|(begin, bytes, _)| (*begin..begin + bytes).contains(&at));
+            let within = within.context("a dictionary outside of all pieces")?;
+            let bytes = load(&file, &pieces, within, &mut ahead)?;
+            decoder.read_dictionary(&block, &bytes.slice(usize::try_from(at - pieces[within].0)?))?;
+        }
+        Ok(Self { path: path.to_owned(), file, decoder, blocks, pieces, ahead })
+    }
+
+    /// A piece; none where it has no rows.
+    pub fn piece(&mut self, number: usize) -> Result<Option<RecordBatch>> {
+        let mut read = || -> Result<Option<RecordBatch>> {
+            let block = *self.blocks.get(number).context("a piece that is not there")?;
+            let bytes = load(&self.file, &self.pieces, number, &mut self.ahead)?;
+            let inside = u64::try_from(block.offset())?.checked_sub(self.pieces[number].0).context("its footer does not fit")?;
+            Ok(self.decoder.read_record_batch(&block, &bytes.slice(usize::try_from(inside)?))?)
+        };
+        Ok(read().with_context(|| damaged(&self.path))?.filter(|batch| batch.num_rows() > 0))
+    }
+}
+
+fn damaged(path: &Path) -> String {
+    format!("the spill {} is damaged or can't be read; where it is removed, the run makes it again", path.display())
+}
+
+/// The bytes of a piece, which are as they were written.
+fn load(file: &File, pieces: &[(u64, u64, u64)], number: usize, ahead: &mut (u64, Buffer)) -> Result<Buffer> {
+    let (begin, length, hash) = pieces[number];
+    if begin < ahead.0 || begin + length > ahead.0 + ahead.1.len() as u64 {
+        // Whole pieces, as many as make one good read.
+        let ends = pieces[number..].iter().map(|(begin, length, _)| begin + length);
+        let end = ends.take_while(|end| *end <= begin + READ_BYTES.max(length)).last().unwrap_or(begin + length);
+        let mut bytes = vec![0; usize::try_from(end - begin)?];
+        file.read_exact_at(&mut bytes, begin)?;
+        *ahead = (begin, Buffer::from_vec(bytes));
+    }
+    let bytes = ahead.1.slice_with_length(usize::try_from(begin - ahead.0)?, usize::try_from(length)?);
+    ensure!(xxh3_64(&bytes) == hash, "a piece of it was changed");
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    fn batch(from: i64, to: i64) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(from..to));
+        RecordBatch::try_from_iter([("x", column)]).unwrap()
+    }
+
+    fn place(output: u8, part: u32, row: u64) -> Place {
+        Place { output, part, stratum: 0, row }
+    }
+
+    #[test]
+    fn rows_come_back_from_their_pieces_and_a_changed_byte_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = batch(0, 1).schema();
+        let mut spiller = Spiller::new(("mixed", 0), &of, (folder.path().into(), "runs".into()), vec![3, 0, 2], 1 << 30);
+        spiller.take(batch(0, 4), [(place(0, 2, 7), 3), (place(2, 1, 8), 0), (place(0, 2, 1), 1)]).unwrap();
+        assert!(spiller.finish(4).unwrap().is_none());
+        spiller.take(batch(100, 200), [(place(0, 0, 0), 50)]).unwrap();
+        spiller.forget();
+        spiller.take(batch(10, 20), [(place(0, 2, 2), 9)]).unwrap();
+        assert!(spiller.finish(6).unwrap().is_none());
+        let made = spiller.write().unwrap().unwrap();
+        assert!(spiller.write().unwrap().is_none());
+        assert_eq!((made.parts, made.spill.path.to_str()), (vec![4, 6], Some("runs/mixed-0-000004.arrow")));
+        let (end, rows) = read_index(&made.index).unwrap();
+        assert_eq!(rows, [vec![0, 0, 3], vec![], vec![0, 1]]);
+        let open = |path: &Path| RunReader::open(path, end);
+        let path = folder.path().join("mixed-0-000004.arrow");
+        let mut reader = open(&path).unwrap();
+        let mut seen = Vec::new();
+        for piece in 0..5 {
+            let rows = reader.piece(piece).unwrap();
+            seen.push(rows.map_or(Vec::new(), |b| b.column(0).as_primitive::<Int64Type>().values().to_vec()));
+        }
+        assert_eq!(seen, [vec![], vec![], vec![1, 19, 3], vec![], vec![0]]);
+        assert!(reader.piece(5).is_err());
+        let whole = std::fs::read(&path).unwrap();
+        let mut noticed = 0;
+        for at in (0..whole.len()).step_by(7) {
+            let mut bad = whole.clone();
+            bad[at] ^= 0x55;
+            std::fs::write(&path, &bad).unwrap();
+            let read = open(&path).and_then(|mut reader| (0..5).map(|piece| reader.piece(piece)).collect::<Result<Vec<_>>>());
+            match read {
+                Err(error) => {
+                    noticed += 1;
+                    assert!(format!("{error:#}").contains("mixed-0-000004.arrow is damaged or"), "{error:#}");
+                }
+                // What stands before the pieces and between them and the footer says nothing.
+                Ok(pieces) => assert_eq!(pieces.iter().flatten().map(RecordBatch::num_rows).sum::<usize>(), 4, "byte {at}"),
+            }
+        }
+        assert!(noticed > whole.len() / 7 / 2, "{noticed} of {}", whole.len() / 7);
+        for length in [0, 5, 9, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(open(&path).is_err());
+        }
     }
 }

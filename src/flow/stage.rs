@@ -11,15 +11,17 @@
 use super::parcel::{Content, Parcel};
 use super::phase::Phase;
 use super::progress::Counter;
-use super::spill::Spiller;
+use super::ranks::{Counts, Place, Router, Tally};
+use super::spill::{Made, Spiller};
 use crate::files;
 use crate::ledger::log::{self, FileMade, Spill};
 use anyhow::{Context, Result, ensure};
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
+use calostream_operators::Fault;
 use calostream_operators::sums::Sums;
 use calostream_operators::work::{Device, Fold, Map, Noticed, Part, Sink};
-use calostream_operators::{Fault, Work};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,15 +30,19 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Record {
     /// Rows that went through.
-    Rows { step: usize, came: u64, out: Vec<u64>, cut: u64 },
+    Rows { step: usize, came: u64, out: Vec<u64>, cut: u64, repeated: u64 },
     /// What was dropped or changed on purpose within the rows of a unit.
     Noticed { step: usize, unit: u64, counts: Noticed },
     /// Files that are in place.
     Files { step: usize, files: Vec<FileMade> },
     /// What the part adds to the step's sums.
     Sums { step: usize, bytes: Vec<u8> },
-    /// A run of rows put aside, with its keys.
-    Spill { step: usize, spill: Spill, keys: Vec<u8> },
+    /// The rows of the part are put aside: it waits for the run that will hold them.
+    Aside { step: usize, input: usize },
+    /// A run of rows put aside, of all these parts, with the rows of its pieces.
+    Run { step: usize, spill: Spill, index: Vec<u8>, parts: Vec<u64> },
+    /// The rows of each lane of a shuffle in a unit.
+    Tally { step: usize, unit: u64, lanes: Vec<u64> },
     /// The data of a unit are wrong.
     Fault { step: usize, unit: u64, reason: String },
 }
@@ -61,6 +67,14 @@ pub struct Given {
 pub trait Stage: Send {
     /// Takes a parcel of a part. An error stops the run.
     fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()>;
+    /// True where it may keep something for the ledger until nothing will come any more. Such a stage has a thread.
+    fn lingers(&self) -> bool {
+        false
+    }
+    /// Nothing will come any more: gives what it still has for the ledger.
+    fn close(&mut self, _given: &mut Given) -> Result<()> {
+        Ok(())
+    }
     /// Where its times and rows are counted.
     fn counter(&self) -> Arc<Counter> {
         Arc::default()
@@ -76,12 +90,22 @@ pub struct SinkPlace {
     pub staging: PathBuf,
 }
 
-enum Kind {
+/// What a stage does.
+pub enum Kind {
+    /// Batch to batch.
     Map(Box<dyn Map>),
+    /// Batch to batch, with a tail at the end of a unit.
     Device(Box<dyn Device>),
+    /// Batch to sums.
     Fold(Box<dyn Fold>, Sums),
+    /// Files.
     Sink { sink: Box<dyn Sink>, place: SinkPlace, begun: bool },
-    Spill(Box<Spiller>),
+    /// Rows are put aside.
+    Spill(Router, Box<Spiller>, usize),
+    /// Rows are selected in place.
+    Select(Router),
+    /// Rows are counted, lane by lane.
+    Count(Tally),
 }
 
 /// The stage of a planned step.
@@ -95,6 +119,7 @@ pub struct StepStage {
     came: u64,
     out: Vec<u64>,
     cut: u64,
+    repeated: u64,
     aborted: bool,
 }
 
@@ -103,21 +128,11 @@ impl StepStage {
     pub fn new(
         (step, name): (usize, &str),
         schemas: Vec<SchemaRef>,
-        work: Work,
-        place: SinkPlace,
-        spiller: impl FnOnce(Box<dyn calostream_operators::work::Shuffle>) -> Spiller,
+        kind: Kind,
         (phase, counter): (Arc<Phase>, Arc<Counter>),
-    ) -> Result<Self> {
-        let kind = match work {
-            Work::Map(map) => Kind::Map(map),
-            Work::Device(device) => Kind::Device(device),
-            Work::Fold(fold) => Kind::Fold(fold, Sums::default()),
-            Work::Sink(sink) => Kind::Sink { sink, place, begun: false },
-            Work::Shuffle(shuffle) => Kind::Spill(Box::new(spiller(shuffle))),
-            Work::Source(_) | Work::Page(_) => anyhow::bail!("`{name}` was planned as another shape than it started as"),
-        };
+    ) -> Self {
         let out = vec![0; schemas.len()];
-        Ok(Self { step, name: name.to_owned(), schemas, kind, phase, counter, came: 0, out, cut: 0, aborted: false })
+        Self { step, name: name.to_owned(), schemas, kind, phase, counter, came: 0, out, cut: 0, repeated: 0, aborted: false }
     }
 
     fn batch(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<(), Fault> {
@@ -130,9 +145,9 @@ impl StepStage {
             Kind::Map(map) => {
                 let mapped = map.map(batch)?;
                 self.cut += mapped.cut;
-                made.push(mapped.batch);
+                made.push((0, mapped.batch));
             }
-            Kind::Device(device) => made = device.push(batch)?,
+            Kind::Device(device) => made.extend(device.push(batch)?.into_iter().map(|batch| (0, batch))),
             Kind::Fold(fold, sums) => fold.add(&batch, sums)?,
             Kind::Sink { sink, place, begun } => {
                 if !*begun {
@@ -148,28 +163,50 @@ impl StepStage {
                 }
                 sink.write(&batch)?;
             }
-            Kind::Spill(spiller) => {
-                spiller.take(part, &batch)?;
-                given.records.append(&mut spiller.records(self.step));
+            Kind::Spill(router, spiller, _) => {
+                let mut counts = Counts { out: vec![0; self.out.len()], ..Counts::default() };
+                let places = router.places(parcel.unit, &batch, &mut counts)?;
+                self.out.iter_mut().zip(&counts.out).for_each(|(all, more)| *all += more);
+                self.cut += counts.cut;
+                self.repeated += counts.repeated;
+                let (batch, places) = spiller.wanted(batch, places)?;
+                spiller.take(batch, places)?;
             }
+            Kind::Select(router) => {
+                let mut counts = Counts { out: vec![0; self.out.len()], ..Counts::default() };
+                let places = router.places(parcel.unit, &batch, &mut counts)?;
+                self.cut += counts.cut;
+                self.repeated += counts.repeated;
+                for output in 0..self.schemas.len() {
+                    let of: Vec<(Place, u32)> = places.iter().filter(|(p, _)| usize::from(p.output) == output).copied().collect();
+                    if !of.is_empty() {
+                        let rows = UInt32Array::from_iter_values(of.iter().map(|(_, row)| *row));
+                        let taken = take_record_batch(&batch, &rows)?;
+                        let copies = of.iter().map(|(place, _)| router.copy(*place));
+                        let taken = super::gather::with_copies(&taken, copies, &self.schemas[output])?;
+                        made.push((output, taken));
+                    }
+                }
+            }
+            Kind::Count(tally) => self.cut += tally.take(parcel.unit, &batch)?,
         }
-        for batch in made {
-            self.give(batch, parcel.unit, parcel.permit.clone(), given)?;
+        for made in made {
+            self.give(made, parcel.unit, parcel.permit.clone(), given)?;
         }
         Ok(())
     }
 
     fn give(
         &mut self,
-        batch: RecordBatch,
+        (output, batch): (usize, RecordBatch),
         unit: u64,
         permit: Option<Arc<super::budget::Permit>>,
         given: &mut Given,
     ) -> Result<(), Fault> {
-        self.out[0] += batch.num_rows() as u64;
+        self.out[output] += batch.num_rows() as u64;
         if batch.num_rows() > 0 {
-            let batch = project(&batch, &self.schemas[0]).with_context(|| format!("step `{}`", self.name))?;
-            given.parcels.push((0, Parcel { unit, to: 0, content: Content::Batch(batch), permit }));
+            let batch = project(&batch, &self.schemas[output]).with_context(|| format!("step `{}`", self.name))?;
+            given.parcels.push((output, Parcel { unit, to: 0, content: Content::Batch(batch), permit }));
         }
         Ok(())
     }
@@ -177,8 +214,11 @@ impl StepStage {
     fn unit_end(&mut self, unit: u64, given: &mut Given) -> Result<(), Fault> {
         if let Kind::Device(device) = &mut self.kind {
             for batch in device.end()? {
-                self.give(batch, unit, None, given)?;
+                self.give((0, batch), unit, None, given)?;
             }
+        }
+        if let Kind::Spill(router, ..) | Kind::Select(router) = &mut self.kind {
+            router.end();
         }
         self.say(Content::UnitEnd, unit, given);
         Ok(())
@@ -209,17 +249,23 @@ impl StepStage {
                     given.records.push(Record::Files { step: self.step, files });
                 }
             }
-            Kind::Spill(spiller) => {
-                spiller.finish(part)?;
-                given.records.append(&mut spiller.records(self.step));
-                let counts = spiller.take_counts();
-                self.cut += counts.cut;
-                self.out.iter_mut().zip(&counts.out).for_each(|(a, b)| *a += b);
+            Kind::Spill(_, spiller, input) => {
+                given.records.push(Record::Aside { step: self.step, input: *input });
+                let made = spiller.finish(part)?;
+                given.records.extend(made.map(|made| run(self.step, made)));
+            }
+            Kind::Select(_) => {}
+            Kind::Count(tally) => {
+                for (unit, lanes) in tally.finish() {
+                    self.out[0] += lanes.iter().sum::<u64>();
+                    given.records.push(Record::Tally { step: self.step, unit, lanes });
+                }
             }
         }
         let out = std::mem::replace(&mut self.out, vec![0; self.schemas.len()]);
-        let (came, cut) = (std::mem::take(&mut self.came), std::mem::take(&mut self.cut));
-        given.records.push(Record::Rows { step: self.step, came, out, cut });
+        let (came, cut, repeated) =
+            (std::mem::take(&mut self.came), std::mem::take(&mut self.cut), std::mem::take(&mut self.repeated));
+        given.records.push(Record::Rows { step: self.step, came, out, cut, repeated });
         self.say(Content::PartEnd, 0, given);
         Ok(())
     }
@@ -234,15 +280,20 @@ impl StepStage {
                     sink.abandon();
                 }
             }
-            Kind::Spill(spiller) => spiller.forget(),
+            Kind::Spill(router, spiller, _) => {
+                router.end();
+                spiller.forget();
+            }
+            Kind::Select(router) => router.end(),
+            Kind::Count(tally) => drop(tally.finish()),
         }
-        (self.came, self.cut) = (0, 0);
+        (self.came, self.cut, self.repeated) = (0, 0, 0);
         self.out.fill(0);
         self.say(Content::Abort, 0, given);
     }
 
     fn say(&self, content: Content, unit: u64, given: &mut Given) {
-        if !matches!(self.kind, Kind::Spill(_)) {
+        if !matches!(self.kind, Kind::Spill(..) | Kind::Count(_)) {
             for output in 0..self.schemas.len() {
                 given.parcels.push((output, Parcel { unit, to: 0, content: content.clone(), permit: None }));
             }
@@ -253,6 +304,18 @@ impl StepStage {
 impl Stage for StepStage {
     fn counter(&self) -> Arc<Counter> {
         Arc::clone(&self.counter)
+    }
+
+    fn lingers(&self) -> bool {
+        matches!(self.kind, Kind::Spill(..))
+    }
+
+    fn close(&mut self, given: &mut Given) -> Result<()> {
+        if let Kind::Spill(_, spiller, _) = &mut self.kind {
+            let made = spiller.write()?;
+            given.records.extend(made.map(|made| run(self.step, made)));
+        }
+        Ok(())
     }
 
     fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()> {
@@ -287,6 +350,10 @@ impl Stage for StepStage {
             }
         }
     }
+}
+
+fn run(step: usize, Made { spill, index, parts }: Made) -> Record {
+    Record::Run { step, spill, index, parts }
 }
 
 /// The batch with just the planned columns, in the planned order.

@@ -21,11 +21,15 @@ pub enum Line {
     Begin {
         /// The phase.
         phase: usize,
+        /// Its level: on level 0 units are the written-down ones.
+        level: usize,
         /// The digest.
         basis: String,
     },
     /// A part is done: everything in here is on disk.
     Commit(Commit),
+    /// Parts are done, all of them or none: rows of all stand in one run.
+    Together(Vec<Commit>),
     /// A unit's data are wrong. It is left out when its part is done again.
     Quarantine(Quarantine),
     /// Files that could not be read when the run began: all that are known now, in place of those known before.
@@ -61,14 +65,17 @@ pub struct Commit {
     /// The files that it made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileMade>,
-    /// What it contributed to sums, and the keys of its spills.
+    /// What it contributed to sums, and the rows of the pieces of its runs (with the first part of each run).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<Pointer>,
-    /// Its spills.
+    /// The runs that hold rows of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spills: Vec<Spill>,
     /// Rows by step.
     pub rows: Vec<Rows>,
+    /// Of a phase that counts: the rows of each lane of a shuffle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tallies: Vec<Tally>,
     /// What was dropped or changed on purpose within the rows that went through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub noticed: Vec<Noticed>,
@@ -83,6 +90,17 @@ pub struct Noticed {
     pub unit: u64,
     /// How many of what.
     pub counts: BTreeMap<String, u64>,
+}
+
+/// How many rows of a unit are in each lane of a shuffle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// The step.
+    pub step: String,
+    /// The unit.
+    pub unit: u64,
+    /// By lane: output by output the strata.
+    pub lanes: Vec<u64>,
 }
 
 /// A file that a part made.
@@ -100,8 +118,8 @@ pub struct FileMade {
     pub hash: String,
 }
 
-/// A run of rows that a shuffle put aside, in the order of their keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A run of rows that a shuffle put aside.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Spill {
     /// The step.
     pub step: String,
@@ -109,6 +127,11 @@ pub struct Spill {
     pub path: PathBuf,
     /// The host that wrote it, for scratch that others can't see.
     pub host: String,
+    /// The input of the step that the rows came from.
+    #[serde(default)]
+    pub input: usize,
+    /// The first of the parts whose rows it holds: with its commit stand the rows of the run's pieces.
+    pub first: u64,
 }
 
 /// Where something stands in `contributions.bin`.
@@ -124,7 +147,7 @@ pub struct Pointer {
     pub hash: String,
 }
 
-/// What went through a step: rows in = rows out + cut.
+/// What went through a step: rows in + repeated = rows out + cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
     /// The step.
@@ -136,6 +159,13 @@ pub struct Rows {
     pub out: Vec<u64>,
     /// Rows that were cut.
     pub cut: u64,
+    /// How often rows went out once more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeated: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A unit whose data are wrong.
@@ -164,6 +194,17 @@ pub struct Unreadable {
     pub what: String,
     /// Why.
     pub reason: String,
+}
+
+impl Line {
+    /// The commits in it.
+    pub fn commits(&self) -> &[Commit] {
+        match self {
+            Self::Commit(commit) => std::slice::from_ref(commit),
+            Self::Together(commits) => commits,
+            _ => &[],
+        }
+    }
 }
 
 /// The lines of a log, without what a kill left behind.
@@ -232,10 +273,8 @@ impl Log {
         let keep = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
         log.set_len(keep as u64)?;
         std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0))?;
-        let pointers = lines.iter().flat_map(|l| match l {
-            Line::Commit(c) => c.contributions.as_slice(),
-            _ => &[],
-        });
+        let commits = lines.iter().flat_map(Line::commits);
+        let pointers = commits.flat_map(|c| &c.contributions);
         let end = pointers.map(|p| p.offset + p.length).max().unwrap_or(0);
         ensure!(
             contributions.metadata()?.len() >= end,

@@ -30,14 +30,27 @@ use log::{Commit, Line, Log, Quarantine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Lines to commit, each with its contributions by step.
-pub type Settled = Vec<(Line, Vec<(String, Vec<u8>)>)>;
+/// Lines to commit, each with its contributions.
+pub type Settled = Vec<(Line, Vec<Contribution>)>;
+
+/// What a part contributes that is too large for a line.
+#[derive(Debug, Clone)]
+pub struct Contribution {
+    /// Which of the commits of the line it belongs to.
+    pub commit: usize,
+    /// The step.
+    pub step: String,
+    /// What it is.
+    pub bytes: Vec<u8>,
+}
 
 /// What the log says, with what was taken back left out.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// The digest on which each phase began.
     pub basis: BTreeMap<usize, String>,
+    /// The level of each phase that began.
+    pub levels: BTreeMap<usize, usize>,
     /// What is done, by phase and part.
     pub commits: BTreeMap<(usize, u64), Commit>,
     /// What is quarantined, by phase and unit.
@@ -55,7 +68,8 @@ impl State {
     pub fn apply(&mut self, line: &Line) {
         self.done = matches!(line, Line::Done {});
         match line {
-            Line::Begin { phase, basis } => {
+            Line::Begin { phase, level, basis } => {
+                self.levels.insert(*phase, *level);
                 if self.basis.get(phase).is_some_and(|b| b != basis) {
                     self.commits.retain(|(p, _), _| p < phase);
                     self.quarantined.retain(|(p, _), _| p < phase);
@@ -63,23 +77,48 @@ impl State {
                 }
                 self.basis.insert(*phase, basis.clone());
             }
-            Line::Commit(commit) => {
-                self.commits.insert((commit.phase, commit.part), commit.clone());
+            Line::Commit(_) | Line::Together(_) => {
+                self.commits.extend(line.commits().iter().map(|commit| ((commit.phase, commit.part), commit.clone())));
             }
             Line::Quarantine(q) => {
                 self.quarantined.insert((q.phase, q.unit), q.clone());
             }
-            Line::Lost { parts } => self.commits.retain(|part, _| !parts.contains(part)),
+            Line::Lost { parts } => self.remove(|part, _| parts.contains(part)),
             Line::Replaced { units } => self.replaced.extend(units),
             Line::Retry {} => {
                 let again: BTreeSet<_> = self.in_quarantine().map(|q| (q.phase, q.unit)).collect();
                 self.quarantined.retain(|unit, _| !again.contains(unit));
                 // A part that was committed without a unit is done again with it.
-                self.commits.retain(|(phase, _), c| !c.quarantined_among(&again, *phase));
+                self.remove(|(phase, _), c| c.quarantined_among(&again, *phase));
             }
             Line::Unreadable(files) => self.unreadable.clone_from(files),
             Line::Done {} => {}
         }
+    }
+
+    /// Takes back commits, and with them all whose rows stand in a run with theirs: a run counts as a whole or not at all.
+    fn remove(&mut self, gone: impl Fn(&(usize, u64), &Commit) -> bool) {
+        let mut parts: BTreeSet<(usize, u64)> = self.commits.iter().filter(|(p, c)| gone(p, c)).map(|(p, _)| *p).collect();
+        loop {
+            let runs: BTreeSet<&log::Spill> = parts.iter().filter_map(|p| self.commits.get(p)).flat_map(|c| &c.spills).collect();
+            let more = self.commits.iter().filter(|(p, c)| !parts.contains(p) && c.spills.iter().any(|s| runs.contains(s)));
+            let more: Vec<_> = more.map(|(p, _)| *p).collect();
+            if more.is_empty() {
+                break;
+            }
+            parts.extend(more);
+        }
+        self.commits.retain(|part, _| !parts.contains(part));
+    }
+
+    /// True where the units of a phase are the written-down ones.
+    pub fn reads_files(&self, phase: usize) -> bool {
+        self.levels.get(&phase).copied().unwrap_or(phase) == 0
+    }
+
+    /// True for a written-down unit that is quarantined.
+    pub fn is_bad(&self, unit: u64) -> bool {
+        self.quarantined.keys().any(|(phase, u)| *u == unit && self.reads_files(*phase))
     }
 
     /// How many units and files could not be used.
@@ -89,7 +128,7 @@ impl State {
 
     /// What is quarantined and not repaired.
     pub fn in_quarantine(&self) -> impl Iterator<Item = &Quarantine> {
-        self.quarantined.values().filter(|q| q.phase > 0 || !self.replaced.contains(&q.unit))
+        self.quarantined.values().filter(|q| !self.reads_files(q.phase) || !self.replaced.contains(&q.unit))
     }
 }
 
@@ -154,7 +193,7 @@ impl Ledger {
 
     /// Writes down what was found and is not known yet; how many units are new.
     pub fn discover(&mut self, found: &[Unit]) -> Result<usize> {
-        let bad = |unit: u64| self.state.quarantined.contains_key(&(0, unit));
+        let bad = |unit: u64| self.state.is_bad(unit);
         let (new, replaced) = units::added(&self.units, found, &bad)?;
         units::append(&self.folder.join("units.jsonl"), &new)?;
         self.units.extend_from_slice(&new);
@@ -172,10 +211,14 @@ impl Ledger {
         self.lock.check()?;
         let mut lines = Vec::with_capacity(settled.len());
         for (line, contributions) in &mut settled {
-            if let Line::Commit(commit) = line {
-                for (step, bytes) in contributions.drain(..) {
-                    commit.contributions.push(self.log.contribute(&step, &bytes)?);
-                }
+            let commits = match line {
+                Line::Commit(commit) => std::slice::from_mut(commit),
+                Line::Together(commits) => commits,
+                _ => &mut [],
+            };
+            for Contribution { commit, step, bytes } in contributions.drain(..) {
+                let commit = commits.get_mut(commit).context("a contribution to nothing")?;
+                commit.contributions.push(self.log.contribute(&step, &bytes)?);
             }
             lines.push(line.clone());
         }

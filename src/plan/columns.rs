@@ -9,12 +9,13 @@ use calostream_operators::column::PROVENANCE;
 use calostream_operators::{Output, Reads, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The columns that each output must have; what is not in the map is read by nobody.
-pub fn needed(steps: &[PlannedStep]) -> BTreeMap<Port, BTreeSet<String>> {
+/// The columns that each output must have; what is not in the map is read by nobody. In a counting plan a shuffle is the end.
+pub fn needed(steps: &[PlannedStep], counting: bool) -> BTreeMap<Port, BTreeSet<String>> {
     let mut needed: BTreeMap<Port, BTreeSet<String>> = BTreeMap::new();
-    for (number, step) in steps.iter().enumerate().rev() {
+    for (number, step) in steps.iter().enumerate().rev().filter(|(_, s)| !s.idle) {
         let mut passed = BTreeSet::new();
-        if matches!(step.planned.shape, Shape::Map | Shape::Device | Shape::Shuffle) {
+        let ends = counting && step.counted;
+        if matches!(step.planned.shape, Shape::Map | Shape::Device | Shape::Shuffle) && !ends {
             for output in 0..step.planned.outputs.len() {
                 passed.extend(needed.get(&Port { step: number, output }).into_iter().flatten().cloned());
             }

@@ -3,13 +3,14 @@
 //! Pure. Steps are planned from top to bottom with full schemas; a step whose input failed is passed over in silence, so
 //! every problem that is shown is a cause. Then the columns that nobody reads are taken out and the steps are planned again.
 
-use super::{Plan, PlannedStep, Port, canonical, columns};
+use super::{Plan, PlannedStep, Port, canonical, columns, counting, levels};
 use crate::language::{Pipeline, Step};
 use calostream_operators::{Facts, Output, Place, Placed, Planned, Problem, Shape, words};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Plans a pipeline, adding to the problems that were found while it was read.
-pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Result<Plan, Vec<Problem>> {
+pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) -> Result<Plan, Vec<Problem>> {
     let read_whole = problems.is_empty();
     let mut drafts: Vec<Option<Draft>> = Vec::with_capacity(pipeline.steps.len());
     for number in 0..pipeline.steps.len() {
@@ -34,18 +35,23 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
             name: step.name.value,
             place: step.name.place,
             kind: step.kind.value,
-            operator,
+            operator: operator.into(),
             from: draft.from,
             inputs: draft.inputs,
             planned: draft.planned,
-            phase: 0,
+            level: 0,
+            spills: false,
+            counted: false,
+            idle: false,
         });
     }
-    narrow(&mut steps, &facts, &mut remarks)?;
+    levels::number(&mut steps);
+    facts.narrowed = true;
+    let counting = counting::plans(&steps, &facts)?;
+    narrow(&mut steps, &facts, &mut remarks, false)?;
     for step in &steps {
         remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
     }
-    let phases = number_phases(&mut steps);
     if let Some(budget) = &pipeline.budget {
         let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
         let least = holds + super::LEAST_BUDGET;
@@ -56,7 +62,7 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
             return Err(vec![Problem::at(budget, what).help(help)]);
         }
     }
-    Ok(Plan {
+    let mut plan = Plan {
         out: pipeline.out.map_or_else(|| PathBuf::from("runs").join(&pipeline.name.value), |out| PathBuf::from(out.value)),
         name: pipeline.name.value,
         about: pipeline.about,
@@ -65,12 +71,14 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
         quarantine_at_most: pipeline.quarantine_at_most,
         strict: pipeline.strict,
         steps,
-        phases,
+        phases: Vec::new(),
         canonical,
         hash,
-        facts,
+        facts: Arc::new(facts),
         remarks,
-    })
+    };
+    plan.phases = levels::phases(&plan, counting);
+    Ok(plan)
 }
 
 /// A step as it was planned with full schemas.
@@ -153,11 +161,19 @@ fn resolve(
 }
 
 /// Takes out the columns that nobody reads and plans every step again with what is left.
-fn narrow(steps: &mut [PlannedStep], facts: &Facts, remarks: &mut Vec<(String, String)>) -> Result<(), Vec<Problem>> {
-    let needed = columns::needed(steps);
+pub(super) fn narrow(
+    steps: &mut [PlannedStep],
+    facts: &Facts,
+    remarks: &mut Vec<(String, String)>,
+    counting: bool,
+) -> Result<(), Vec<Problem>> {
+    let needed = columns::needed(steps, counting);
     for number in 0..steps.len() {
         let (before, rest) = steps.split_at_mut(number);
         let step = &mut rest[0];
+        if step.idle {
+            continue;
+        }
         if step.planned.shape != Shape::Source {
             step.inputs = step.from.iter().map(|port| before[port.step].planned.outputs[port.output].clone()).collect();
             let quarantined = std::mem::take(&mut step.planned.quarantined);
@@ -169,7 +185,7 @@ fn narrow(steps: &mut [PlannedStep], facts: &Facts, remarks: &mut Vec<(String, S
         for (output, made) in step.planned.outputs.iter_mut().enumerate() {
             let columns = needed.get(&Port { step: number, output });
             let stream = !made.table;
-            if columns.is_none() && stream {
+            if columns.is_none() && stream && !counting {
                 let which = if several { format!("the output `{}`", made.name) } else { "the output".to_owned() };
                 remarks.push((step.name.clone(), format!("nobody reads {which} of `{}`", step.name)));
             }
@@ -184,22 +200,4 @@ fn narrow(steps: &mut [PlannedStep], facts: &Facts, remarks: &mut Vec<(String, S
         }
     }
     Ok(())
-}
-
-/// Numbers the phases and says how many there are. What a shuffle gives, and a table, is there only in the next phase;
-/// pages are made in the last.
-fn number_phases(steps: &mut [PlannedStep]) -> usize {
-    for number in 0..steps.len() {
-        let from = steps[number].from.iter().map(|port| {
-            let before = &steps[port.step];
-            let later = before.planned.shape == Shape::Shuffle || before.planned.outputs[port.output].table;
-            before.phase + usize::from(later && steps[number].planned.shape != Shape::Page)
-        });
-        steps[number].phase = from.max().unwrap_or(0);
-    }
-    let last = steps.iter().map(|s| s.phase).max().unwrap_or(0);
-    for step in steps.iter_mut().filter(|s| s.planned.shape == Shape::Page) {
-        step.phase = last;
-    }
-    last + 1
 }

@@ -1,20 +1,27 @@
 //! A pipeline that was found right: everything that can be said before a run, as data.
 //!
 //! Invariants: steps stand in an order in which each comes after its inputs; every schema is the narrowed one (columns that
-//! nobody reads are taken out); phases are numbered from 0 and a step's phase is never below that of an input.
+//! nobody reads are taken out); levels are numbered from 0 and a step's level is never below that of an input.
+//!
+//! A level is what lies between two shuffles (or behind a table). It takes one phase, or two where a shuffle in it has to
+//! know how many rows there are: then they are counted first, in a phase that reads no more columns than that takes.
 
 mod canonical;
 mod columns;
+mod counting;
 mod forward;
+mod levels;
 pub mod probe;
 #[cfg(test)]
 mod tests;
 
 pub use canonical::difference;
 pub use forward::plan;
+pub use levels::origin;
 
 use calostream_operators::{Facts, Operator, Output, Place, Planned};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Data under way must have room for a few batches of every worker.
 pub const LEAST_BUDGET: u64 = 64 << 20;
@@ -38,16 +45,49 @@ pub struct Plan {
     pub strict: bool,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
-    /// How many phases there are.
-    pub phases: usize,
+    /// The phases, in order.
+    pub phases: Vec<PhasePlan>,
     /// The plan without its inputs, as canonical JSON: what a run folder belongs to.
     pub canonical: serde_json::Value,
     /// The hash of `canonical`.
     pub hash: String,
     /// What was looked up.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// Remarks that are no mistakes, with the step they belong to.
     pub remarks: Vec<(String, String)>,
+}
+
+/// A phase.
+#[derive(Debug, Clone)]
+pub struct PhasePlan {
+    /// The level of its steps.
+    pub level: usize,
+    /// Where it only counts: the plan that it follows, whose other steps are idle and whose streams have just the columns
+    /// that counting takes.
+    pub counting: Option<Arc<Plan>>,
+}
+
+impl Plan {
+    /// The number of the phase in which the steps of a level do their work.
+    #[must_use]
+    pub fn phase_of(&self, level: usize) -> usize {
+        self.phases.iter().position(|p| p.level == level && p.counting.is_none()).unwrap_or(usize::MAX)
+    }
+
+    /// The number of the phase in which the rows of a level's shuffles are counted.
+    #[must_use]
+    pub fn counting_of(&self, level: usize) -> Option<usize> {
+        self.phases.iter().position(|p| p.level == level && p.counting.is_some())
+    }
+
+    /// Who takes an output, each with the number of the input.
+    pub fn takers(&self, port: Port) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let inputs = move |(step, s): (usize, &PlannedStep)| {
+            let found = s.from.iter().enumerate().filter(|(_, from)| **from == port);
+            found.map(|(input, _)| (step, input)).collect::<Vec<_>>()
+        };
+        self.steps.iter().enumerate().filter(|(_, s)| !s.idle).flat_map(inputs)
+    }
 }
 
 /// One output of one step.
@@ -69,13 +109,20 @@ pub struct PlannedStep {
     /// The word of its operator.
     pub kind: String,
     /// Its parameters.
-    pub operator: Box<dyn Operator>,
+    pub operator: Arc<dyn Operator>,
     /// Where its inputs come from.
     pub from: Vec<Port>,
     /// The inputs as they come.
     pub inputs: Vec<Output>,
     /// What it makes of them.
     pub planned: Planned,
-    /// The phase in which it works.
-    pub phase: usize,
+    /// The level on which it works.
+    pub level: usize,
+    /// Of a shuffle: true where its rows are put aside and come back in their new order, on the next level. False where
+    /// nobody looks at the order: then it only selects.
+    pub spills: bool,
+    /// Of a shuffle: true where its rows are counted in a phase of their own.
+    pub counted: bool,
+    /// True where the step has nothing to do in this (counting) plan.
+    pub idle: bool,
 }
