@@ -86,6 +86,7 @@ registry::registry! {
     /// New orders.
     mix {
         premix => Premix,
+        join => Join,
     }
     /// Networks.
     infer {

@@ -175,7 +175,7 @@ fn settle(
     let planned = phase.part(part)?;
     let mut commit = Commit { phase: phase.number, part, ..Commit::default() };
     (commit.left_out, commit.units) = planned.units.iter().map(|u| u.number).partition(|u| left_out.contains(u));
-    let mut contributions = Vec::new();
+    let (mut contributions, mut runs) = (Vec::new(), Vec::new());
     let name = |step: usize| plan.steps[step].name.clone();
     for record in records {
         match record {
@@ -187,10 +187,7 @@ fn settle(
             Record::Sums { step, bytes } => contributions.push((name(step), bytes)),
             Record::Aside { .. } => {}
             Record::Run { step, spill, index, .. } => {
-                if spill.first == part {
-                    contributions.push((name(step), index));
-                }
-                commit.spills.push(spill);
+                runs.push((spill, (name(step), index)));
             }
             Record::Tally { step, unit, lanes } => commit.tallies.push(Tally { step: name(step), unit, lanes }),
             Record::Fault { step, unit, reason } => {
@@ -215,7 +212,10 @@ fn settle(
     commit.noticed.sort_by_key(|n| (order(&n.step), n.unit));
     commit.files.sort_by_key(|f| (order(&f.step), f.name.clone()));
     commit.tallies.sort_by_key(|t| (order(&t.step), t.unit));
-    commit.spills.sort();
+    // With the first part of a run stands its index; of several runs in their order.
+    runs.sort();
+    contributions.extend(runs.iter().filter(|(spill, _)| spill.first == part).map(|(_, index)| index.clone()));
+    commit.spills = runs.into_iter().map(|(spill, _)| spill).collect();
     contributions.sort_by_key(|(step, _)| order(step));
     Ok((commit, contributions))
 }
