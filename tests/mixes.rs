@@ -1,0 +1,288 @@
+//! Mixes and joins from end to end, against what numpy says of the rows that went in and came out.
+
+mod common;
+
+use common::{Place, python};
+
+/// Events of three classes with an event number, written by h5py: `a` 300, `b` 1200, `c` 700, in files of 100.
+const EVENTS: &str = r#"
+import sys, numpy as np, h5py
+random = np.random.default_rng(7)
+number = 0
+for name, count in dict(a=300, b=1200, c=700).items():
+    for k in range(count // 100):
+        with h5py.File(f"{sys.argv[1]}/{name}_{k:02d}.h5", "w") as file:
+            image = (random.random((100, 4, 5)) < 0.2) * random.random((100, 4, 5))
+            file["image"] = image.astype("f4")
+            file["x"] = random.normal(size=100)
+            file["number"] = np.arange(number, number + 100, dtype="i8") // 2
+            number += 100
+"#;
+
+const SCHEMA: &str = "schema: events\ncolumns:\n  image: { dataset: image, kind: hits, value: energy, dims: [4, 5] }\n  x: { dataset: x, kind: number }\n  \
+                      number: { dataset: number, kind: number }\n";
+
+/// What the scripts below begin with: the rows of each output of a run in their order.
+const READ: &str = r#"
+import sys, glob, numpy as np, pyarrow.parquet as pq, pyarrow as pa
+from scipy import stats
+def rows(step):
+    parts = sorted(glob.glob(f"{sys.argv[1]}/{step}/*.parquet"))
+    return pa.concat_tables([pq.read_table(p) for p in parts]), [pq.read_metadata(p).num_rows for p in parts]
+def events(table):
+    return list(zip(table["file"].to_pylist(), table["row"].to_pylist()))
+def count(table):
+    return {c: table["sample"].to_pylist().count(c) for c in "abc"}
+"#;
+
+fn prepared() -> Place {
+    let place = Place::new();
+    std::fs::create_dir(place.path("data")).expect("made");
+    python(EVENTS, &[&place.path("data")]);
+    place.write("events.yaml", SCHEMA);
+    place
+}
+
+/// A pipeline with this premix (in YAML's flow style), whose outputs are written by steps of their names.
+fn pipeline(premix: &str, before: &str, outputs: &[&str]) -> String {
+    let mut text = format!(
+        "pipeline: mix\nout: run\nseed: 11\nsteps:\n  events:\n    read_hdf5:\n      schema: events.yaml\n      \
+         samples: {{ a: data/a_*.h5, b: data/b_*.h5, c: data/c_*.h5 }}\n{before}  mixed:\n    from: {}\n    premix: {premix}\n",
+        if before.is_empty() { "events" } else { "chosen" }
+    );
+    for output in outputs {
+        let (name, from) = if output.is_empty() { ("all", "mixed".to_owned()) } else { (*output, format!("mixed.{output}")) };
+        text.push_str(&format!("  {name}:\n    from: {from}\n    write_parquet: {{}}\n"));
+    }
+    text
+}
+
+#[track_caller]
+fn run(place: &Place, text: &str) {
+    place.write("mix.yaml", text);
+    place.calostream(&["run", "-q", "--fresh", "-w", "2", "mix.yaml"]).code(0);
+}
+
+fn check(place: &Place, script: &str) {
+    python(&format!("{READ}{script}"), &[&place.path("run")]);
+}
+
+#[test]
+fn a_natural_mix_has_every_event_once_and_every_window_its_share() {
+    let place = prepared();
+    run(&place, &pipeline("{ part_events: 512 }", "", &[""]));
+    check(
+        &place,
+        r#"
+table, parts = rows("all")
+assert parts == [512] * 4 + [2200 - 4 * 512], parts
+assert len(set(events(table))) == 2200 and count(table) == dict(a=300, b=1200, c=700)
+sample = np.array(table["sample"].to_pylist())
+for c, n in dict(a=300, b=1200, c=700).items():
+    seen = np.concatenate([[0], np.cumsum(sample == c)])
+    for w in (10, 100, 777):
+        got = seen[w:] - seen[:-w]
+        assert np.abs(got - w * n / 2200).max() <= 6, (c, w)
+    # Where an event stands has nothing to do with where it stood.
+    place = np.flatnonzero(sample == c)
+    before = [100 * f + r for f, r in np.array(events(table))[place]]
+    assert stats.spearmanr(before, place).pvalue > 1e-4
+    steps = np.diff(before)
+    assert 0.3 < (steps > 0).mean() < 0.7 and (steps == 1).mean() < 0.05
+"#,
+    );
+}
+
+#[test]
+fn where_a_class_runs_out_it_stops_drops_or_repeats() {
+    let place = prepared();
+    run(&place, &pipeline("{ shares: equal }", "", &[""]));
+    check(
+        &place,
+        "table, _ = rows('all')\nassert count(table) == dict(a=300, b=300, c=300) and len(set(events(table))) == 900\n",
+    );
+    run(&place, &pipeline("{ shares: { a: 1, b: 2, c: 1 }, when_exhausted: drop }", "", &[""]));
+    check(
+        &place,
+        r#"
+table, _ = rows("all")
+assert count(table) == dict(a=300, b=1200, c=700) and len(set(events(table))) == 2200
+first = table.slice(0, 1100)
+assert abs(count(first)["b"] - 550) <= 6 and abs(count(first)["a"] - 275) <= 6, count(first)
+assert count(table.slice(1800))["a"] == 0
+"#,
+    );
+    run(&place, &pipeline("{ shares: equal, when_exhausted: repeat, events: 2400 }", "", &[""]));
+    check(
+        &place,
+        r#"
+table, _ = rows("all")
+assert count(table) == dict(a=800, b=800, c=800)
+seen = {}
+for c, e, n in zip(table["sample"].to_pylist(), events(table), table["copy"].to_pylist()):
+    seen.setdefault((c, e), []).append(n)
+for c, n in dict(a=300, b=1200, c=700).items():
+    times = [copies for (k, _), copies in seen.items() if k == c]
+    assert all(copies == list(range(len(copies))) for copies in times), c
+    assert max(map(len, times)) == -(-800 // n) and len(times) == min(n, 800), c
+"#,
+    );
+    run(&place, &pipeline("{ events: { a: 10, b: 20, c: 0 } }", "", &[""]));
+    check(&place, "table, _ = rows('all')\nassert count(table) == dict(a=10, b=20, c=0)\n");
+}
+
+#[test]
+fn cuts_before_a_mix_are_counted_so_that_shares_are_exact() {
+    let place = prepared();
+    let cut = "  chosen:\n    from: events\n    keep: x > 0.5\n";
+    run(&place, &pipeline("{ shares: equal, events: 150 }", cut, &[""]));
+    check(
+        &place,
+        "table, _ = rows('all')\nassert count(table) == dict(a=50, b=50, c=50) and min(table['x'].to_pylist()) > 0.5\n",
+    );
+}
+
+#[test]
+fn splits_are_disjoint_exhaustive_and_stay_when_files_are_added() {
+    let place = prepared();
+    let sides = "train = set(events(rows('train')[0]))\ntest = set(events(rows('test')[0]))\nassert not train & test and len(train | test) == N\n";
+    run(&place, &pipeline("{ split: { train: 0.75, test: 0.25 } }", "", &["train", "test"]));
+    let kept = "numbers = lambda s: sorted(zip(rows(s)[0]['x'].to_pylist(), rows(s)[0]['number'].to_pylist()))\n";
+    check(
+        &place,
+        &format!(
+            "N = 2200\n{sides}{kept}assert abs(len(train) - 1650) < 4 * (2200 * 0.75 * 0.25) ** 0.5\nimport json\njson.dump(numbers('train'), open(sys.argv[1] + '/../before.json', 'w'))\n"
+        ),
+    );
+    std::fs::copy(place.path("data/a_00.h5"), place.path("moved.h5")).expect("copied");
+    std::fs::rename(place.path("data/c_06.h5"), place.path("data/a_99.h5")).expect("moved");
+    run(&place, &pipeline("{ split: { train: 0.75, test: 0.25 } }", "", &["train", "test"]));
+    check(
+        &place,
+        &format!(
+            "N = 2200\n{sides}{kept}import json\nassert numbers('train') == [tuple(n) for n in json.load(open(sys.argv[1] + '/../before.json'))]\n"
+        ),
+    );
+
+    // Rows of one event number (there are two of each) stay together, and files stay whole.
+    run(&place, &pipeline("{ split: { train: 0.6, test: 0.4 }, split_by: number }", "", &["train", "test"]));
+    check(
+        &place,
+        &format!("N = 2200\n{sides}\nn = lambda s: set(rows(s)[0]['number'].to_pylist())\nassert not n('train') & n('test')\n"),
+    );
+    run(&place, &pipeline("{ split: { train: 0.5, test: 0.5 }, split_by: file }", "", &["train", "test"]));
+    check(
+        &place,
+        &format!("N = 2200\n{sides}\nassert not {{f for f, _ in train}} & {{f for f, _ in test}} and len(train) % 100 == 0\n"),
+    );
+    run(&place, &pipeline("{ folds: 3, split_by: number }", "", &["fold0", "fold1", "fold2"]));
+    check(
+        &place,
+        "for k in range(3):\n    assert all(n % 3 == k for n in rows(f'fold{k}')[0]['number'].to_pylist())\nassert sum(rows(f'fold{k}')[0].num_rows for k in range(3)) == 2200\n",
+    );
+}
+
+#[test]
+fn a_mix_of_which_only_sums_are_made_puts_nothing_aside() {
+    let place = prepared();
+    let sums =
+        "  sums:\n    from: mixed.test\n    histogram: { axes: [{ column: x, range: [-3, 3], bins: 6 }], for_each: sample }\n";
+    let premix = "{ shares: equal, split: { train: 0.5, test: 0.5 } }";
+    let selected = pipeline(premix, "", &[]) + sums;
+    run(&place, &selected);
+    let of_selection = common::tables(&place.path("run"), &["sums"]);
+    place.write("mix.yaml", &(pipeline(premix, "", &["test"]) + sums));
+    place.calostream(&["run", "-q", "--out", "spilled", "mix.yaml"]).code(0);
+    let of_mix = common::tables(&place.path("spilled"), &["sums"]);
+    let csv = |tables: &std::collections::BTreeMap<String, Vec<u8>>| tables["sums/sums.csv"].clone();
+    assert!(csv(&of_selection) == csv(&of_mix), "a selection takes the same events");
+    place.write("mix.yaml", &selected);
+    let said = place.calostream(&["plan", "mix.yaml"]).code(0);
+    assert!(said.out.contains("phase 2 of 2"), "{}", said.out);
+}
+
+#[test]
+fn what_cannot_be_mixed_is_said() {
+    let place = prepared();
+    for (premix, code, said) in [
+        ("{ shares: { a: 1, b: 1, d: 2 } }", 2, "no class `d`"),
+        ("{ shares: { a: 0, b: 0, c: 0 } }", 2, "all shares are 0"),
+        ("{ shares: { a: 1, b: -1, c: 0 } }", 2, "a share of -1"),
+        ("{ shares: al }", 2, "`shares` can't be `al`"),
+        ("{ split: { train: 0.5, test: 0.6 } }", 2, "the fractions add up to 1.1"),
+        ("{ split: { train: 0.5, test: 0.5 }, split_by: x }", 2, "`x` is Float64, which is no key"),
+        ("{ split_by: number }", 2, "`split_by` without a `split`"),
+        ("{ folds: 5 }", 2, "`folds` without a column of numbers to divide"),
+        ("{ events: 0 }", 2, "0 events"),
+        ("{ seed: -1 }", 2, "seed"),
+        ("{ seed: 18446744073709551616 }", 2, "seed"),
+        ("{ part_events: 0 }", 2, "parts of 0 events"),
+    ] {
+        place.write("mix.yaml", &pipeline(premix, "", &[""]));
+        let found = place.calostream(&["check", "mix.yaml"]).code(code);
+        assert!(found.err.contains(said), "{premix}: {}", found.err);
+    }
+    let cut = "  chosen:\n    from: events\n    keep: sample != 'b'\n";
+    place.write("mix.yaml", &pipeline("{ shares: equal }", cut, &[""]));
+    let found = place.calostream(&["run", "-q", "mix.yaml"]).code(1);
+    let wanted = "step `mixed`: the class `b` has no events, but a share; give it a share of 0 to leave it out";
+    assert!(found.err.contains(wanted), "{}", found.err);
+}
+
+/// Planes and points of the same events in other files, in another order, some missing, some twice.
+const PAIRS: &str = r#"
+import sys, numpy as np, h5py
+random = np.random.default_rng(3)
+for kind, files, label in (("planes", 3, "p"), ("points", 5, "q")):
+    numbers = random.permutation(1000)[:900]
+    numbers[:7] = numbers[7:14]
+    for k, part in enumerate(np.array_split(numbers, files)):
+        with h5py.File(f"{sys.argv[1]}/{kind}_{files - k}.h5", "w") as file:
+            file["event_number"] = part.astype("i4" if kind == "planes" else "u8")
+            file[label] = part * (1.5 if kind == "planes" else 3.0)
+"#;
+
+#[test]
+fn rows_are_paired_by_what_both_recorded_and_not_by_their_files() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("data")).expect("made");
+    python(PAIRS, &[&place.path("data")]);
+    for (name, column) in [("planes", "p"), ("points", "q")] {
+        let schema = format!(
+            "schema: {name}\ncolumns:\n  event_number: {{ dataset: event_number, kind: number }}\n  {column}: {{ dataset: {column}, kind: number }}\n"
+        );
+        place.write(&format!("{name}.yaml"), &schema);
+    }
+    place.write(
+        "pairs.yaml",
+        "pipeline: pairs\nout: run\nsteps:\n  planes:\n    read_hdf5: { schema: planes.yaml, files: data/planes_*.h5 }\n  \
+         points:\n    read_hdf5: { schema: points.yaml, files: data/points_*.h5 }\n  both:\n    from: [planes, points]\n    \
+         join: { on: [event_number] }\n  pairs:\n    from: both\n    write_parquet: {}\n",
+    );
+    let mut all = Vec::new();
+    for workers in ["1", "2", "3"] {
+        let said = place.calostream(&["run", "--json", "--fresh", "-w", workers, "pairs.yaml"]).code(0);
+        all.push(common::outputs(&place.path("run")));
+        let said: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+        let script = r#"
+import sys, glob, json, numpy as np, h5py, pyarrow.dataset as ds
+read = lambda kind, name: np.concatenate([h5py.File(f)[name][:] for f in sorted(glob.glob(f"{sys.argv[1]}/../data/{kind}_*.h5"))])
+once = lambda a: {int(n) for n in a if (a == n).sum() == 1}
+wanted = once(read("planes", "event_number")) & once(read("points", "event_number"))
+table = ds.dataset(sys.argv[1] + "/pairs", format="parquet").to_table()
+assert sorted(table["event_number"].to_pylist()) == sorted(wanted)
+n, p, q = (np.array(table[c]) for c in ("event_number", "p", "q"))
+assert (p == 1.5 * n).all() and (q == 3.0 * n).all()
+units = map(json.loads, open(sys.argv[1] + "/units.jsonl"))
+files = {unit["file"]: f"{sys.argv[1]}/../{unit['path']}" for unit in units}
+for number, file, row in zip(n, table["file_2"].to_pylist(), table["row_2"].to_pylist()):
+    assert h5py.File(files[file])["event_number"][row] == number
+print(len(wanted))
+"#;
+        let pairs: u64 = python(script, &[&place.path("run")]).trim().parse().expect("a number");
+        let balance = said["balance"].as_array().expect("steps").iter().find(|s| s["step"] == "both").expect("the join");
+        assert_eq!((balance["in"].as_u64(), balance["out"][0].as_u64()), (Some(1800), Some(pairs)));
+        assert_eq!(balance["cut"].as_u64(), Some(1800 - 2 * pairs), "rows without a partner are counted");
+    }
+    assert!(all.iter().all(|one| *one == all[0]), "workers do not change a byte");
+}
