@@ -12,6 +12,13 @@ use levenberg_marquardt::{LeastSquaresProblem, LevenbergMarquardt};
 use nalgebra::storage::Owned;
 use nalgebra::{DMatrix, DVector, Dyn};
 
+/// How likely a chi-square this large or larger is by chance, with so many degrees of freedom (at least 1).
+#[must_use]
+pub fn p_value(chi2: f64, degrees: usize) -> f64 {
+    use statrs::distribution::{ChiSquared, ContinuousCDF};
+    ChiSquared::new(degrees.max(1) as f64).map_or(f64::NAN, |of| of.sf(chi2.max(0.0)))
+}
+
 /// A measured resolution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {

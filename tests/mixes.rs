@@ -286,3 +286,34 @@ print(len(wanted))
     }
     assert!(all.iter().all(|one| *one == all[0]), "workers do not change a byte");
 }
+
+#[test]
+fn what_was_written_is_proven_and_one_changed_byte_is_named() {
+    let place = prepared();
+    let cut = "  chosen:\n    from: events\n    keep: x > -0.5\n";
+    for (premix, before) in [
+        ("{ shares: equal, split: { train: 0.5, test: 0.5 }, when_exhausted: repeat, part_events: 300 }", cut),
+        ("{ part_events: 512 }", ""),
+    ] {
+        let outputs: &[&str] = if before.is_empty() { &[""] } else { &["train", "test"] };
+        run(&place, &pipeline(premix, before, outputs));
+        let said = place.calostream(&["verify", "run"]).code(0).complains("");
+        assert!(said.out.contains("with the hashes of the log\nmixed"), "{}", said.out);
+        let enough = before.is_empty();
+        assert_eq!(said.out.contains("old and new order are unrelated: p = 0."), enough, "{}", said.out);
+    }
+    let changed = place.path("run/all/part-00003.parquet");
+    let whole = std::fs::read(&changed).expect("a part");
+    let mut bad = whole.clone();
+    bad[whole.len() / 2] ^= 1;
+    std::fs::write(&changed, &bad).expect("changed");
+    let said = place.calostream(&["verify", "run"]).code(1);
+    assert!(said.err.contains("all/part-00003.parquet: its bytes have changed"), "{}", said.err);
+    // Two parts in each other's place, with a log that says so: the hashes fit, the order does not.
+    std::fs::write(&changed, &whole).expect("as it was");
+    let log = place.read("run/commits.jsonl");
+    let swapped = log.replace("part-00003.parquet", "part-x").replace("part-00002.parquet", "part-00003.parquet");
+    place.write("run/commits.jsonl", &swapped.replace("part-x", "part-00002.parquet"));
+    let said = place.calostream(&["verify", "run"]).code(1);
+    assert!(said.err.contains("wrong: all, part 2: row 0 is file "), "{}", said.err);
+}

@@ -15,6 +15,7 @@ mod run;
 mod schema;
 mod slurm;
 mod status;
+mod verify;
 
 use crate::language::Setting;
 use calostream_operators::work::Runtime;
@@ -48,6 +49,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// List the operators, or explain one.
     Operators(operators::OperatorsArgs),
+    /// Prove that what a run has written is what it must be.
+    Verify(VerifyArgs),
     /// Look at this machine: libraries, cores, memory, limits.
     Doctor(doctor::DoctorArgs),
     /// Print the JSON Schema of the language, so that editors complete pipeline files.
@@ -146,6 +149,16 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// What `calostream verify` is given.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The run folder.
+    #[arg(value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
+    pub folder: PathBuf,
+    #[command(flatten)]
+    pub libraries: LibraryArgs,
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -160,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Operators(args) => operators::operators(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),

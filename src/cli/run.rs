@@ -22,7 +22,7 @@ use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -40,6 +40,25 @@ struct Go {
     budget: u64,
     /// What floating-point results may depend on.
     arithmetic: BTreeMap<String, String>,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+/// How the pipeline beside it was run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The parameters that were set, as `name=value`.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// The folder that paths are relative to.
+    #[serde(default)]
+    pub folder: PathBuf,
+}
+
+/// How a run folder was made last.
+pub fn last_settings(folder: &Path) -> Result<Settings> {
+    let last = goes(folder).pop().with_context(|| format!("{} does not say how it was made", folder.display()))?;
+    Ok(last.settings)
 }
 
 /// Runs a pipeline.
@@ -72,6 +91,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         processes: cluster.processes,
         budget,
         arithmetic: arithmetic(&plan, &runtime),
+        settings: Settings {
+            set: args.pipeline.set.iter().map(|s| format!("{}={}", s.name, s.value)).collect(),
+            folder: std::env::current_dir()?,
+        },
     };
     let shared = if cluster.process == 0 {
         let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
@@ -83,11 +106,13 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             ledger.commit(vec![(Line::Retry {}, Vec::new())])?;
         }
         if !args.quiet && !ledger.state.commits.is_empty() {
-            let done = ledger.state.commits.values().filter(|c| c.phase == 0).map(|c| c.units.len()).sum::<usize>();
+            let reading = plan.phase_of(0);
+            let done = ledger.state.commits.values().filter(|c| c.phase == reading).map(|c| c.units.len()).sum::<usize>();
             eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());
         }
         ledger.sweep(&sinks(&plan))?;
         write_go(&plan.out, &go)?;
+        files::write_whole(&plan.out.join("pipeline.yaml"), text.as_bytes())?;
         take_back(&mut cluster, &mut ledger, &plan, &runtime, args.quiet)?;
         cluster.ready(digest(&plan.out)?.as_bytes())?;
         // Nothing is written before all have read.

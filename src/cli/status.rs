@@ -13,13 +13,14 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
     let units = units::read(&folder.join("units.jsonl"))?;
     let mut state = State::default();
     log::read(&folder.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
-    let first: Vec<_> = state.commits.values().filter(|c| c.phase == 0).collect();
+    let reading = state.reading_phase().unwrap_or(0);
+    let first: Vec<_> = state.commits.values().filter(|c| c.phase == reading).collect();
     let done: usize = first.iter().map(|c| c.units.len()).sum();
     let rows: u64 = units.iter().map(|u| u.unit.rows).sum();
     let committed: std::collections::BTreeSet<u64> = first.iter().flat_map(|c| c.units.iter().copied()).collect();
     let read: u64 = units.iter().filter(|u| committed.contains(&u.number)).map(|u| u.unit.rows).sum();
     let later: std::collections::BTreeMap<usize, usize> =
-        state.commits.keys().filter(|(p, _)| *p > 0).fold(Default::default(), |mut m, (p, _)| {
+        state.commits.keys().filter(|(p, _)| *p > reading).fold(Default::default(), |mut m, (p, _)| {
             *m.entry(*p).or_default() += 1;
             m
         });

@@ -44,8 +44,10 @@ mod ranks;
 mod source;
 mod spill;
 mod stage;
+pub mod verify;
 
 pub use cluster::{Cluster, secret};
+pub use phase::{Basis, Phase};
 pub use progress::Display;
 
 use crate::ledger::log::{Commit, Line, Rows};
@@ -59,7 +61,7 @@ use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
 use failure::Failure;
 use operator::On;
-use phase::{Basis, Phase, strata};
+use phase::strata;
 use progress::Counter;
 use ranks::{Router, Tally};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -416,7 +418,8 @@ fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
     Ok(())
 }
 
-fn start(plan: &Plan, runtime: &Runtime, step: usize, (index, peers): (usize, usize)) -> Result<Work> {
+/// Starts a step on a worker.
+pub fn start(plan: &Plan, runtime: &Runtime, step: usize, (index, peers): (usize, usize)) -> Result<Work> {
     let planned = &plan.steps[step];
     let at = Start {
         worker: Worker { index, peers },

@@ -9,7 +9,8 @@
 //! | `units.jsonl` | what was found to read | process 0, appended |
 //! | `commits.jsonl`, `contributions.bin` | what is done ([`log`]) | process 0, appended |
 //! | `quarantine.jsonl` | what could not be used, and why | process 0, from the log |
-//! | `run.json` | host, times, versions, workers | process 0 |
+//! | `run.json` | host, times, versions, workers, settings | process 0 |
+//! | `pipeline.yaml` | the pipeline as it was run last | process 0 |
 //! | `headers.zst` | headers of the inputs, so that planning need not open them again (`hdf5::cache`) | process 0 |
 //! | `.spill/` | what a shuffle has put aside, unless `--scratch` says where | every process; removed when the run is done |
 //! | `.staging/` | files under way | every process; emptied at the start |
@@ -114,6 +115,11 @@ impl State {
     /// True where the units of a phase are the written-down ones.
     pub fn reads_files(&self, phase: usize) -> bool {
         self.levels.get(&phase).copied().unwrap_or(phase) == 0
+    }
+
+    /// The phase in which the written-down units are read, not only counted; none before it began.
+    pub fn reading_phase(&self) -> Option<usize> {
+        self.levels.iter().filter(|(_, level)| **level == 0).map(|(phase, _)| *phase).max()
     }
 
     /// True for a written-down unit that is quarantined.
@@ -286,7 +292,8 @@ fn remove_run(folder: &Path) -> Result<()> {
     for name in made.iter().map(String::as_str).chain([".staging", ".spill"]) {
         remove(name, std::fs::remove_dir_all)?;
     }
-    for name in ["contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "report.html", "plan.json"] {
+    for name in ["contributions.bin", "units.jsonl", "quarantine.jsonl", "run.json", "pipeline.yaml", "report.html", "plan.json"]
+    {
         remove(name, std::fs::remove_file)?;
     }
     Ok(())

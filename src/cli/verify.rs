@@ -1,0 +1,258 @@
+//! `calostream verify`: is what a run has written what it must be?
+//!
+//! Every file has the length and the hash that the log says. Every mix that was written holds each selected event once (or as
+//! often as it repeats), each at its place: the order is computed again from the inputs and compared event by event. What
+//! can't be proven so (rows that were paired, mixes of mixes, files without the numbers of files and rows) is named.
+
+use super::load::{Load, load, print_problems};
+use super::{LibraryArgs, PipelineArgs, VerifyArgs};
+use crate::flow::verify::{Again, Event, Expected};
+use crate::flow::{self, Basis, Phase};
+use crate::ledger::log::FileMade;
+use crate::ledger::{State, log, units};
+use crate::plan::{Plan, Port};
+use anyhow::{Context, Result, ensure};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::ipc::reader::FileReader;
+use calostream_operators::work::Runtime;
+use calostream_operators::{Shape, column, fit, words};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// A class is put into so many groups by its old and by its new order, for the figure of uniformity.
+const GROUPS: usize = 10;
+
+/// Verifies a run folder; exit code 1 where something is not what it must be.
+pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
+    let folder = std::path::absolute(&args.folder)?;
+    ensure!(folder.join("plan.json").exists(), "{} is no run folder (it has no plan.json)", args.folder.display());
+    let mut state = State::default();
+    log::read(&folder.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
+    ensure!(state.done, "{} is not done; run it again to go on", args.folder.display());
+    let mut wrong = changed_files(&folder, &state);
+    let mut said = format!(
+        "{}: {} with the hashes of the log\n",
+        args.folder.display(),
+        words::counted(files(&state).count() as u64, "file")
+    );
+    if wrong.is_empty() {
+        let settings = super::run::last_settings(&folder)?;
+        // The patterns of the inputs are relative to where the run was started.
+        std::env::set_current_dir(&settings.folder).with_context(|| format!("cannot go to {}", settings.folder.display()))?;
+        let set = settings.set.iter().map(|s| s.parse()).collect::<Result<_, String>>().map_err(|e| anyhow::anyhow!(e))?;
+        let pipeline = PipelineArgs { file: folder.join("pipeline.yaml"), set };
+        let libraries = LibraryArgs { onnxruntime: args.libraries.onnxruntime.clone() };
+        let mut plan = match load(&pipeline, &libraries, Some(&folder)) {
+            Load::Right { plan, .. } => *plan,
+            Load::Wrong { text, problems } => {
+                print_problems(&pipeline.file, &text, &problems, false)?;
+                return Ok(ExitCode::from(2));
+            }
+        };
+        plan.out.clone_from(&folder);
+        said += &orders(&plan, &state, libraries.runtime(), &mut wrong)?;
+    }
+    super::print(&said)?;
+    for what in &wrong {
+        eprintln!("wrong: {what}");
+    }
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn files(state: &State) -> impl Iterator<Item = &FileMade> {
+    state.commits.values().flat_map(|c| &c.files)
+}
+
+/// What of the files is not as the log says.
+fn changed_files(folder: &Path, state: &State) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for file in files(state) {
+        let path = folder.join(&file.step).join(&file.name);
+        match log::hash_file(&path) {
+            Err(error) => wrong.push(format!("{error:#}")),
+            Ok((bytes, _)) if bytes != file.bytes => {
+                wrong.push(format!("{}: {bytes} bytes, where {} were written", path.display(), file.bytes));
+            }
+            Ok((_, hash)) if hash != file.hash => wrong.push(format!("{}: its bytes have changed", path.display())),
+            Ok(_) => {}
+        }
+    }
+    wrong
+}
+
+/// Compares the mixes with what they must be; what was found, for people.
+fn orders(plan: &Plan, state: &State, mut runtime: Runtime, wrong: &mut Vec<String>) -> Result<String> {
+    let units = units::read(&plan.out.join("units.jsonl"))?;
+    runtime.fingerprints = Arc::new(units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect());
+    let begin = |step: usize| flow::start(plan, &runtime, step, (0, 1));
+    let basis = Basis { plan, state, units: &units, folder: &plan.out, start: &begin };
+    let mut said = String::new();
+    for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Shuffle && s.spills) {
+        let again = match Again::of(basis, &runtime, step) {
+            Ok(again) => again,
+            Err(why) => {
+                said += &format!("{}: its order is not verified: {why:#}\n", planned.name);
+                continue;
+            }
+        };
+        let mut outputs: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for output in 0..planned.planned.outputs.len() {
+            let sinks = sinks(plan, Port { step, output });
+            if !sinks.is_empty() {
+                outputs.insert(output, sinks);
+            }
+        }
+        let mut parts: BTreeMap<(usize, Port, u64), u64> = BTreeMap::new();
+        for sink in outputs.values().flatten() {
+            let number = plan.phase_of(plan.steps[*sink].level);
+            let phase = Phase::of(basis, number)?;
+            parts.extend((0..).zip(&phase.parts).map(|(part, p)| ((number, p.origin, p.number_in_origin), part)));
+        }
+        let mut seen: BTreeMap<usize, Seen> = BTreeMap::new();
+        let chosen: Vec<usize> = outputs.keys().copied().collect();
+        again.parts(&chosen, &mut |expected| {
+            let seen = seen.entry(expected.port.output).or_default();
+            for sink in &outputs[&expected.port.output] {
+                let number = plan.phase_of(plan.steps[*sink].level);
+                let part = parts.get(&(number, expected.port, expected.part)).copied();
+                compare((plan, state), (*sink, number, part), &expected, wrong)?;
+            }
+            seen.take(&expected);
+            Ok(())
+        })?;
+        let names = column::samples(&planned.inputs[0].schema);
+        for (output, seen) in seen {
+            let name = &planned.planned.outputs[output].name;
+            let name = if name.is_empty() { planned.name.clone() } else { format!("{}.{name}", planned.name) };
+            let sinks: Vec<&str> = outputs[&output].iter().map(|sink| plan.steps[*sink].name.as_str()).collect();
+            said += &format!("{name}: {} in {}\n{}", words::counted(seen.events, "event"), sinks.join(", "), seen.text(&names));
+        }
+    }
+    Ok(said)
+}
+
+/// The steps that write all rows of an output, in their order.
+fn sinks(plan: &Plan, port: Port) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (step, _) in plan.takers(port) {
+        let planned = &plan.steps[step].planned;
+        match planned.shape {
+            Shape::Sink => found.push(step),
+            Shape::Map if !planned.cuts => found.extend(sinks(plan, Port { step, output: 0 })),
+            Shape::Device => found.extend(sinks(plan, Port { step, output: 0 })),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Compares a part with what it must hold.
+fn compare(
+    (plan, state): (&Plan, &State),
+    (sink, phase, part): (usize, usize, Option<u64>),
+    expected: &Expected,
+    wrong: &mut Vec<String>,
+) -> Result<()> {
+    let name = &plan.steps[sink].name;
+    let Some(part) = part else { return Ok(()) };
+    let files = state.commits.get(&(phase, part)).map_or(&[][..], |c| &c.files);
+    let files = files.iter().filter(|f| f.step == *name);
+    let mut events = Vec::new();
+    for file in files {
+        let path = plan.out.join(name).join(&file.name);
+        let Some(of_file) = events_of(&path).with_context(|| format!("reading {}", path.display()))? else { return Ok(()) };
+        events.extend(of_file);
+    }
+    let due = expected.events.iter().map(|(event, ..)| event);
+    let place = format!("{name}, part {}", expected.part + 1);
+    if let Some((row, (found, due))) = events.iter().zip(due).enumerate().find(|(_, (found, due))| found != due) {
+        let say = |(file, row, copy): &Event| {
+            format!("file {file}, row {row}{}", if *copy > 0 { format!(", copy {copy}") } else { String::new() })
+        };
+        wrong.push(format!("{place}: row {row} is {}; it must be {}", say(found), say(due)));
+    } else if events.len() != expected.events.len() {
+        wrong.push(format!("{place}: {} events; it must have {}", events.len(), expected.events.len()));
+    }
+    Ok(())
+}
+
+/// The events of a file in their order; none where it does not say which they are.
+fn events_of(path: &Path) -> Result<Option<Vec<Event>>> {
+    let wanted = [column::FILE, column::ROW, column::COPY];
+    let file = File::open(path)?;
+    let batches: Vec<RecordBatch> = match path.extension().and_then(|e| e.to_str()) {
+        Some("parquet") => {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+            let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
+            builder.with_projection(mask).build()?.collect::<Result<_, _>>()?
+        }
+        Some("arrow") => {
+            let schema = FileReader::try_new(File::open(path)?, None)?.schema();
+            let columns = wanted.iter().filter_map(|name| schema.index_of(name).ok()).collect();
+            FileReader::try_new_buffered(file, Some(columns))?.collect::<Result<_, _>>()?
+        }
+        _ => return Ok(None),
+    };
+    let mut events = Vec::new();
+    for batch in batches {
+        let (Some(files), Some(rows)) = (batch.column_by_name(column::FILE), batch.column_by_name(column::ROW)) else {
+            return Ok(None);
+        };
+        let (files, rows) = (files.as_primitive::<UInt32Type>(), rows.as_primitive::<UInt64Type>());
+        let copies = batch.column_by_name(column::COPY).map(|c| c.as_primitive::<UInt32Type>().values());
+        let copy = |row: usize| copies.map_or(0, |c| c[row]);
+        events.extend((0..batch.num_rows()).map(|row| (files.value(row), rows.value(row), copy(row))));
+    }
+    Ok(Some(events))
+}
+
+/// What was seen of an output: for each class the new places of its events beside their old ranks.
+#[derive(Debug, Default)]
+struct Seen {
+    events: u64,
+    /// By stratum: rank and place.
+    places: BTreeMap<u16, Vec<(u64, u64)>>,
+}
+
+impl Seen {
+    fn take(&mut self, expected: &Expected) {
+        for (_, stratum, rank) in &expected.events {
+            self.places.entry(*stratum).or_default().push((*rank, self.events));
+            self.events += 1;
+        }
+    }
+
+    fn text(&self, names: &[String]) -> String {
+        let mut text = String::new();
+        for (stratum, places) in &self.places {
+            let name = names.get(usize::from(*stratum)).map_or("all", String::as_str);
+            let p = p_value(places).map_or_else(String::new, |p| format!(", old and new order are unrelated: p = {p:.3}"));
+            text += &format!("  {name}: {}{p}\n", words::counted(places.len() as u64, "event"));
+        }
+        text
+    }
+}
+
+/// Pearson's test of independence of the old and the new order, in ten groups of equal numbers each; none for a few events.
+fn p_value(places: &[(u64, u64)]) -> Option<f64> {
+    if places.len() < 5 * GROUPS * GROUPS {
+        return None;
+    }
+    let group = |index: usize| index * GROUPS / places.len();
+    let mut by_rank: Vec<usize> = (0..places.len()).collect();
+    by_rank.sort_unstable_by_key(|i| places[*i]);
+    let mut counts = [[0.0_f64; GROUPS]; GROUPS];
+    // The places ascend as they are.
+    for (rank, place) in by_rank.into_iter().enumerate() {
+        counts[group(rank)][group(place)] += 1.0;
+    }
+    let expected = places.len() as f64 / (GROUPS * GROUPS) as f64;
+    let chi2: f64 = counts.iter().flatten().map(|n| (n - expected).powi(2) / expected).sum();
+    Some(fit::p_value(chi2, (GROUPS - 1) * (GROUPS - 1)))
+}

@@ -1,0 +1,198 @@
+//! Is a new order what it must be? The order is computed again from the inputs, event by event, and compared with what the
+//! parts hold.
+//!
+//! What each part must hold follows from the counts in the ledger and from the lanes of the rows, which are read again (only
+//! the columns that the lanes take, as in the phase that counts); no run that was put aside is looked at. Parts are looked at
+//! in groups, so that no more seats than [`SEATS`] are in memory; for each group the lanes are read once.
+
+use super::order::Order;
+use super::phase::{Basis, Phase};
+use super::ranks::{Counts, Router, Routing};
+use super::start;
+use crate::ledger::units::Numbered;
+use crate::plan::{Plan, Port};
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Schema, UInt32Type, UInt64Type};
+use calostream_operators::work::{Device, Map, Runtime};
+use calostream_operators::{Fault, Shape, Unit, Work, column};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// So many seats are in memory.
+const SEATS: u64 = 8 << 20;
+
+/// An event of a mix: the number of its file, its row there, and how often it was there before.
+pub type Event = (u32, u64, u32);
+
+/// Where an event belongs: output and part, what its part is sorted by, and its rank.
+type Taken = ((usize, u64), (u64, u16, u64), Event, u64);
+
+/// What the parts of an output must hold.
+#[derive(Debug)]
+pub struct Expected {
+    /// The output.
+    pub port: Port,
+    /// The part.
+    pub part: u64,
+    /// Its events in their order, each with its stratum and its rank.
+    pub events: Vec<(Event, u16, u64)>,
+}
+
+/// An order that can be computed again.
+pub struct Again<'a> {
+    plan: &'a Plan,
+    basis: Basis<'a>,
+    runtime: &'a Runtime,
+    step: usize,
+    routing: Arc<Routing>,
+    /// Units that were not read.
+    left_out: BTreeSet<u64>,
+}
+
+impl<'a> Again<'a> {
+    /// For a shuffle; an error that says why where it can't be computed again.
+    pub fn of(basis: Basis<'a>, runtime: &'a Runtime, step: usize) -> Result<Self> {
+        let planned = &basis.plan.steps[step];
+        ensure!(planned.level == 0, "it mixes what was mixed before");
+        let phase = basis.plan.phase_of(planned.level);
+        let routing = Phase::of(basis, phase)?.routings.remove(&step).context("a shuffle that is not in the plan")?;
+        ensure!(!routing.orders.is_empty(), "it pairs rows");
+        let counting = basis.plan.counting_of(planned.level);
+        let plan =
+            counting.filter(|_| planned.counted).and_then(|c| basis.plan.phases[c].counting.as_deref()).unwrap_or(basis.plan);
+        let left_out = basis.state.quarantined.keys().filter(|(p, _)| basis.state.reads_files(*p)).map(|(_, unit)| *unit);
+        let left_out = left_out.chain(basis.state.replaced.iter().copied()).collect();
+        Ok(Self { plan, basis, runtime, step, routing, left_out })
+    }
+
+    /// The order of an output.
+    #[must_use]
+    pub fn order(&self, output: usize) -> &Order {
+        &self.routing.orders[output]
+    }
+
+    /// Gives what each part of these outputs must hold, part by part.
+    pub fn parts(&self, outputs: &[usize], each: &mut dyn FnMut(Expected) -> Result<()>) -> Result<()> {
+        let all: Vec<(usize, u64)> = outputs.iter().flat_map(|o| (0..self.order(*o).parts()).map(|part| (*o, part))).collect();
+        let mut groups: Vec<BTreeSet<(usize, u64)>> = Vec::new();
+        let mut seats = u64::MAX;
+        for (output, part) in all {
+            let of_part = self.order(output).part_rows(part);
+            if seats.saturating_add(of_part) > SEATS {
+                groups.push(BTreeSet::new());
+                seats = 0;
+            }
+            seats += of_part;
+            groups.last_mut().context("a group")?.insert((output, part));
+        }
+        for group in groups {
+            let mut found: BTreeMap<(usize, u64), Vec<Taken>> = BTreeMap::new();
+            self.seats(&mut |taken| {
+                if group.contains(&taken.0) {
+                    found.entry(taken.0).or_default().push(taken);
+                }
+            })?;
+            for (output, part) in group {
+                let mut seats = found.remove(&(output, part)).unwrap_or_default();
+                seats.sort_unstable();
+                let events = seats.into_iter().map(|(_, (_, stratum, _), event, rank)| (event, stratum, rank)).collect();
+                each(Expected { port: Port { step: self.step, output }, part, events })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the lanes of all rows and gives each of their seats: part, key, event and rank.
+    fn seats(&self, each: &mut dyn FnMut(Taken)) -> Result<()> {
+        let mut chain = Vec::new();
+        let mut at = self.plan.steps[self.step].from[0];
+        while self.plan.steps[at.step].planned.shape != Shape::Source {
+            chain.push(at.step);
+            at = self.plan.steps[at.step].from[0];
+        }
+        chain.reverse();
+        let begin = |step: usize| start(self.plan, self.runtime, step, (0, 1));
+        let Work::Source(mut source) = begin(at.step)? else { bail!("a source that is none") };
+        let mut ways: Vec<Way> = Vec::new();
+        for step in chain {
+            ways.push(match begin(step)? {
+                Work::Map(map) => Way::Map(map),
+                Work::Device(device) => Way::Device(device),
+                _ => bail!("a step that is no map"),
+            });
+        }
+        let Work::Shuffle(shuffle) = begin(self.step)? else { bail!("a shuffle that is none") };
+        let mut router = Router::shuffle(shuffle, Arc::clone(&self.routing));
+        let name = &self.plan.steps[at.step].name;
+        let units = self.basis.units.iter().filter(|u| u.unit.step == *name && !self.left_out.contains(&u.number));
+        for Numbered { number, unit, .. } in units {
+            let mut route = |batch: &RecordBatch| -> Result<(), Fault> {
+                let mut counts = Counts { out: vec![0; self.routing.orders.len()], ..Counts::default() };
+                let file = column::get(batch, column::FILE).as_primitive::<UInt32Type>();
+                let row = column::get(batch, column::ROW).as_primitive::<UInt64Type>();
+                for (place, index) in router.places(*number, batch, &mut counts)? {
+                    let order = &self.routing.orders[usize::from(place.output)];
+                    let index = index as usize;
+                    let event = (file.value(index), row.value(index), order.copy(place.stratum, place.row));
+                    let part = (usize::from(place.output), u64::from(place.part));
+                    each((part, order.key(place.stratum, place.row), event, row.value(index)));
+                }
+                Ok(())
+            };
+            let mut read = || -> Result<(), Fault> {
+                if !self.plan.steps[self.step].counted && ways.is_empty() && !self.reads_itself(at.step) {
+                    return route(&provenance(unit, &self.plan.steps[at.step].planned.outputs[0].schema)?);
+                }
+                for batch in source.read(unit)? {
+                    through(&mut ways, 0, batch?, &mut route)?;
+                }
+                for way in 0..ways.len() {
+                    let Way::Device(device) = &mut ways[way] else { continue };
+                    for batch in device.end()? {
+                        through(&mut ways, way + 1, batch, &mut route)?;
+                    }
+                }
+                Ok(())
+            };
+            read().map_err(|fault| anyhow::anyhow!("{}: {fault}", unit.path))?;
+            router.end();
+        }
+        Ok(())
+    }
+
+    /// True where the rows of a unit can't be told without reading it: some were cut.
+    fn reads_itself(&self, source: usize) -> bool {
+        let name = &self.plan.steps[source].name;
+        self.basis.state.commits.values().flat_map(|c| &c.rows).any(|rows| rows.step == *name && rows.cut > 0)
+    }
+}
+
+/// A step between the source and the shuffle.
+enum Way {
+    Map(Box<dyn Map>),
+    Device(Box<dyn Device>),
+}
+
+/// Takes a batch through the steps from `from` on.
+fn through(
+    ways: &mut [Way],
+    from: usize,
+    batch: RecordBatch,
+    end: &mut dyn FnMut(&RecordBatch) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let made = match ways.get_mut(from) {
+        None => return end(&batch),
+        Some(Way::Map(map)) => vec![map.map(batch)?.batch],
+        Some(Way::Device(device)) => device.push(batch)?,
+    };
+    made.into_iter().try_for_each(|batch| through(ways, from + 1, batch, end))
+}
+
+/// Where the rows of a unit come from: all that is known of them without reading it.
+fn provenance(unit: &Unit, schema: &Schema) -> Result<RecordBatch> {
+    let rows = usize::try_from(unit.rows)?;
+    let fields = column::provenance_fields(unit.sample.is_some());
+    let columns = column::provenance(&column::samples(schema), unit, unit.first, rows);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
