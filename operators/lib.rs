@@ -46,7 +46,7 @@ pub mod work;
 pub use error::Fault;
 pub use facts::{Facts, Need};
 pub use place::{Place, Placed, Problem};
-pub use planned::{Output, Planned, Reads, Shape, Unit};
+pub use planned::{Assembled, Output, Planned, Reads, Shape, Unit};
 pub use work::{Start, Work, Worker};
 
 use std::fmt::Debug;

@@ -127,6 +127,8 @@ pub struct Planned {
     pub units: Vec<Unit>,
     /// Remarks for `plan` and `check` that are no mistakes (a file that will be quarantined, a cut that keeps all).
     pub remarks: Vec<String>,
+    /// What a sink makes of all its parts in the end; none where the parts are all there is.
+    pub assembled: Option<Assembled>,
     /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
     pub quarantined: Vec<(String, String)>,
 }
@@ -135,7 +137,16 @@ impl Planned {
     /// A step of this shape that reads everything and holds nothing.
     #[must_use]
     pub fn new(shape: Shape, outputs: Vec<Output>) -> Self {
-        Self { shape, outputs, reads: Vec::new(), holds: 0, units: Vec::new(), remarks: Vec::new(), quarantined: Vec::new() }
+        Self {
+            shape,
+            outputs,
+            reads: Vec::new(),
+            holds: 0,
+            units: Vec::new(),
+            remarks: Vec::new(),
+            assembled: None,
+            quarantined: Vec::new(),
+        }
     }
 
     /// The same, reading only `reads` of its one input.
@@ -151,6 +162,18 @@ impl Planned {
         self.holds = bytes;
         self
     }
+}
+
+/// The file that a sink makes of all parts of its step when every one of them is committed ([`crate::work::Sink::assemble`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assembled {
+    /// Its name in the step's folder.
+    pub file: String,
+    /// Whether the parts stay beside it. Where they don't, the engine removes them once the file is committed.
+    pub parts_stay: bool,
+    /// A part whose rows are a multiple of this is the least work to put together: where the engine cuts a new order into
+    /// parts, it cuts it so.
+    pub grain: u64,
 }
 
 /// What one worker reads and one commit covers: a row range of one file.

@@ -26,6 +26,11 @@ pub fn place(seed: u64, stratum: u16, j: u64, m: u64) -> u64 {
 /// The first row of `m` rows of a stratum whose place is at or behind `k / of` of the way.
 pub fn first_behind(seed: u64, stratum: u16, m: u64, k: u64, of: u64) -> u64 {
     let bound = u64::try_from((u128::from(k) * u128::from(WHOLE)).div_ceil(u128::from(of))).expect("at most one");
+    first_at(seed, stratum, m, bound)
+}
+
+/// The first row of `m` rows of a stratum whose place is at or behind this one.
+fn first_at(seed: u64, stratum: u16, m: u64, bound: u64) -> u64 {
     let (mut low, mut high) = (0, m);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -36,6 +41,25 @@ pub fn first_behind(seed: u64, stratum: u16, m: u64, k: u64, of: u64) -> u64 {
         }
     }
     low
+}
+
+/// How many rows of each stratum (there are `counts` of them) are among the first `n` of the whole order.
+pub fn among_first(seed: u64, counts: &[u64], n: u64) -> Vec<u64> {
+    let before = |bound: u64| -> Vec<u64> { counts.iter().zip(0..).map(|(m, s)| first_at(seed, s, *m, bound)).collect() };
+    // The last place with no more than n rows before it; the rows at this very place stand in the order of their strata.
+    let (mut low, mut high) = (0, WHOLE);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if before(middle).iter().sum::<u64>() <= n { low = middle } else { high = middle - 1 }
+    }
+    let mut ranks = before(low);
+    let mut rest = n.saturating_sub(ranks.iter().sum());
+    for (rank, behind) in ranks.iter_mut().zip(before(low + 1)) {
+        let more = rest.min(behind - *rank);
+        *rank += more;
+        rest -= more;
+    }
+    ranks
 }
 
 #[cfg(test)]
@@ -64,6 +88,18 @@ mod tests {
                 pieces.append(&mut piece);
             }
             prop_assert_eq!(pieces, whole);
+        }
+
+        #[test]
+        fn the_first_rows_are_found_without_the_rest(seed: u64, counts in prop::collection::vec(0u64..300, 1..5), share in 0.0f64..1.2) {
+            let strata = || counts.iter().zip(0u16..);
+            let mut whole: Vec<(u64, u16, u64)> =
+                strata().flat_map(|(m, s)| (0..*m).map(move |j| (place(seed, s, j, *m), s, j))).collect();
+            whole.sort_unstable();
+            let n = (whole.len() as f64 * share) as usize;
+            let first = &whole[..n.min(whole.len())];
+            let wanted: Vec<u64> = strata().map(|(_, s)| first.iter().filter(|row| row.1 == s).count() as u64).collect();
+            prop_assert_eq!(among_first(seed, &counts, n as u64), wanted);
         }
 
         #[test]

@@ -4,7 +4,7 @@
 //! positions of one shuffled output and a part of its own. Both follow from the plan, the list of units and the log alone,
 //! so every process computes the same.
 
-use super::order::{first_behind, place};
+use super::order::{among_first, first_behind, place};
 use super::spill::{Group, decode};
 use crate::ledger::State;
 use crate::ledger::log::{self, Line};
@@ -233,15 +233,29 @@ impl Phase {
                 let total: u64 = kept[output].iter().sum();
                 let surplus = counts[output].iter().sum::<u64>() - total;
                 let row = planned_output.row_bytes + PLACE_BYTES;
-                let rows = (RANGE_BYTES / row).max(RANGE_ROWS).min((RANGE_MOST / row).max(1));
+                let most = (RANGE_MOST / row).max(1);
+                let rows = (RANGE_BYTES / row).max(RANGE_ROWS).min(most);
+                let grain = grain(plan, port).filter(|grain| *grain <= most);
+                let rows = grain.map_or(rows, |grain| (rows / grain).max(1) * grain);
                 let ranges = total.div_ceil(rows).max(1);
+                // At even places of the way, or where whole parts of so many rows end.
+                let ranks: Vec<Vec<u64>> = (0..=ranges)
+                    .map(|k| match grain {
+                        _ if k == ranges => kept[output].clone(),
+                        Some(_) => among_first(plan.seed, &kept[output], k * rows),
+                        None => {
+                            let of_stratum = |(s, m): (u16, &u64)| first_behind(plan.seed, s, *m, k, ranges);
+                            (0..).zip(&kept[output]).map(of_stratum).collect()
+                        }
+                    })
+                    .collect();
                 let in_runs = &planned.inputs[0].schema;
                 let columns = planned_output.schema.fields().iter().map(|f| in_runs.index_of(f.name()));
                 let columns = columns.collect::<Result<_, _>>().context("a column that was not put aside")?;
                 let order = Order {
                     runs: Arc::clone(&runs),
                     strata: (0..strata)
-                        .map(|s| stratum(plan.seed, u16::try_from(s).unwrap_or(u16::MAX), output, kept[output][s], &runs, ranges))
+                        .map(|s| stratum(u16::try_from(s).unwrap_or(u16::MAX), output, &runs, ranks.iter().map(|ranks| ranks[s])))
                         .collect(),
                     ranges,
                     columns,
@@ -308,7 +322,24 @@ impl Phase {
     }
 }
 
-fn stratum(seed: u64, number: u16, output: usize, kept: u64, runs: &[Run], ranges: u64) -> Stratum {
+/// What the rows of a part should be a multiple of, for a sink behind this output that puts its parts together.
+fn grain(plan: &Plan, port: Port) -> Option<u64> {
+    let mut behind = vec![port];
+    let mut grain = None;
+    for (step, planned) in plan.steps.iter().enumerate() {
+        if !planned.from.iter().any(|port| behind.contains(port)) {
+            continue;
+        }
+        grain = grain.max(planned.planned.assembled.as_ref().map(|a| a.grain));
+        if matches!(planned.planned.shape, Shape::Map | Shape::Device) {
+            behind.extend((0..planned.planned.outputs.len()).map(|output| Port { step, output }));
+        }
+    }
+    grain
+}
+
+/// A stratum that is cut at these ranks, the last of which is how many rows are kept.
+fn stratum(number: u16, output: usize, runs: &[Run], ranks: impl Iterator<Item = u64>) -> Stratum {
     let mut rows: Vec<(u64, u32, u32)> = Vec::new();
     for (run, of) in runs.iter().enumerate() {
         for group in of.groups.iter().filter(|g| (usize::from(g.output), g.stratum) == (output, number)) {
@@ -318,11 +349,6 @@ fn stratum(seed: u64, number: u16, output: usize, kept: u64, runs: &[Run], range
     rows.sort_unstable();
     let end = (u64::MAX, u32::MAX, u32::MAX);
     let bound = |rank: u64| usize::try_from(rank).ok().and_then(|r| rows.get(r)).copied().unwrap_or(end);
-    let bounds = (0..=ranges)
-        .map(|k| {
-            let rank = if k == ranges { kept } else { first_behind(seed, number, kept, k, ranges) };
-            (rank, bound(rank))
-        })
-        .collect();
-    Stratum { number, kept, bounds }
+    let bounds: Vec<_> = ranks.map(|rank| (rank, bound(rank))).collect();
+    Stratum { number, kept: bounds.last().map_or(0, |last| last.0), bounds }
 }
