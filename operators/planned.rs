@@ -3,6 +3,7 @@
 //! Everything here is data that the planner combines: phases follow from [`Shape`], the columns that need not be read at
 //! all from [`Reads`], the memory check from `holds`.
 
+use crate::{Placed, Problem};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -129,6 +130,9 @@ pub struct Planned {
     pub remarks: Vec<String>,
     /// What a sink makes of all its parts in the end; none where the parts are all there is.
     pub assembled: Option<Assembled>,
+    /// How many rows each part of a sink is to have, where somebody asked for it: a new order above is cut into such parts (the
+    /// last one has the rest), and anything else is refused.
+    pub rows_per_part: Option<Placed<u64>>,
     /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
     pub quarantined: Vec<(String, String)>,
 }
@@ -145,6 +149,7 @@ impl Planned {
             units: Vec::new(),
             remarks: Vec::new(),
             assembled: None,
+            rows_per_part: None,
             quarantined: Vec::new(),
         }
     }
@@ -154,6 +159,15 @@ impl Planned {
     pub fn reading(mut self, reads: Reads) -> Self {
         self.reads = vec![reads];
         self
+    }
+
+    /// The same, in parts of so many rows; a problem where that is none.
+    pub fn in_parts_of(mut self, rows: Option<&Placed<u64>>) -> Result<Self, Vec<Problem>> {
+        if let Some(none) = rows.filter(|rows| rows.value == 0) {
+            return Err(vec![Problem::at(none, "a file needs at least one event")]);
+        }
+        self.rows_per_part = rows.cloned();
+        Ok(self)
     }
 
     /// The same, holding up to this many bytes on a worker.

@@ -68,6 +68,10 @@ pub struct WriteHdf5 {
     /// out. It is written as the attribute `classes` of the datasets that `one_hot` and `index` name.
     #[serde(default)]
     pub classes: Option<Placed<Vec<Placed<String>>>>,
+    /// Events of each file, the last one with the rest; for what a `premix` above gives. Left out, files are as large as is
+    /// good for the run. Where a step in between cuts events, files have those of so many that are left.
+    #[serde(default)]
+    pub events_per_file: Option<Placed<u64>>,
     /// Events of a chunk.
     #[serde(default = "chunk")]
     pub chunk: Placed<u32>,
@@ -267,7 +271,7 @@ impl Operator for WriteHdf5 {
         });
         let idle = classes.iter().flat_map(|c| &c.idle);
         planned.remarks.extend(idle.map(|class| format!("no event of class `{class}` comes in")));
-        Ok(planned)
+        planned.in_parts_of(self.events_per_file.as_ref())
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {

@@ -85,6 +85,9 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
             let _ = writeln!(out, "    reads {names}{of}");
         }
     }
+    if let Some(rows) = &planned.rows_per_part {
+        let _ = writeln!(out, "    makes files of {}", words::counted(rows.value, "event"));
+    }
     if let Some(assembled) = &planned.assembled {
         let file = &assembled.file;
         let _ = match assembled.parts_stay {

@@ -9,22 +9,13 @@ use super::spill::{Group, decode};
 use crate::ledger::State;
 use crate::ledger::log::{self, Line};
 use crate::ledger::units::Numbered;
+use crate::plan::parts::Rows;
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result};
 use calostream_operators::{Shape, Unit, Work};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// A range of positions holds about this many bytes of rows ...
-const RANGE_BYTES: u64 = 48 << 20;
-/// ... and no fewer rows than this, so that batches are full ...
-const RANGE_ROWS: u64 = 2048;
-/// ... unless these many rows take more than this.
-const RANGE_MOST: u64 = 256 << 20;
-
-/// What putting a row in its place takes beside the row: its key, its rank, its place.
-const PLACE_BYTES: u64 = 64;
 
 /// A phase.
 #[derive(Debug, Default)]
@@ -232,18 +223,15 @@ impl Phase {
                 phase.origins.push(port);
                 let total: u64 = kept[output].iter().sum();
                 let surplus = counts[output].iter().sum::<u64>() - total;
-                let row = planned_output.row_bytes + PLACE_BYTES;
-                let most = (RANGE_MOST / row).max(1);
-                let rows = (RANGE_BYTES / row).max(RANGE_ROWS).min(most);
-                let grain = grain(plan, port).filter(|grain| *grain <= most);
-                let rows = grain.map_or(rows, |grain| (rows / grain).max(1) * grain);
+                let cut = Rows::of(&plan.steps, port);
+                let (Rows::About(rows) | Rows::Just(rows)) = cut;
                 let ranges = total.div_ceil(rows).max(1);
-                // At even places of the way, or where whole parts of so many rows end.
                 let ranks: Vec<Vec<u64>> = (0..=ranges)
-                    .map(|k| match grain {
+                    .map(|k| match cut {
                         _ if k == ranges => kept[output].clone(),
-                        Some(_) => among_first(plan.seed, &kept[output], k * rows),
-                        None => {
+                        Rows::Just(rows) => among_first(plan.seed, &kept[output], k * rows),
+                        // At even places of the way.
+                        Rows::About(_) => {
                             let of_stratum = |(s, m): (u16, &u64)| first_behind(plan.seed, s, *m, k, ranges);
                             (0..).zip(&kept[output]).map(of_stratum).collect()
                         }
@@ -320,22 +308,6 @@ impl Phase {
     pub fn begin(&self) -> Line {
         Line::Begin { phase: self.number, basis: self.basis.clone() }
     }
-}
-
-/// What the rows of a part should be a multiple of, for a sink behind this output that puts its parts together.
-fn grain(plan: &Plan, port: Port) -> Option<u64> {
-    let mut behind = vec![port];
-    let mut grain = None;
-    for (step, planned) in plan.steps.iter().enumerate() {
-        if !planned.from.iter().any(|port| behind.contains(port)) {
-            continue;
-        }
-        grain = grain.max(planned.planned.assembled.as_ref().map(|a| a.grain));
-        if matches!(planned.planned.shape, Shape::Map | Shape::Device) {
-            behind.extend((0..planned.planned.outputs.len()).map(|output| Port { step, output }));
-        }
-    }
-    grain
 }
 
 /// A stratum that is cut at these ranks, the last of which is how many rows are kept.

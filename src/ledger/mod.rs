@@ -14,6 +14,7 @@
 //! | `.spill/` | what a shuffle has put aside, unless `--scratch` says where | every process; removed when the run is done |
 //! | `.staging/` | files under way | every process; emptied at the start |
 //! | `<step>/` | parts and tables | every process, by renaming |
+//! | `<step>/` | what a sink has made of all its parts, which may be removed then | process 0, when all is committed |
 //!
 //! Invariants: a name that the log does not know is no output; nothing but `run.json`, the log's order of lines and one
 //! block of the report depends on when, where and by how many workers the run was done.

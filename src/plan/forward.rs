@@ -45,6 +45,10 @@ pub fn plan(pipeline: Pipeline, facts: Facts, mut problems: Vec<Problem>) -> Res
     for step in &steps {
         remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
     }
+    let found = super::parts::problems(&steps);
+    if !found.is_empty() {
+        return Err(found);
+    }
     let phases = number_phases(&mut steps);
     if let Some(budget) = &pipeline.budget {
         let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();

@@ -6,6 +6,7 @@
 mod canonical;
 mod columns;
 mod forward;
+pub mod parts;
 pub mod probe;
 #[cfg(test)]
 mod tests;

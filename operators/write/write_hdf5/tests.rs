@@ -20,6 +20,7 @@ fn lcd(file: &str) -> WriteHdf5 {
         one_hot: None,
         index: None,
         classes: None,
+        events_per_file: None,
         chunk: chunk(),
         gzip: gzip(),
         shuffle: true,
