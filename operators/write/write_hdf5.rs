@@ -97,10 +97,14 @@ impl Describe for WriteHdf5 {
     const ABOUT: &'static str = "Writes events to HDF5 files in the layout of a data set, or to a single one";
     const EXAMPLE: &'static str = r#"files:
   from: events
-  write_hdf5: { schema: lcd-v1, file: "{sample}Escan_1_{number}.h5", names: { electron: Ele, photon: Gamma } }
-merged:
-  from: events
-  write_hdf5: { schema: lcd-v1, merged: all.h5, one_hot: OneHot, index: index, classes: [photon, electron] }
+  write_hdf5:
+    schema: lcd-v1
+    file: "{sample}Escan_1_{number}.h5"
+    merged: all.h5
+    names: { electron: Ele, photon: Gamma }
+    one_hot: OneHot
+    index: index
+    classes: [Gamma, Ele]
 "#;
 }
 
