@@ -128,10 +128,27 @@ impl<'a> Blosc<'a> {
 
     /// Unpacks the whole chunk.
     pub fn unpack(&self, codecs: &mut Codecs, work: &mut Work, into: &mut [u8]) -> Result<(), String> {
-        if self.bytes != into.len() {
-            return Err(format!("decodes to {} bytes, not {}", self.bytes, into.len()));
-        }
+        self.fits(into)?;
         into.chunks_mut(self.block).enumerate().try_for_each(|(number, part)| self.unpack_block(codecs, work, number, part))
+    }
+
+    /// Elements of a block, where nothing but a shuffle of elements of `size` bytes was done to the blocks before they were
+    /// packed: then [`Blosc::unpack_planes`] may leave it.
+    pub fn planes(&self, size: usize) -> Option<usize> {
+        let whole = size > 0 && self.block.is_multiple_of(size) && self.bytes.is_multiple_of(size) && self.bytes > 0;
+        let packed = matches!(self.content, Content::Packed { .. });
+        (packed && whole && self.undo == [Undo::Shuffle(size)]).then(|| self.block / size)
+    }
+
+    /// Unpacks the whole chunk, but leaves its blocks as they were packed.
+    pub fn unpack_planes(&self, codecs: &mut Codecs, into: &mut [u8]) -> Result<(), String> {
+        self.fits(into)?;
+        into.chunks_mut(self.block).enumerate().try_for_each(|(number, part)| self.streams(codecs, number, part))
+    }
+
+    fn fits(&self, into: &[u8]) -> Result<(), String> {
+        let fits = self.bytes == into.len();
+        fits.then_some(()).ok_or_else(|| format!("decodes to {} bytes, not {}", self.bytes, into.len()))
     }
 
     /// Unpacks one block, which is as long as `into`. The first one comes before all others.

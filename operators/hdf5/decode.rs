@@ -1,15 +1,15 @@
 //! Undoing what was done to a chunk: fletcher32, gzip, lzf, lz4, zstd, blosc, blosc2, bitshuffle, shuffle.
 //!
 //! Filters are undone last to first; those whose bit is set in the chunk's mask were not applied. A shuffle that was applied
-//! first is left as it is ([`Chunk::Planes`]): whoever needs a range of elements gathers just these, and hits are found
-//! directly in the byte planes. Invariants: nothing is allocated that the chunk's own shape does not ask for, and what comes out is exactly as
+//! first, of the whole chunk or (blosc, bitshuffle) block by block, is left as it is ([`Chunk::Planes`]): whoever needs a range
+//! of elements gathers just these, and hits are found directly in the byte planes. Invariants: nothing is allocated that the chunk's own shape does not ask for, and what comes out is exactly as
 //! long as the chunk. Buffers are kept, because new pages cost as much as unpacking does.
 
 use super::blosc::{Blosc, Work, unshuffle_bits};
 use super::blosc2;
 use super::codec::{Codec, Codecs};
 use super::header::Filter;
-pub use super::shuffle::unshuffle;
+pub use super::shuffle::gather;
 
 const DEFLATE: u32 = 1;
 const SHUFFLE: u32 = 2;
@@ -26,8 +26,13 @@ const BLOSC2: u32 = 32026;
 pub enum Chunk {
     /// The elements, one after the other.
     Plain(Vec<u8>),
-    /// The first bytes of all elements, then the second bytes of all elements, ...
-    Planes(Vec<u8>),
+    /// Block by block the first bytes of all elements, then the second bytes of all elements, ...
+    Planes {
+        /// As many as the chunk has.
+        bytes: Vec<u8>,
+        /// Elements of a block; the last one may have fewer.
+        block: usize,
+    },
 }
 
 /// True where every filter is known here, at most one of them compresses, and a shuffle stands before it.
@@ -78,14 +83,21 @@ impl Decoder {
 
     /// Takes back the buffer of a chunk that nobody needs any more.
     pub fn free(&mut self, chunk: Chunk) {
-        let (Chunk::Plain(bytes) | Chunk::Planes(bytes)) = chunk;
+        let (Chunk::Plain(bytes) | Chunk::Planes { bytes, .. }) = chunk;
         self.free.push(bytes);
     }
 
-    /// The chunk of `bytes` bytes that `raw` was made of.
-    pub fn decode(&mut self, mut raw: Vec<u8>, filters: &[Filter], mask: u64, bytes: usize) -> Result<Chunk, String> {
+    /// The chunk of `bytes` bytes, elements of `size`, that `raw` was made of.
+    pub fn decode(
+        &mut self,
+        mut raw: Vec<u8>,
+        filters: &[Filter],
+        mask: u64,
+        bytes: usize,
+        size: usize,
+    ) -> Result<Chunk, String> {
         let applied = |i: usize| i >= 64 || mask & (1 << i) == 0;
-        let mut shuffled = false;
+        let mut planes = None;
         for (i, filter) in filters.iter().enumerate().rev() {
             if !applied(i) {
                 continue;
@@ -95,11 +107,12 @@ impl Decoder {
             let length = bytes + 4 * sums;
             match filter.id {
                 FLETCHER32 => verify(&mut raw)?,
-                SHUFFLE => shuffled = true,
+                SHUFFLE => planes = Some((bytes / size.max(1)).max(1)),
                 _ => {
                     possible(filter, &raw, length)?;
                     let mut out = self.buffer(length);
-                    self.unpack(filter, &raw, &mut out)?;
+                    let first = !(0..i).any(applied);
+                    planes = self.unpack(filter, &raw, &mut out, first.then_some(size))?;
                     self.free.push(std::mem::replace(&mut raw, out));
                 }
             }
@@ -107,22 +120,34 @@ impl Decoder {
         if raw.len() != bytes {
             return Err(format!("decodes to {} bytes, not {bytes}", raw.len()));
         }
-        Ok(if shuffled { Chunk::Planes(raw) } else { Chunk::Plain(raw) })
+        Ok(match planes {
+            Some(block) => Chunk::Planes { bytes: raw, block },
+            None => Chunk::Plain(raw),
+        })
     }
 
-    /// Undoes a filter that packs.
-    fn unpack(&mut self, filter: &Filter, raw: &[u8], out: &mut [u8]) -> Result<(), String> {
+    /// Undoes a filter that packs. Where it has a shuffle in it of elements of `split` bytes, that is left: then it says how
+    /// many elements stand in a block.
+    fn unpack(&mut self, filter: &Filter, raw: &[u8], out: &mut [u8], split: Option<usize>) -> Result<Option<usize>, String> {
         let Self { codecs, work, .. } = self;
         match filter.id {
-            DEFLATE => codecs.unpack(Codec::Deflate, raw, out),
-            LZF => codecs.unpack(Codec::Lzf, raw, out),
-            ZSTD => codecs.unpack(Codec::Zstd, raw, out),
-            LZ4 => lz4(codecs, raw, out),
-            BLOSC => Blosc::new(raw)?.unpack(codecs, work, out),
-            BLOSC2 => blosc2::unpack(codecs, work, raw, out),
-            BITSHUFFLE => bitshuffle(codecs, filter, raw, out),
-            id => Err(format!("filter {id} is not known here")),
+            DEFLATE => codecs.unpack(Codec::Deflate, raw, out)?,
+            LZF => codecs.unpack(Codec::Lzf, raw, out)?,
+            ZSTD => codecs.unpack(Codec::Zstd, raw, out)?,
+            LZ4 => lz4(codecs, raw, out)?,
+            BLOSC => {
+                let chunk = Blosc::new(raw)?;
+                if let Some(block) = split.and_then(|size| chunk.planes(size)) {
+                    chunk.unpack_planes(codecs, out)?;
+                    return Ok(Some(block));
+                }
+                chunk.unpack(codecs, work, out)?;
+            }
+            BLOSC2 => blosc2::unpack(codecs, work, raw, out)?,
+            BITSHUFFLE => bitshuffle(codecs, filter, raw, out)?,
+            id => return Err(format!("filter {id} is not known here")),
         }
+        Ok(None)
     }
 }
 

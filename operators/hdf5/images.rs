@@ -204,14 +204,24 @@ fn found<const SIZE: usize, C: scan::Cell + ArrowNativeType, V: scan::Bits + Arr
         }
         for row in rows {
             match run.values {
-                Some(Values::Planes(bytes)) => {
-                    let elements = bytes.len() / SIZE;
-                    // The least significant byte first.
-                    let planes: [&[u8]; SIZE] = std::array::from_fn(|b| {
-                        let plane = if number.big_endian { SIZE - 1 - b } else { b };
-                        &bytes[plane * elements + row * cells..][..cells]
-                    });
-                    hits.row(|cells, values| scan::planes(planes, cells, values))?;
+                Some(Values::Planes { bytes, block }) => {
+                    let (first, end) = (row * cells, (row + 1) * cells);
+                    hits.row(|cells, values| {
+                        let (mut at, mut found) = (first, 0);
+                        while at < end {
+                            let begin = at / block * block;
+                            let length = block.min(bytes.len() / SIZE - begin);
+                            let to = end.min(begin + length);
+                            // The least significant byte first.
+                            let planes: [&[u8]; SIZE] = std::array::from_fn(|b| {
+                                let plane = if number.big_endian { SIZE - 1 - b } else { b };
+                                &bytes[begin * SIZE + plane * length + at - begin..][..to - at]
+                            });
+                            found += scan::planes(planes, at - first, &mut cells[found..], &mut values[found..]);
+                            at = to;
+                        }
+                        found
+                    })?;
                 }
                 Some(Values::Plain(bytes)) => {
                     let image = &bytes[row * row_bytes..][..row_bytes];
@@ -324,8 +334,8 @@ impl<C: scan::Cell + ArrowNativeType, V: scan::Bits + ArrowNativeType> Hits<C, V
             let done = self.offsets.len() - 1;
             let expected = self.found.checked_div(done).map_or(0, |each| each * self.rows * 9 / 8);
             let length = needed.max(expected + self.most + scan::ROOM);
-            self.cells.resize(length, C::default());
-            self.values.resize(length, V::default());
+            self.cells = grown(&self.cells[..self.found], length);
+            self.values = grown(&self.values[..self.found], length);
         }
         self.found += find(&mut self.cells[self.found..], &mut self.values[self.found..]);
         self.offsets.push(i32::try_from(self.found).map_err(|_| Fault::content("more than 2^31 hits in a batch"))?);
@@ -389,6 +399,13 @@ impl<C: scan::Cell + ArrowNativeType, V: scan::Bits + ArrowNativeType> Hits<C, V
         let DataType::List(item) = field.data_type() else { return Err(anyhow::anyhow!("{} is not hits", field.name()).into()) };
         Ok(Arc::new(ListArray::try_new(item.clone(), OffsetBuffer::new(offsets.into()), Arc::new(hits), None)?))
     }
+}
+
+/// The same at the front of so many zeros, of which the pages that nobody touches cost nothing.
+fn grown<T: Copy + Default>(known: &[T], length: usize) -> Vec<T> {
+    let mut longer = vec![T::default(); length];
+    longer[..known.len()].copy_from_slice(known);
+    longer
 }
 
 /// The fields of a hit.

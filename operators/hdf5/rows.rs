@@ -88,8 +88,13 @@ pub struct Run<'a> {
 pub enum Values<'a> {
     /// The elements, one after the other.
     Plain(&'a [u8]),
-    /// The first bytes of all elements, then the second bytes of all elements, ...
-    Planes(&'a [u8]),
+    /// Block by block the first bytes of all elements, then the second bytes of all elements, ...
+    Planes {
+        /// Of the whole piece.
+        bytes: &'a [u8],
+        /// Elements of a block; the last one may have fewer.
+        block: usize,
+    },
     /// The elements, one after the other, still in the file.
     Stored(Stored<'a>),
 }
@@ -246,7 +251,7 @@ impl Rows {
                 continue;
             }
             let values = chunk.as_ref().map(|chunk| match chunk {
-                Chunk::Planes(bytes) => Values::Planes(bytes),
+                Chunk::Planes { bytes, block } => Values::Planes { bytes, block: *block },
                 Chunk::Plain(bytes) => Values::Plain(bytes),
             });
             runs.push(Run { values, first: usize::try_from(from - number * height)?, rows: usize::try_from(to - from)? });
@@ -306,7 +311,8 @@ impl Rows {
 fn chunk(opened: &Opened, dataset: &Dataset, decoder: &mut Decoder, entry: Entry, bytes: usize) -> Result<Chunk, Fault> {
     let mut raw = decoder.buffer(usize::try_from(entry.size)?);
     opened.read(&mut raw, entry.address)?;
-    decoder.decode(raw, &dataset.filters, entry.mask, bytes).map_err(Fault::Content)
+    let size = usize::try_from(dataset.element.bytes())?;
+    decoder.decode(raw, &dataset.filters, entry.mask, bytes, size).map_err(Fault::Content)
 }
 
 /// Copies the part of a chunk that lies in rows `first..first + rows` of a dataset of shape `whole` to where it belongs in
@@ -348,7 +354,7 @@ fn place(
         let into = &mut out[to * size..(to + run) * size];
         match chunk {
             Chunk::Plain(bytes) => into.copy_from_slice(&bytes[from * size..(from + run) * size]),
-            Chunk::Planes(planes) => decode::unshuffle(planes, size, from, into),
+            Chunk::Planes { bytes, block } => decode::gather(bytes, *block, size, from, into),
         }
         // The next run: an odometer over the axes before `flat`.
         let mut d = flat;

@@ -62,19 +62,25 @@ macro_rules! bits {
 }
 bits!(u8 u16 u32 u64);
 
-/// Finds the hits of an image whose numbers are split into planes of equal length, the least significant bytes first. The
-/// number of hits; their cells and bits stand at the front of `cells` and `values`.
+/// Finds the hits of an image, or of a stretch of it from cell `first` on, whose numbers are split into planes of equal
+/// length, the least significant bytes first. The number of hits; their cells and bits stand at the front of `cells` and
+/// `values`.
 ///
 /// # Panics
 /// Where `cells` or `values` are shorter than the planes and [`ROOM`].
-pub fn planes<const SIZE: usize, C: Cell, V: Bits>(planes: [&[u8]; SIZE], cells: &mut [C], values: &mut [V]) -> usize {
+pub fn planes<const SIZE: usize, C: Cell, V: Bits>(
+    planes: [&[u8]; SIZE],
+    first: usize,
+    cells: &mut [C],
+    values: &mut [V],
+) -> usize {
     let planes = planes.map(|plane| &plane[..planes[0].len()]);
     assert!(cells.len().min(values.len()) >= planes[0].len() + ROOM, "no room for the hits");
     #[cfg(target_arch = "x86_64")]
-    if let Some(found) = wide::planes(planes, cells, values) {
+    if let Some(found) = wide::planes(planes, first, cells, values) {
         return found;
     }
-    planes_portable(planes, cells, values)
+    planes_portable(planes, first, cells, values)
 }
 
 /// Finds the hits of an image whose numbers stand one after the other; `swapped`: the most significant byte first.
@@ -96,7 +102,12 @@ pub fn plain<const SIZE: usize, C: Cell, V: Bits>(image: &[u8], swapped: bool, c
     found
 }
 
-fn planes_portable<const SIZE: usize, C: Cell, V: Bits>(planes: [&[u8]; SIZE], cells: &mut [C], values: &mut [V]) -> usize {
+fn planes_portable<const SIZE: usize, C: Cell, V: Bits>(
+    planes: [&[u8]; SIZE],
+    first: usize,
+    cells: &mut [C],
+    values: &mut [V],
+) -> usize {
     let count = planes[0].len();
     let (mut found, mut at) = (0, 0);
     while at + 64 <= count {
@@ -106,7 +117,7 @@ fn planes_portable<const SIZE: usize, C: Cell, V: Bits>(planes: [&[u8]; SIZE], c
             let any = block.iter().fold(0, |any, plane| any | word(&plane[8 * byte..8 * byte + 8]));
             mask |= not_zero(any) << (8 * byte);
         }
-        found += gather(mask, at, &mut cells[found..], &mut values[found..], |i| {
+        found += gather(mask, first + at, &mut cells[found..], &mut values[found..], |i| {
             block.iter().rev().fold(0, |bits, plane| bits << 8 | u64::from(plane[i]))
         });
         at += 64;
@@ -114,7 +125,7 @@ fn planes_portable<const SIZE: usize, C: Cell, V: Bits>(planes: [&[u8]; SIZE], c
     for cell in at..count {
         let bits = planes.iter().rev().fold(0, |bits, plane| bits << 8 | u64::from(plane[cell]));
         if bits != 0 {
-            (cells[found], values[found]) = (C::of(cell), V::of(bits));
+            (cells[found], values[found]) = (C::of(first + cell), V::of(bits));
             found += 1;
         }
     }

@@ -1,5 +1,18 @@
 //! Byte planes back to elements: HDF5's shuffle filter and the one inside of blosc, and bitshuffle's transposed bits.
 
+/// Gathers the elements `first..` of `size` bytes from byte planes of `block` elements each (the last may have fewer).
+pub fn gather(planes: &[u8], block: usize, size: usize, mut first: usize, mut into: &mut [u8]) {
+    while !into.is_empty() {
+        let begin = first / block * block;
+        let of_block = &planes[begin * size..];
+        let of_block = &of_block[..of_block.len().min(block * size)];
+        let (part, rest) = into.split_at_mut(into.len().min(of_block.len() - (first - begin) * size));
+        unshuffle(of_block, size, first - begin, part);
+        first += part.len() / size;
+        into = rest;
+    }
+}
+
 /// Gathers the elements `first..` of `size` bytes from the byte planes into `into`.
 pub fn unshuffle(planes: &[u8], size: usize, first: usize, into: &mut [u8]) {
     let elements = planes.len() / size;

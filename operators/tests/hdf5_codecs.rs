@@ -142,7 +142,10 @@ fn damage(dataset: &Dataset, opened: &Opened, reader: &mut Reader, random: &mut 
             bad.truncate(random(bad.len()));
         }
         let length = if random(8) == 0 { bytes + random(64) } else { bytes };
-        if let Ok(Chunk::Plain(found) | Chunk::Planes(found)) = decoder.decode(bad, &dataset.filters, entry.mask, length) {
+        let size = usize::try_from(dataset.element.bytes()).unwrap();
+        if let Ok(Chunk::Plain(found) | Chunk::Planes { bytes: found, .. }) =
+            decoder.decode(bad, &dataset.filters, entry.mask, length, size)
+        {
             assert_eq!(found.len(), length);
         }
     }

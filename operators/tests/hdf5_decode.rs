@@ -4,7 +4,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, UInt16Type};
-use calostream_operators::hdf5::decode::{Chunk, Decoder, unshuffle};
+use calostream_operators::hdf5::decode::{Chunk, Decoder, gather};
 use calostream_operators::hdf5::header::{Filter, Kind, Number};
 use calostream_operators::hdf5::images::{Refine, hits_of_plain, hits_of_runs};
 use calostream_operators::hdf5::rows::{Run, Values};
@@ -32,6 +32,11 @@ fn number(bytes: u8, big_endian: bool) -> Number {
     Number { kind: Kind::Float, bytes, stored: bytes.into(), big_endian, plain: true }
 }
 
+/// Shuffled block by block.
+fn in_blocks(bytes: &[u8], size: usize, block: usize) -> Vec<u8> {
+    bytes.chunks(block * size).flat_map(|part| shuffled(part, size)).collect()
+}
+
 /// Cells that are mostly zero, with the odd ones of the field.
 fn cell() -> impl Strategy<Value = f64> {
     prop_oneof![8 => Just(0.0), 1 => Just(-0.0), 1 => Just(f64::NAN), 1 => any::<f64>(), 1 => Just(1e-40)]
@@ -45,12 +50,12 @@ proptest! {
         if mask & 2 == 0 {
             raw = deflated(&raw);
         }
-        let decoded = Decoder::default().decode(raw, &[filter(2), filter(1)], mask, bytes.len()).unwrap();
+        let decoded = Decoder::default().decode(raw, &[filter(2), filter(1)], mask, bytes.len(), 8).unwrap();
         let found = match decoded {
             Chunk::Plain(found) => found,
-            Chunk::Planes(planes) => {
+            Chunk::Planes { bytes: planes, block } => {
                 let mut found = vec![0; bytes.len()];
-                unshuffle(&planes, 8, 0, &mut found);
+                gather(&planes, block, 8, 0, &mut found);
                 found
             }
         };
@@ -59,36 +64,36 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_decoder_panic(raw in prop::collection::vec(any::<u8>(), 0..300), id in prop::sample::select(vec![1u32, 3, 32000, 32001, 32004, 32008, 32015, 32026]), length in 0usize..5000) {
-        if let Ok(Chunk::Plain(bytes)) = Decoder::default().decode(raw, &[filter(id)], 0, length) {
+        if let Ok(Chunk::Plain(bytes) | Chunk::Planes { bytes, .. }) = Decoder::default().decode(raw, &[filter(id)], 0, length, 4) {
             prop_assert_eq!(bytes.len(), length);
         }
     }
 
     #[test]
-    fn unshuffle_of_a_range(values in prop::collection::vec(any::<u64>(), 1..60), size in prop::sample::select(vec![1usize, 2, 4, 8]), from in 0usize..60, count in 0usize..60) {
+    fn gathering_a_range(values in prop::collection::vec(any::<u64>(), 1..60), size in prop::sample::select(vec![1usize, 2, 4, 8]), from in 0usize..60, count in 0usize..60, block in 1usize..70) {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec()).collect();
         let from = from.min(values.len());
         let count = count.min(values.len() - from);
         let mut found = vec![0; count * size];
-        unshuffle(&shuffled(&bytes, size), size, from, &mut found);
+        gather(&in_blocks(&bytes, size, block), block, size, from, &mut found);
         prop_assert_eq!(&found[..], &bytes[from * size..(from + count) * size]);
     }
 
     #[test]
     fn hits_of_planes_are_the_cells_that_are_not_zero(
-        values in prop::collection::vec(cell(), 0..400), cells in 1usize..40, first in 0usize..3, big_endian: bool, threshold in prop::option::of(0.0f64..2.0), drop_negative: bool,
+        values in prop::collection::vec(cell(), 0..400), cells in 1usize..40, first in 0usize..3, block in 1usize..300, big_endian: bool, threshold in prop::option::of(0.0f64..2.0), drop_negative: bool,
     ) {
         let rows = values.len() / cells;
         let values = &values[..rows * cells];
         let first = first.min(rows);
         let bytes: Vec<u8> = values.iter().flat_map(|v| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() }).collect();
-        let planes = shuffled(&bytes, 8);
+        let planes = in_blocks(&bytes, 8, block);
         let little: Vec<u8> = values[first * cells..].iter().flat_map(|v| v.to_le_bytes()).collect();
         for out in [DataType::Float64, DataType::Float32] {
             let field = hits_field("image", &[cells], &[Field::new("value", out.clone(), false)]);
             let refine = Refine { threshold, drop_negative };
             let mut noticed = [Noticed::new(), Noticed::new()];
-            let run = Run { values: Some(Values::Planes(&planes)), first, rows: rows - first };
+            let run = Run { values: Some(Values::Planes { bytes: &planes, block }), first, rows: rows - first };
             let fused = hits_of_runs(&[run], cells, number(8, big_endian), &field, refine, &mut noticed[0]).unwrap_or_else(|e| panic!("{e}"));
             let plain = hits_of_plain(&little, rows - first, cells, number(8, false), &field, refine, &mut noticed[1]).unwrap_or_else(|e| panic!("{e}"));
             let read = &values[first * cells..];

@@ -25,8 +25,8 @@ fn check<const SIZE: usize, C: Cell + PartialEq + std::fmt::Debug, V: Bits + Par
         cells.into_iter().zip(values).take(found).collect::<Vec<_>>()
     };
     let parts: [&[u8]; SIZE] = std::array::from_fn(|b| &split[b][..]);
-    assert_eq!(found(&|c, v| planes(parts, c, v)), slow);
-    assert_eq!(found(&|c, v| planes_portable(parts, c, v)), slow);
+    assert_eq!(found(&|c, v| planes(parts, 0, c, v)), slow);
+    assert_eq!(found(&|c, v| planes_portable(parts, 0, c, v)), slow);
     assert_eq!(found(&|c, v| plain::<SIZE, C, V>(&together, false, c, v)), slow);
     assert_eq!(found(&|c, v| plain::<SIZE, C, V>(&swapped, true, c, v)), slow);
     assert_eq!(found(&|c, v| plain_portable::<SIZE, C, V>(&together, c, v)), slow);
@@ -55,5 +55,5 @@ fn the_last_cells_of_the_largest_image_with_short_indices() {
 #[test]
 #[should_panic(expected = "no room")]
 fn hits_without_room_are_refused() {
-    planes([&[1_u8; 100][..]; 4], &mut [0_u16; 100], &mut [0_u32; 100]);
+    planes([&[1_u8; 100][..]; 4], 0, &mut [0_u16; 100], &mut [0_u32; 100]);
 }

@@ -12,6 +12,7 @@ use std::arch::x86_64::*;
 /// Hits of byte planes; none where this machine or this size is not for it.
 pub(super) fn planes<const SIZE: usize, C: Cell, V: Bits>(
     planes: [&[u8]; SIZE],
+    first: usize,
     cells: &mut [C],
     values: &mut [V],
 ) -> Option<usize> {
@@ -20,7 +21,7 @@ pub(super) fn planes<const SIZE: usize, C: Cell, V: Bits>(
         return None;
     }
     // SAFETY: the machine has the instructions, the planes are of one length, and the hits have room.
-    Some(unsafe { planes_of_four(a, b, c, d, cells, values) })
+    Some(unsafe { planes_of_four([a, b, c, d], first, cells, values) })
 }
 
 /// Hits of numbers as they stand; none where this machine or this size is not for it.
@@ -45,8 +46,8 @@ fn fits<C: Cell, V: Bits>(cells: &[C], values: &[V], count: usize) -> bool {
 /// The features are there; `cells` and `values` are of 2 or 4 and of 4 bytes, and longer by [`ROOM`] than the four planes,
 /// which are of one length.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
-unsafe fn planes_of_four<C: Cell, V: Bits>(a: &[u8], b: &[u8], c: &[u8], d: &[u8], cells: &mut [C], values: &mut [V]) -> usize {
-    let count = a.len();
+unsafe fn planes_of_four<C: Cell, V: Bits>(planes: [&[u8]; 4], first: usize, cells: &mut [C], values: &mut [V]) -> usize {
+    let count = planes[0].len();
     // SAFETY: any bytes are a vector of bytes.
     let lanes: __m512i = unsafe { std::mem::transmute(std::array::from_fn::<u8, 64, _>(|i| i as u8)) };
     let (cells, values) = (cells.as_mut_ptr(), values.as_mut_ptr().cast::<u32>());
@@ -54,7 +55,7 @@ unsafe fn planes_of_four<C: Cell, V: Bits>(a: &[u8], b: &[u8], c: &[u8], d: &[u8
     while at < count {
         let here = if count - at < 64 { !0 >> (64 - (count - at)) } else { !0 };
         // SAFETY: bytes beyond the ends of the planes are masked out, so nothing there is read.
-        let [a, b, c, d] = [a, b, c, d].map(|plane| unsafe { _mm512_maskz_loadu_epi8(here, plane.as_ptr().add(at).cast()) });
+        let [a, b, c, d] = planes.map(|plane| unsafe { _mm512_maskz_loadu_epi8(here, plane.as_ptr().add(at).cast()) });
         let any = _mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d));
         let mask = _mm512_test_epi8_mask(any, any);
         if mask != 0 {
@@ -64,7 +65,7 @@ unsafe fn planes_of_four<C: Cell, V: Bits>(a: &[u8], b: &[u8], c: &[u8], d: &[u8
             // SAFETY: 64 may be written behind the hits so far, which are no more than the cells so far.
             unsafe {
                 let (cells, values) = (cells.add(found), values.add(found));
-                put_lanes(index, at, hits, cells);
+                put_lanes(index, first + at, hits, cells);
                 put_values::<0>(bytes, values);
                 if hits > 16 {
                     put_values::<1>(bytes, values.add(16));
