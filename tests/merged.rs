@@ -155,7 +155,7 @@ fn killed_again_and_again_it_ends_with_the_same_bytes() {
     let wanted = outputs(&place.path("whole"));
     let effort: u32 = std::env::var("CALOSTREAM_EFFORT").ok().map_or(1, |n| n.parse().expect("CALOSTREAM_EFFORT is a number"));
     let (mut killed, mut round, mut putting) = (0, 0, 0);
-    while killed < 10 * effort {
+    while killed < 6 * effort {
         let out = format!("killed-{round}");
         let mut running = all_parts(&out);
         // The golden ratio spreads the moments.
@@ -166,7 +166,7 @@ fn killed_again_and_again_it_ends_with_the_same_bytes() {
             said.code(0);
             assert_same(&format!("after {killed} kills"), &wanted, &outputs(&place.path(&out)));
             round += 1;
-            assert!(round < 10 * effort + 5, "the runs are too quick to be killed");
+            assert!(round < 6 * effort + 5, "the runs are too quick to be killed");
             continue;
         }
         killed += 1;

@@ -58,8 +58,12 @@ pub fn layout(schema: &Schema, input: &ArrowSchema, classes: Option<&Classes>) -
         if let [(_, column)] = &columns[..]
             && !column.one_hot.is_empty()
         {
-            // Where there are no classes, it was said why, or the dataset is optional.
-            datasets.extend(classes.map(|classes| Dataset::one_hot(path, classes)));
+            match classes {
+                Some(classes) if classes.map == column.one_hot => datasets.push(Dataset::one_hot(path, classes)),
+                Some(_) => wrong.push(format!("`{path}` has other classes than the dataset before it; a file has one class map")),
+                // It was said why, or the dataset is optional.
+                None => {}
+            }
             continue;
         }
         if columns.iter().all(|(name, column)| column.optional && input.field_with_name(name).is_err()) {

@@ -358,6 +358,11 @@ fn mistakes_of_merged_files_are_found_at_once() {
     let what: Vec<String> = problems(&of_schema).into_iter().map(|p| p.0).collect();
     assert_eq!(what[0], "class `electron` is not in the class map");
     assert!(what.contains(&"no column `px` comes in, of which `target` is made".to_owned()), "{what:?}");
+    let two = Schema::parse("schema: two\ncolumns:\n  a: { dataset: A, one_hot: [x, y] }\n  b: { dataset: B, one_hot: [y, x] }\n").unwrap();
+    let inputs = gun(&Class::ALL, 1, 1).plan(&Facts::default(), &[]).unwrap().outputs;
+    let classes = Classes::find(&of_schema, &two, &inputs[0].schema, &mut Vec::new());
+    let wrong = layout(&two, &inputs[0].schema, classes.as_ref()).unwrap_err();
+    assert_eq!(wrong, ["`B` has other classes than the dataset before it; a file has one class map"]);
     let given = WriteHdf5 { classes: list(&["Ele"]), ..of_schema };
     assert_eq!(
         problems(&given)[0],
