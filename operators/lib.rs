@@ -47,7 +47,7 @@ pub mod work;
 pub use error::Fault;
 pub use facts::{Facts, Need};
 pub use place::{Place, Placed, Problem};
-pub use planned::{Lanes, Output, Planned, Reads, Shape, Unit};
+pub use planned::{Assembled, Lanes, Output, Planned, Reads, Shape, Unit};
 pub use work::{Start, Work, Worker};
 
 use std::fmt::Debug;

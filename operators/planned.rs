@@ -3,6 +3,7 @@
 //! Everything here is data that the planner combines: phases follow from [`Shape`], the columns that need not be read at
 //! all from [`Reads`], the memory check from `holds`.
 
+use crate::{Placed, Problem};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -127,6 +128,11 @@ pub struct Planned {
     pub units: Vec<Unit>,
     /// Remarks for `plan` and `check` that are no mistakes (a file that will be quarantined, a cut that keeps all).
     pub remarks: Vec<String>,
+    /// What a sink makes of all its parts in the end; none where the parts are all there is.
+    pub assembled: Option<Assembled>,
+    /// How many rows each part of a sink is to have, where somebody asked for it: a new order above is cut into such parts (the
+    /// last one has the rest), and anything else is refused.
+    pub rows_per_part: Option<Placed<u64>>,
     /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
     pub quarantined: Vec<(String, String)>,
     /// Of a map: true where it may cut rows.
@@ -158,6 +164,8 @@ impl Planned {
             holds: 0,
             units: Vec::new(),
             remarks: Vec::new(),
+            assembled: None,
+            rows_per_part: None,
             quarantined: Vec::new(),
             cuts: false,
             lanes: Lanes::None,
@@ -171,12 +179,33 @@ impl Planned {
         self
     }
 
+    /// The same, in parts of so many rows; a problem where that is none.
+    pub fn in_parts_of(mut self, rows: Option<&Placed<u64>>) -> Result<Self, Vec<Problem>> {
+        if let Some(none) = rows.filter(|rows| rows.value == 0) {
+            return Err(vec![Problem::at(none, "a file needs at least one event")]);
+        }
+        self.rows_per_part = rows.cloned();
+        Ok(self)
+    }
+
     /// The same, holding up to this many bytes on a worker.
     #[must_use]
     pub fn holding(mut self, bytes: u64) -> Self {
         self.holds = bytes;
         self
     }
+}
+
+/// The file that a sink makes of all parts of its step when every one of them is committed ([`crate::work::Sink::assemble`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assembled {
+    /// Its name in the step's folder.
+    pub file: String,
+    /// Whether the parts stay beside it. Where they don't, the engine removes them once the file is committed.
+    pub parts_stay: bool,
+    /// A part whose rows are a multiple of this is the least work to put together: where the engine cuts a new order into
+    /// parts, it cuts it so.
+    pub grain: u64,
 }
 
 /// What one worker reads and one commit covers: a row range of one file.

@@ -153,10 +153,6 @@ pub trait Shuffle: Send {
     fn shares(&self, counts: &[Vec<u64>]) -> anyhow::Result<Vec<Vec<Share>>>;
     /// The seed of the order.
     fn seed(&self) -> u64;
-    /// Events of a part, where not left to the engine.
-    fn part_rows(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// Rows of several inputs that have a key in common. The engine brings the rows of equal keys together.
@@ -210,6 +206,39 @@ pub trait Sink: Send {
     fn finish(&mut self) -> Result<Vec<Staged>, Fault>;
     /// Forgets the part that was begun.
     fn abandon(&mut self);
+    /// Makes one file (or some) of all parts of the step, where it was planned to ([`crate::planned::Assembled`]).
+    ///
+    /// Asked of a sink of its own, in one process, when every part of the run is committed; the engine commits what comes
+    /// back. A pure function of the parts in their order: a run that is killed meanwhile asks again.
+    fn assemble(&mut self, _: &Assembly<'_>) -> Result<Vec<Staged>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+/// The parts of a step that are to be put together, and what may be used for it.
+pub struct Assembly<'a> {
+    /// The files, in the order of their parts.
+    pub files: &'a [Finished],
+    /// Looks at all bytes of file number `n`, which it must before that is read: an error where they are not those that were
+    /// committed.
+    pub check: &'a dyn Fn(usize) -> anyhow::Result<()>,
+    /// The folder to write into. Names in it are free.
+    pub staging: &'a Path,
+    /// Threads that may be at work.
+    pub threads: usize,
+    /// Bytes that may be held.
+    pub memory: u64,
+    /// True when the run is to stop; to be asked often.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// A file of a part that is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Rows in it.
+    pub rows: u64,
 }
 
 /// A page made of tables.

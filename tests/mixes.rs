@@ -50,9 +50,10 @@ fn pipeline(premix: &str, before: &str, outputs: &[&str]) -> String {
          samples: {{ a: data/a_*.h5, b: data/b_*.h5, c: data/c_*.h5 }}\n{before}  mixed:\n    from: {}\n    premix: {premix}\n",
         if before.is_empty() { "events" } else { "chosen" }
     );
+    let files = if outputs == [""] { "{ events_per_file: 512 }" } else { "{}" };
     for output in outputs {
         let (name, from) = if output.is_empty() { ("all", "mixed".to_owned()) } else { (*output, format!("mixed.{output}")) };
-        text.push_str(&format!("  {name}:\n    from: {from}\n    write_parquet: {{}}\n"));
+        text.push_str(&format!("  {name}:\n    from: {from}\n    write_parquet: {files}\n"));
     }
     text
 }
@@ -70,7 +71,7 @@ fn check(place: &Place, script: &str) {
 #[test]
 fn a_natural_mix_has_every_event_once_and_every_window_its_share() {
     let place = prepared();
-    run(&place, &pipeline("{ part_events: 512 }", "", &[""]));
+    run(&place, &pipeline("{}", "", &[""]));
     check(
         &place,
         r#"
@@ -216,7 +217,6 @@ fn what_cannot_be_mixed_is_said() {
         ("{ events: 0 }", 2, "0 events"),
         ("{ seed: -1 }", 2, "seed"),
         ("{ seed: 18446744073709551616 }", 2, "seed"),
-        ("{ part_events: 0 }", 2, "parts of 0 events"),
     ] {
         place.write("mix.yaml", &pipeline(premix, "", &[""]));
         let found = place.calostream(&["check", "mix.yaml"]).code(code);
@@ -291,10 +291,7 @@ print(len(wanted))
 fn what_was_written_is_proven_and_one_changed_byte_is_named() {
     let place = prepared();
     let cut = "  chosen:\n    from: events\n    keep: x > -0.5\n";
-    for (premix, before) in [
-        ("{ shares: equal, split: { train: 0.5, test: 0.5 }, when_exhausted: repeat, part_events: 300 }", cut),
-        ("{ part_events: 512 }", ""),
-    ] {
+    for (premix, before) in [("{ shares: equal, split: { train: 0.5, test: 0.5 }, when_exhausted: repeat }", cut), ("{}", "")] {
         let outputs: &[&str] = if before.is_empty() { &[""] } else { &["train", "test"] };
         run(&place, &pipeline(premix, before, outputs));
         let said = place.calostream(&["verify", "run"]).code(0).complains("");

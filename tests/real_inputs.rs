@@ -151,6 +151,108 @@ for step, name in {'errors': 'relative_error', 'predicted_against_true': 'energy
     assert_eq!(said, "errors 2 ['class', 'relative_error']\npredicted_against_true 3 ['class', 'energy', 'predicted_energy']\n");
 }
 
+/// Runs the pipeline that merges over the folder `data`.
+fn merge(place: &Place, out: &str) {
+    let pipeline = shown(&repository().join("pipelines/merge-lcd.yaml"));
+    let out = format!("out={out}");
+    place.calostream(&["run", "-q", &pipeline, "--set", "data=data", "--set", &out]).code(0);
+}
+
+/// How the generators of the LCD analyses read: the particle from the file's name (`CaloDNN`, `NeuralNets/LoadData.py`), each
+/// dataset by its key and a slice into an array that was made for its shape (`adlkit`), the images divided in place, column 1
+/// of `target` (`RegressionLCD`, `3DGAN`); and of a premixed file the classes of `OneHot`.
+const GENERATORS: &str = "
+import glob, os, sys
+import h5py, numpy as np
+data, merged = sys.argv[1:]
+particles = ['Ele', 'Pi0', 'ChPi', 'Gamma']
+datasets = ['ECAL', 'HCAL', 'target']
+for f in glob.glob(data + '/*.h5'):
+    folder = os.path.join(data, 'V1', os.path.basename(f).split('_')[0])
+    os.makedirs(folder, exist_ok=True)
+    os.rename(f, os.path.join(folder, os.path.basename(f)))
+
+def divide_files(search, fractions):
+    samples = {}
+    for f in sorted(glob.glob(search)):
+        particle = os.path.basename(f).split('_')[0].replace('Escan', '')
+        assert particle in particles, f
+        samples.setdefault(particle, []).append((f, datasets, particle))
+    out, first = [[] for _ in fractions], {p: 0 for p in samples}
+    for p, files in samples.items():
+        for j, fraction in enumerate(fractions):
+            end = int(first[p] + round(len(files) * fraction))
+            out[j] += files[first[p]:end]
+            first[p] = end
+    return out
+
+def generator(samples, batch):
+    shapes = [(batch, 25, 25, 25), (batch, 5, 5, 60), (batch, 2)]
+    index = {p: i for i, p in enumerate(particles)}
+    for f, keys, particle in samples:
+        with h5py.File(f, 'r') as h:
+            n = h[keys[0]].shape[0]
+            assert all(h[k].shape[0] == n for k in h.keys())
+            for start in range(0, n - batch + 1, batch):
+                out = [np.zeros(s, 'float32') for s in shapes]
+                for k, a in zip(keys, out):
+                    a[:] = h[k][start:start + batch]
+                one_hot = np.zeros((batch, len(particles)))
+                one_hot[:, index[particle]] = 1.
+                yield out + [one_hot]
+
+def normalise(arrays, norms):
+    for a, norm in zip(arrays, norms):
+        a /= norm
+    return arrays
+
+train, test = divide_files(data + '/V1/*/*.h5', [.5, .5])
+assert len(train) == len(test) == 4, (len(train), len(test))
+pdg = {'Ele': 11, 'Gamma': 22, 'Pi0': 111, 'ChPi': 211}
+seen = 0
+for ecal, hcal, target, one_hot in generator(train + test, 5):
+    number = [pdg[particles[k]] for k in one_hot.argmax(1)]
+    assert (np.abs(target[:, 0]) == number).all() and (target[:, 1] > 9.99).all() and (target[:, 1] < 101).all()
+    (xe, xh), energy = normalise([ecal, hcal], [150., 150.]), target[:, 1:]
+    assert energy.shape == (5, 1) and (xe.sum((1, 2, 3)) + xh.sum((1, 2, 3)) > 0).all()
+    seen += 5
+assert seen == 120
+
+# As a GAN takes them: whole datasets, cells below 1e-6 to zero, energies in units of 100.
+with h5py.File(train[0][0], 'r') as d:
+    x, y = np.array(d.get('ECAL')), np.array(d.get('target'))[:, 1]
+    x[x < 1e-6] = 0
+    x = np.expand_dims(x, axis=-1).astype(np.float32)
+    y = y.astype(np.float32) / 100.
+    assert x.shape == (len(y), 25, 25, 25, 1) and (y < 1.01).all()
+    # Shuffled indices, sorted as h5py wants them.
+    some = np.sort(np.random.default_rng(1).permutation(len(y))[:7])
+    assert (d['ECAL'][some] == np.array(d['ECAL'])[some]).all()
+    assert d['ECAL'].dtype == d['HCAL'].dtype == 'float32' and d['target'].dtype == 'float64' and d['target'].shape == (len(y), 2)
+
+# A premixed file by its keys, 8 at a time; the energy as everybody takes it, and as the notebooks do (p_x, for a gun along x).
+f, n = h5py.File(merged, 'r'), 0
+for start in range(0, f['ECAL'].shape[0], 8):
+    d = normalise([f[k][start:start + 8] for k in ('ECAL', 'HCAL', 'OneHot')], [150., 150., 1.])
+    target, one_hot = f['target'][start:start + 8], d[2]
+    assert (one_hot.sum(1) == 1).all() and (one_hot.argmax(1) == f['index'][start:start + 8]).all()
+    names = {0: 'Pi0', 1: 'Ele', 2: 'ChPi', 3: 'Gamma'}
+    assert [pdg[names[k]] for k in one_hot.argmax(1)] == np.abs(target[:, 0, 0]).tolist()
+    assert np.allclose(target[:, :, 2].flatten(), target[:, :, 1].flatten(), rtol=1e-3)
+    n += len(target)
+# No rows of zeros at the end, which the old files have.
+assert n == len(f['target']) and (f['target'][-1, 0, 1] > 9.99) and f['ECAL'][-1].any()
+print('read')";
+
+#[test]
+fn the_generators_of_the_lcd_analyses_read_what_is_written() {
+    let place = Place::new();
+    place.showers(30, 15, 1);
+    merge(&place, "merged");
+    let merged = place.path("merged/train/LCD-Merged-Train.h5");
+    assert_eq!(python(GENERATORS, &[&place.path("data"), &merged]), "read\n");
+}
+
 /// The Python of `docs/reading.md`, block by block, and what its variables must then be.
 #[test]
 fn the_page_on_reading_runs_as_it_stands() {
@@ -160,7 +262,8 @@ fn the_page_on_reading_runs_as_it_stands() {
     place.calostream(&["run", "-q", "run.yaml"]).code(0);
     let page = std::fs::read_to_string(common::repository().join("docs/reading.md")).expect("the page");
     let blocks: Vec<&str> = page.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 5, "pyarrow, awkward, polars, duckdb and hist");
+    assert_eq!(blocks.len(), 6, "pyarrow, awkward, polars, duckdb, h5py and hist");
+    merge(&place, "merged");
     let check = "
 import glob, h5py
 want = {}
@@ -181,10 +284,22 @@ for sample, n, deposit in means:
     of = [t for row, t in high.items() if row[0] == sample]
     assert n == len(of) and np.isclose(deposit, np.mean(of), rtol=1e-5)
 assert len(means) == 2 and spectrum.sum(flow=True).value == 60
+assert classes == ['Pi0', 'Ele', 'ChPi', 'Gamma']
+source, n, hot = batches(data, 10), len(data['index']), 0
+for step in range(2 * -(-n // 10)):
+    (ecal, hcal), y = next(source)
+    assert ecal.shape == (len(y), 25, 25, 25) and hcal.shape == (len(y), 5, 5, 60) and (y.sum(1) == 1).all()
+    hot += y.sum(0)
+# Each event twice, in equal shares.
+assert n > 60 and (hot == 2 * np.bincount(data['index'])).all() and len(set(hot)) == 1, (n, hot)
+for k, (energy, i) in enumerate(zip(data['target'][:, 0, 1], data['index'])):
+    if i in (1, 3):
+        assert (data['ECAL'][k] == want[{1: 'electron', 3: 'photon'}[i], energy]).all()
 print('as it stands')";
     // Showers of this test end at 100 GeV.
     let script = format!(
-        "import sys\nparts, histogram = sys.argv[1] + '/parts', sys.argv[1] + '/energies/energy.json'\n{}\n{check}",
+        "import sys\nparts, histogram = sys.argv[1] + '/parts', sys.argv[1] + '/energies/energy.json'\n\
+         merged = sys.argv[1] + '/../merged/train/LCD-Merged-Train.h5'\n{}\n{check}",
         blocks.concat().replace("> 100", "> 50")
     );
     assert_eq!(python(&script, &[&place.path("run"), &place.path("data")]), "as it stands\n");

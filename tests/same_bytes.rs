@@ -17,6 +17,7 @@ fn workers_and_processes_do_not_change_a_byte() {
     let one = outputs(&place.path("w1"));
     for wanted in [
         "copies/electron_1.h5",
+        "copies/copies.h5",
         "training/part-00001.parquet",
         "ordered/part-00002.parquet",
         "errors/errors.csv",

@@ -17,6 +17,7 @@ pub mod header;
 pub mod images;
 pub mod index;
 mod library;
+pub mod merge;
 pub mod probe;
 pub mod process;
 pub mod propose;

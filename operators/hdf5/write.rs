@@ -3,6 +3,9 @@
 //! The library has one lock for the whole process, so filters run here, outside of it (shuffle, then zlib by libdeflate),
 //! and whole chunks are handed over. Datasets grow with their rows; the last chunk is padded with zeros, as the format asks.
 //! Nothing that is written knows the time: times of objects are not tracked.
+//!
+//! A chunk may also be given as it is to stand in the file ([`Writer::append_packed`]), so that [`super::merge`] can copy those
+//! of other files.
 
 use anyhow::{Context, Result, ensure};
 use hdf5_metno as library;
@@ -18,6 +21,19 @@ pub enum Element {
     F32,
     /// Eight bytes.
     F64,
+    /// Eight bytes, an integer with a sign.
+    I64,
+}
+
+impl Element {
+    /// Bytes of one.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
 }
 
 /// Values of rows, in C order.
@@ -27,6 +43,8 @@ pub enum Values<'a> {
     F32(&'a [f32]),
     /// Eight bytes each.
     F64(&'a [f64]),
+    /// Eight bytes each.
+    I64(&'a [i64]),
 }
 
 /// A dataset to be written: its first axis counts rows.
@@ -38,6 +56,8 @@ pub struct Spec {
     pub shape: Vec<usize>,
     /// The type of its elements.
     pub element: Element,
+    /// An attribute that is a list of texts: its name, and the texts.
+    pub texts: Option<(String, Vec<String>)>,
 }
 
 /// How chunks are cut and filtered.
@@ -51,13 +71,38 @@ pub struct Chunks {
     pub shuffle: bool,
 }
 
+/// Compresses chunks.
+pub struct Packer(Option<Compressor>);
+
+impl Packer {
+    /// As these chunks want it.
+    pub fn new(chunks: Chunks) -> Result<Self> {
+        let level = |level: u8| CompressionLvl::new(i32::from(level)).map_err(|_| anyhow::anyhow!("gzip level {level}"));
+        Ok(Self(chunks.gzip.map(level).transpose()?.map(Compressor::new)))
+    }
+
+    /// The bytes of a chunk (shuffled, where chunks are) as they stand in the file. The same bytes give the same.
+    pub fn pack(&mut self, plain: &[u8], into: &mut Vec<u8>) -> Result<()> {
+        into.clear();
+        match &mut self.0 {
+            None => into.extend_from_slice(plain),
+            Some(compressor) => {
+                into.resize(compressor.zlib_compress_bound(plain.len()), 0);
+                let size = compressor.zlib_compress(plain, into).context("zlib")?;
+                into.truncate(size);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A file being written.
 pub struct Writer {
     path: PathBuf,
     file: library::File,
     datasets: Vec<Open>,
     chunks: Chunks,
-    compressor: Option<Compressor>,
+    packer: Packer,
     plain: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -84,22 +129,25 @@ impl Writer {
             let builder = match spec.element {
                 Element::F32 => builder.empty::<f32>(),
                 Element::F64 => builder.empty::<f64>(),
+                Element::I64 => builder.empty::<i64>(),
             };
             let dataset = builder.shape(library::Extents::from(extents)).create(spec.name.as_str()).with_context(describe)?;
+            if let Some((name, texts)) = &spec.texts {
+                let texts: Vec<library::types::VarLenUnicode> =
+                    texts.iter().map(|t| t.parse()).collect::<Result<_, _>>().with_context(describe)?;
+                dataset.new_attr_builder().with_data(&texts).create(name.as_str()).with_context(describe)?;
+            }
             datasets.push(Open { dataset, spec: spec.clone(), rows: 0 });
         }
-        let level =
-            chunks.gzip.map(|level| CompressionLvl::new(i32::from(level)).map_err(|_| anyhow::anyhow!("gzip level {level}")));
-        let compressor = level.transpose()?.map(Compressor::new);
-        Ok(Self { path: path.to_owned(), file, datasets, chunks, compressor, plain: Vec::new(), packed: Vec::new() })
+        let packer = Packer::new(chunks)?;
+        Ok(Self { path: path.to_owned(), file, datasets, chunks, packer, plain: Vec::new(), packed: Vec::new() })
     }
 
     /// Appends one chunk to a dataset: `rows` rows, as many as a chunk has, or fewer in the last.
     pub fn append(&mut self, dataset: usize, rows: usize, values: Values<'_>) -> Result<()> {
         let Self { path, datasets, chunks, .. } = &*self;
-        let Open { spec, rows: before, .. } = &datasets[dataset];
+        let spec = &datasets[dataset].spec;
         let row: usize = spec.shape.iter().product();
-        ensure!(rows <= chunks.rows && before % chunks.rows == 0, "chunks of {} must be whole", spec.name);
         let cells = chunks.rows * row;
         match (values, spec.element) {
             (Values::F32(v), Element::F32) if v.len() == rows * row => {
@@ -108,17 +156,22 @@ impl Writer {
             (Values::F64(v), Element::F64) if v.len() == rows * row => {
                 bytes(v, f64::to_le_bytes, cells, chunks.shuffle, &mut self.plain);
             }
+            (Values::I64(v), Element::I64) if v.len() == rows * row => {
+                bytes(v, i64::to_le_bytes, cells, chunks.shuffle, &mut self.plain);
+            }
             _ => anyhow::bail!("the values do not fit {} of {}", spec.name, path.display()),
         }
-        let packed = match &mut self.compressor {
-            None => &self.plain[..],
-            Some(compressor) => {
-                self.packed.resize(compressor.zlib_compress_bound(self.plain.len()), 0);
-                let size = compressor.zlib_compress(&self.plain, &mut self.packed).context("zlib")?;
-                &self.packed[..size]
-            }
-        };
-        let open = &mut self.datasets[dataset];
+        let mut packed = std::mem::take(&mut self.packed);
+        self.packer.pack(&self.plain, &mut packed)?;
+        let done = self.append_packed(dataset, rows, &packed);
+        self.packed = packed;
+        done
+    }
+
+    /// Appends one chunk as it is to stand in the file, which is [packed](Packer::pack); see [`append`](Self::append).
+    pub fn append_packed(&mut self, dataset: usize, rows: usize, packed: &[u8]) -> Result<()> {
+        let (open, chunk) = (&mut self.datasets[dataset], self.chunks.rows);
+        ensure!(rows <= chunk && open.rows % chunk == 0, "chunks of {} must be whole", open.spec.name);
         let offset = open.rows;
         open.rows += rows;
         open.dataset

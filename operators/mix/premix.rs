@@ -52,9 +52,6 @@ pub struct Premix {
     /// column `split_by` is in fold `x % folds`.
     #[serde(default)]
     folds: Option<Placed<u8>>,
-    /// Events of a part (a file of a step that writes); where none is given, parts hold some 48 MiB in memory.
-    #[serde(default)]
-    part_events: Option<Placed<u64>>,
     /// The seed of the order and of the split; the pipeline's where none is given.
     #[serde(default)]
     seed: Option<u64>,
@@ -203,9 +200,6 @@ impl Premix {
         if let Some(n) = self.events.as_ref().filter(|n| matches!(n.value, Counts::All(0))) {
             problems.push(Problem::at(n, "0 events").help("at least 1"));
         }
-        if let Some(n) = self.part_events.as_ref().filter(|n| n.value == 0) {
-            problems.push(Problem::at(n, "parts of 0 events").help("at least 1"));
-        }
         (problems, remarks)
     }
 }
@@ -289,7 +283,6 @@ impl Operator for Premix {
             bounds,
             by: self.by(),
             folds: self.folds.as_ref().map(|k| k.value),
-            part_rows: self.part_events.as_ref().map(|n| n.value),
             fingerprints: at.runtime.fingerprints.clone(),
         })))
     }
@@ -304,7 +297,6 @@ struct Mixing {
     bounds: Vec<f64>,
     by: By,
     folds: Option<u8>,
-    part_rows: Option<u64>,
     fingerprints: Arc<BTreeMap<u32, String>>,
 }
 
@@ -384,9 +376,5 @@ impl Shuffle for Mixing {
 
     fn seed(&self) -> u64 {
         self.seed
-    }
-
-    fn part_rows(&self) -> Option<u64> {
-        self.part_rows
     }
 }

@@ -174,10 +174,15 @@ impl Column {
 }
 
 impl Column {
-    /// True where a dataset of one number, or one image, for each event is all there is to it, so that a writer can make it.
+    /// True where a dataset of one number, one image, or one class for each event is all there is to it, so that a writer can
+    /// make it.
     pub(super) fn is_plain(&self) -> bool {
         let place = self.last.is_none() && self.reshape.is_none() && self.kind != Some(ColumnKind::List);
-        place && self.members.is_none() && self.names.is_empty() && self.one_hot.is_empty() && self.values == Values::One
+        place
+            && self.members.is_none()
+            && self.names.is_empty()
+            && self.values == Values::One
+            && (self.one_hot.is_empty() || self.at.is_empty())
     }
 }
 

@@ -36,6 +36,10 @@ pub struct WriteArrow {
     #[serde(default)]
     #[schemars(with = "Images")]
     pub images: Placed<Images>,
+    /// Events of each file, the last one with the rest; for what a `premix` above gives. Left out, files are as large as is
+    /// good for the run. Where a step in between cuts events, files have those of so many that are left.
+    #[serde(default)]
+    pub events_per_file: Option<Placed<u64>>,
 }
 
 /// How buffers are compressed.
@@ -77,7 +81,7 @@ impl Operator for WriteArrow {
         // The batch of which the last rows wait, those rows in one piece, as they stand in the file, and as bytes.
         let slice = SLICE_BYTES.max(input.row_bytes);
         let holds = slice.saturating_mul(2 + 2 * form.row_bytes(input.row_bytes) / input.row_bytes.max(1));
-        Ok(Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds))
+        Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds).in_parts_of(self.events_per_file.as_ref())
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {

@@ -62,6 +62,10 @@ pub struct WriteParquet {
     #[serde(default)]
     #[schemars(with = "Images")]
     pub images: Placed<Images>,
+    /// Events of each file, the last one with the rest; for what a `premix` above gives. Left out, files are as large as is
+    /// good for the run. Where a step in between cuts events, files have those of so many that are left.
+    #[serde(default)]
+    pub events_per_file: Option<Placed<u64>>,
 }
 
 /// How pages are compressed.
@@ -166,7 +170,7 @@ impl Operator for WriteParquet {
         // the pages being made.
         let slice = SLICE_BYTES.max(input.row_bytes);
         let holds = group.saturating_add(4 * slice.saturating_mul(row / input.row_bytes.max(1) + 1));
-        Ok(Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds))
+        Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds).in_parts_of(self.events_per_file.as_ref())
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {

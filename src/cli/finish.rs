@@ -12,7 +12,8 @@ use calostream_operators::{Shape, Work, Worker};
 use std::collections::BTreeMap;
 use std::fs::File;
 
-fn start(plan: &Plan, step: usize, runtime: &Runtime) -> Result<Work> {
+/// The work of a step, for what is done when all parts are committed.
+pub fn start(plan: &Plan, step: usize, runtime: &Runtime) -> Result<Work> {
     let planned = &plan.steps[step];
     let at = Start {
         worker: Worker { index: 0, peers: 1 },

@@ -3,6 +3,7 @@
 //! Exit codes: 0 for success, 1 for a failed run, 2 for a wrong pipeline or wrong usage, 3 for a run that finished with
 //! quarantined input. What people asked for goes to standard output, what went wrong to standard error.
 
+mod assemble;
 mod check;
 mod completions;
 mod doctor;

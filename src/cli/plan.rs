@@ -112,6 +112,18 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
             let _ = writeln!(out, "    reads {names}{of}");
         }
     }
+    if let Some(rows) = &planned.rows_per_part {
+        let _ = writeln!(out, "    makes files of {}", words::counted(rows.value, "event"));
+    }
+    if let Some(assembled) = &planned.assembled {
+        let file = &assembled.file;
+        let _ = match assembled.parts_stay {
+            true => writeln!(out, "    makes `{file}` of all parts in the end, which stay beside it"),
+            false => {
+                writeln!(out, "    makes `{file}` of all parts in the end; they are removed then, until then the disk holds both")
+            }
+        };
+    }
     if planned.holds > 0 {
         let _ = writeln!(out, "    holds up to {} on each worker", words::bytes(planned.holds));
     }
@@ -209,6 +221,7 @@ fn as_json(plan: &Plan) -> Value {
                 "from": step.from.iter().map(|p| port_name(plan, p.step, p.output)).collect::<Vec<_>>(),
                 "reads": reads(step),
                 "holds": step.planned.holds,
+                "assembled": step.planned.assembled.as_ref().map(|a| json!({ "file": a.file, "parts_stay": a.parts_stay })),
                 "units": step.planned.units,
                 "quarantined": step.planned.quarantined,
                 "outputs": outputs(step),

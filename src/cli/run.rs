@@ -4,6 +4,7 @@
 //! written into `run.json` and nowhere else.
 
 use super::RunArgs;
+use super::assemble::assemble;
 use super::finish;
 use super::load::{Load, load};
 use crate::files;
@@ -141,6 +142,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
     let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start)?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
+    assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
     // Parts that were done again with other rows may have left files under names that are not used any more.
     ledger.sweep(&sinks(&plan))?;
     if !ledger.state.done {
@@ -203,18 +205,19 @@ fn see(folder: &Path, digest_there: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Takes back the parts whose spills are gone and will be needed, as far as any of the processes knows.
+/// Takes back the parts whose spills, or whose files, are gone and will be needed, as far as any of the processes knows.
 fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &Runtime, quiet: bool) -> Result<()> {
     cluster.ready(digest(&plan.out)?.as_bytes())?;
     let mut missing = flow::lost::missing(&ledger.state, &plan.out, true);
     for heard in cluster.gather(b"")? {
         missing.extend(serde_json::from_slice::<Vec<(usize, u64)>>(&heard)?);
     }
-    let parts = flow::lost::again(plan, &ledger.state, &ledger.units, (runtime, &cluster.names), missing)?;
+    let files = flow::lost::files(plan, &ledger.state, &plan.out);
+    let parts = flow::lost::again(plan, &ledger.state, &ledger.units, (runtime, &cluster.names), missing, &files)?;
     if !parts.is_empty() {
         if !quiet {
             let are = if parts.len() == 1 { "part is" } else { "parts are" };
-            eprintln!("{} {are} done again: what was put aside is gone", parts.len());
+            eprintln!("{} {are} done again: what they had made for others is gone", parts.len());
         }
         ledger.commit(vec![(Line::Lost { parts }, Vec::new())])?;
     }

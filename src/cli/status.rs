@@ -24,8 +24,8 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
             *m.entry(*p).or_default() += 1;
             m
         });
-    let files: usize = state.commits.values().map(|c| c.files.len()).sum();
-    let bytes: u64 = state.commits.values().flat_map(|c| &c.files).map(|f| f.bytes).sum();
+    let made = state.files();
+    let (files, bytes) = (made.len(), made.iter().map(|f| f.bytes).sum::<u64>());
     let running = folder.join("lock").exists();
     if args.json {
         let found = serde_json::json!({

@@ -9,22 +9,13 @@ use super::spill::{End, read_index};
 use crate::ledger::State;
 use crate::ledger::log::{self, Line, Spill};
 use crate::ledger::units::Numbered;
+use crate::plan::parts::{self, Rows};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::{Shape, Unit, Work, column};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// A part of a new order holds about this many bytes of rows ...
-const PART_BYTES: u64 = 48 << 20;
-/// ... and no fewer rows than this, so that batches are full ...
-const PART_ROWS: u64 = 2048;
-/// ... unless these many rows take more than this.
-const PART_MOST: u64 = 256 << 20;
-
-/// What putting a row in its place takes beside the row: its stratum, its row, its key.
-const PLACE_BYTES: u64 = 64;
 
 /// A phase.
 #[derive(Debug, Default)]
@@ -306,11 +297,10 @@ fn routing(basis: Basis<'_>, step: usize, phase: &Phase) -> Result<Routing> {
     let counts = if planned.counted { tallied(plan, state, step)? } else { said(basis, step, outputs * strata) };
     let totals = totals(&counts, outputs, strata);
     let shares = shuffle.shares(&totals).with_context(|| format!("step `{}`", planned.name))?;
-    let orders = totals.iter().zip(&shares).zip(&planned.planned.outputs).zip(0..);
-    let order = |(((counts, shares), output), number): (((&Vec<u64>, &Vec<_>), &calostream_operators::Output), u8)| {
-        let row = output.row_bytes + PLACE_BYTES;
-        let by_bytes = (PART_BYTES / row).max(PART_ROWS).min((PART_MOST / row).max(1));
-        Order::new(shuffle.seed(), number, counts, shares, shuffle.part_rows().unwrap_or(by_bytes))
+    let orders = totals.iter().zip(&shares).zip(0..);
+    let order = |((counts, shares), output): ((&Vec<u64>, &Vec<_>), u8)| {
+        let (Rows::About(rows) | Rows::Just(rows)) = Rows::of(&plan.steps, Port { step, output: output.into() });
+        Order::new(shuffle.seed(), output, counts, shares, rows)
     };
     let orders = orders.map(order).collect();
     Ok(Routing { orders, strata, units: first_ranks(counts, outputs * strata), parts: 0 })
@@ -352,7 +342,7 @@ fn parts_of_join(plan: &Plan, step: usize, phase: &Phase) -> u64 {
             origin = *before;
         }
         let rows: u64 = phase.parts.iter().filter(|p| p.origin == origin).flat_map(|p| &p.units).map(|u| u.rows).sum();
-        rows * (input.row_bytes + PLACE_BYTES)
+        rows * (input.row_bytes + parts::PLACE_BYTES)
     });
-    bytes.sum::<u64>().div_ceil(PART_BYTES).max(1)
+    bytes.sum::<u64>().div_ceil(parts::BYTES).max(1)
 }

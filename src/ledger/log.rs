@@ -34,7 +34,7 @@ pub enum Line {
     Quarantine(Quarantine),
     /// Files that could not be read when the run began: all that are known now, in place of those known before.
     Unreadable(Vec<Unreadable>),
-    /// Parts are done again, because what they put aside is gone.
+    /// Parts are done again, because what they put aside, or a file of theirs that is needed, is gone.
     Lost {
         /// Phase and part of each.
         parts: Vec<(usize, u64)>,
@@ -46,8 +46,23 @@ pub enum Line {
     },
     /// Units that were quarantined may be tried again.
     Retry {},
+    /// The parts of a step were put together: the files are in place.
+    Assembled(Assembled),
     /// All phases are done and the tables are written.
     Done {},
+}
+
+/// What was made of all parts of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assembled {
+    /// The step.
+    pub step: String,
+    /// A digest of the files that it was made of, in their order.
+    pub basis: String,
+    /// The files.
+    pub files: Vec<FileMade>,
+    /// True where they take the place of the parts, which are removed.
+    pub instead: bool,
 }
 
 /// A part that is done.

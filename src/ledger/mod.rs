@@ -15,6 +15,7 @@
 //! | `.spill/` | what a shuffle has put aside, unless `--scratch` says where | every process; removed when the run is done |
 //! | `.staging/` | files under way | every process; emptied at the start |
 //! | `<step>/` | parts and tables | every process, by renaming |
+//! | `<step>/` | what a sink has made of all its parts, which may be removed then | process 0, when all is committed |
 //!
 //! Invariants: a name that the log does not know is no output; nothing but `run.json`, the log's order of lines and one
 //! block of the report depends on when, where and by how many workers the run was done.
@@ -27,7 +28,7 @@ pub mod units;
 use crate::files;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::Unit;
-use log::{Commit, Line, Log, Quarantine};
+use log::{Assembled, Commit, FileMade, Line, Log, Quarantine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,9 @@ pub struct State {
     pub replaced: BTreeSet<u64>,
     /// Files that could not be read when the run began.
     pub unreadable: Vec<log::Unreadable>,
+    /// What was put together last of the parts of a step. It counts where
+    /// [`State::parts_basis`] of the step is still its own.
+    pub assembled: BTreeMap<String, Assembled>,
     /// True where nothing was committed since the tables were written.
     pub done: bool,
 }
@@ -93,6 +97,9 @@ impl State {
                 self.remove(|(phase, _), c| c.quarantined_among(&again, *phase));
             }
             Line::Unreadable(files) => self.unreadable.clone_from(files),
+            Line::Assembled(assembled) => {
+                self.assembled.insert(assembled.step.clone(), assembled.clone());
+            }
             Line::Done {} => {}
         }
     }
@@ -125,6 +132,30 @@ impl State {
     /// True for a written-down unit that is quarantined.
     pub fn is_bad(&self, unit: u64) -> bool {
         self.quarantined.keys().any(|(phase, u)| *u == unit && self.reads_files(*phase))
+    }
+
+    /// The files of a step's parts, in the order of the parts.
+    pub fn parts_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = &'a FileMade> {
+        self.commits.values().flat_map(|c| &c.files).filter(move |f| f.step == step)
+    }
+
+    /// A digest of the files of a step's parts.
+    pub fn parts_basis(&self, step: &str) -> String {
+        let line = |f: &FileMade| format!("{} {} {} {}\n", f.name, f.rows, f.bytes, f.hash);
+        log::hash(self.parts_of(step).map(line).collect::<String>().as_bytes())
+    }
+
+    /// What was put together of the parts of a step, where it was and the parts are still those.
+    pub fn assembled_of(&self, step: &str) -> Option<&Assembled> {
+        self.assembled.get(step).filter(|a| a.basis == self.parts_basis(step))
+    }
+
+    /// The files that are outputs of the run: all parts, but for those that another file has taken the place of.
+    pub fn files(&self) -> Vec<&FileMade> {
+        let current: Vec<&Assembled> = self.assembled.keys().filter_map(|step| self.assembled_of(step)).collect();
+        let parts = self.commits.values().flat_map(|c| &c.files);
+        let parts = parts.filter(|f| !current.iter().any(|a| a.instead && a.step == f.step));
+        parts.chain(current.iter().flat_map(|a| &a.files)).collect()
     }
 
     /// How many units and files could not be used.
@@ -253,9 +284,12 @@ fn write_quarantine(folder: &Path, state: &State) -> Result<()> {
 
 impl Ledger {
     /// Removes files in the steps' folders that the log does not know: what a kill, or a part done again, left behind.
+    ///
+    /// What was put together of other parts stays until the new file takes its place.
     pub fn sweep(&self, steps: &[String]) -> Result<()> {
-        let known: BTreeSet<(&str, &str)> =
-            self.state.commits.values().flat_map(|c| &c.files).map(|f| (f.step.as_str(), f.name.as_str())).collect();
+        let parts = self.state.commits.values().flat_map(|c| &c.files);
+        let known = parts.chain(self.state.assembled.values().flat_map(|a| &a.files));
+        let known: BTreeSet<(&str, &str)> = known.map(|f| (f.step.as_str(), f.name.as_str())).collect();
         for step in steps {
             let Ok(entries) = std::fs::read_dir(self.folder.join(step)) else { continue };
             for entry in entries {

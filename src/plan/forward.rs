@@ -52,6 +52,10 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
     for step in &steps {
         remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
     }
+    let found = super::parts::problems(&steps);
+    if !found.is_empty() {
+        return Err(found);
+    }
     if let Some(budget) = &pipeline.budget {
         let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
         let least = holds + super::LEAST_BUDGET;

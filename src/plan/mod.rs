@@ -11,6 +11,7 @@ mod columns;
 mod counting;
 mod forward;
 mod levels;
+pub mod parts;
 pub mod probe;
 #[cfg(test)]
 mod tests;
