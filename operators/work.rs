@@ -29,6 +29,8 @@ pub struct Runtime {
     pub onnxruntime: Option<PathBuf>,
     /// How long the HDF5 reader may be silent, where it is not the usual minute.
     pub patience: Option<Duration>,
+    /// The folder in which long chunk indices of HDF5 files are kept from one go to the next (`hdf5::chunk_file`).
+    pub chunks: Option<PathBuf>,
 }
 
 /// What an operator is given to start its work on one worker.

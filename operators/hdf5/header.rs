@@ -219,6 +219,10 @@ pub enum Layout {
         chunk: Vec<u64>,
         /// True where chunks that reach over the edge are kept without filters.
         bare_edges: bool,
+        /// True where the index stands in another order than the library believes when it lists it (an extensible array
+        /// along another axis than the first, `H5D__earray_idx_iterate_cb`): the places that it says are wrong.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        turned: bool,
     },
     /// Within the object header.
     Compact,

@@ -7,7 +7,7 @@
 //! A reader process may not take more memory than what the headers say that it needs: [`BASE`] of addresses, most of which
 //! are never touched, and what [`needed`] says of the datasets that it is to read, which the step counts in its budget.
 
-use super::header::{Dataset, Header, Layout};
+use super::header::{Dataset, Header};
 use super::protocol::{self, Reply, Request};
 use super::rows::is_own;
 use crate::Fault;
@@ -25,25 +25,18 @@ use std::time::Duration;
 pub const MOST_BODY: u64 = 1 << 30;
 /// Texts or lists that are asked for at once: their lengths are not known before.
 const LISTS: u64 = 4096;
-/// The address space of a reader process that reads headers and chunk indices: the program, the library's caches, an index.
+/// The address space of a reader process that reads headers and chunk indices: the program, the library's caches.
 pub const BASE: u64 = 1 << 30;
 /// One answer with values is about this long, unless a single row is longer.
 const ANSWER: u64 = 64 << 20;
 /// How long a reader process may be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes that a reader process may take for a dataset: for its rows, where the library is asked for them, else for its chunk
-/// index, where that was not carried along with the header.
+/// Bytes that a reader process may take for a dataset whose rows the library is asked for.
 #[must_use]
 pub fn needed(dataset: &Dataset) -> u64 {
     if is_own(dataset) {
-        let Layout::Chunked { chunk, .. } = &dataset.layout else { return 0 };
-        if dataset.chunks.is_some() {
-            return 0;
-        }
-        let all = dataset.shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
-        // Chunks that were never written are not in it; each that was has some bytes. A vector may grow to twice its length.
-        return all.min(dataset.stored).saturating_mul(16 * (chunk.len() as u64 + 3)).min(2 * MOST_BODY);
+        return 0;
     }
     let row = dataset.row_elements().saturating_mul(dataset.element.bytes());
     // A chunk as it is stored, what the last filter made of it, and what this one makes.
@@ -109,13 +102,12 @@ impl Reader {
         }
     }
 
-    /// The chunk index of a dataset of this rank: offsets, address, size, filter mask of each chunk.
-    pub fn index(&mut self, path: &str, dataset: &str) -> Result<Vec<u64>, Fault> {
+    /// The chunk index of a dataset, piece by piece: offsets, address, size, filter mask of each chunk, as little-endian u64.
+    pub fn index(&mut self, path: &str, dataset: &str, each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
         let request = Request::Index { path: path.into(), dataset: dataset.into() };
-        match self.ask(&request, MOST_BODY, &format!("reading the chunk index of `{dataset}`"))? {
-            (Reply::Index, body) => {
-                Ok(body.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect())
-            }
+        let (doing, most) = (format!("reading the chunk index of `{dataset}`"), 2 * protocol::PIECE as u64);
+        match self.ask_for_pieces(&request, most, &doing, each)? {
+            (Reply::Index, body) => each(&body),
             _ => Err(self.confused()),
         }
     }
@@ -227,16 +219,37 @@ impl Reader {
     }
 
     fn ask(&mut self, request: &Request, most: u64, doing: &str) -> Result<(Reply, Vec<u8>), Fault> {
+        self.ask_for_pieces(request, most, doing, &mut |_| Ok(()))
+    }
+
+    /// Asks; what comes before the answer goes to `each`.
+    fn ask_for_pieces(
+        &mut self,
+        request: &Request,
+        most: u64,
+        doing: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(Reply, Vec<u8>), Fault> {
         let patience = self.patience;
         let socket = self.start()?;
+        let mut unwanted = None;
         let answer = protocol::send(socket, request, &[]).and_then(|()| {
             loop {
                 match protocol::receive::<Reply>(socket, most)? {
-                    (Reply::Progress, _) => {}
+                    (Reply::Progress, piece) => {
+                        if let Err(fault) = each(&piece) {
+                            unwanted = Some(fault);
+                            return Err(ErrorKind::Other.into());
+                        }
+                    }
                     answer => return Ok(answer),
                 }
             }
         });
+        if let Some(fault) = unwanted {
+            self.stop();
+            return Err(fault);
+        }
         let error = match answer {
             Ok((Reply::Refused(reason), _)) => return Err(Fault::Content(reason)),
             Ok((Reply::Machine(reason), _)) => return Err(Fault::Machine(anyhow!("{reason} ({doing})"))),

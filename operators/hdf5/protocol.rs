@@ -56,13 +56,13 @@ pub enum Request {
 /// What the reader process answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// Still at it.
+    /// Still at it; chunks of an index so far are in the body.
     Progress,
     /// The version.
     Version(String),
     /// The header.
     Header(Header),
-    /// The chunk index is in the body.
+    /// The last chunks of the index are in the body.
     Index,
     /// The values are in the body.
     Rows,
@@ -74,6 +74,8 @@ pub enum Reply {
     Machine(String),
 }
 
+/// Bytes of a chunk index that are sent at a time.
+pub const PIECE: usize = 1 << 20;
 /// JSON beyond this is not believed.
 const MOST_JSON: u32 = 1 << 26;
 

@@ -65,7 +65,8 @@ fn answer(open: &mut Option<(String, library::File)>, request: &Request, to: &mu
             file(open, path).and_then(|f| f.header(&mut progress)).map(|header| (Reply::Header(header), Vec::new()))
         }
         Request::Index { path, dataset } => {
-            file(open, path).and_then(|f| f.index(dataset, &mut progress)).map(|body| (Reply::Index, body))
+            let mut piece = |bytes: &[u8]| protocol::send(to, &Reply::Progress, bytes).is_ok();
+            file(open, path).and_then(|f| f.index(dataset, &mut piece)).map(|body| (Reply::Index, body))
         }
         Request::Rows { path, dataset, member, first, rows } => {
             file(open, path).and_then(|f| f.rows(dataset, member.as_deref(), *first, *rows)).map(|body| (Reply::Rows, body))

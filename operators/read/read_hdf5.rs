@@ -249,6 +249,7 @@ impl Operator for ReadHdf5 {
             schema: output.schema.clone(),
             files,
             reader: Reader::new(at.runtime).allowing(most),
+            chunks: at.runtime.chunks.clone(),
         })))
     }
 }

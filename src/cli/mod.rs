@@ -86,7 +86,7 @@ impl LibraryArgs {
         // For tests, which have less of it.
         let patience = std::env::var("CALOSTREAM_READER_PATIENCE").ok().and_then(|s| s.parse().ok());
         let patience = patience.and_then(|s| Duration::try_from_secs_f64(s).ok());
-        Runtime { reader, onnxruntime: self.onnxruntime.clone(), patience }
+        Runtime { reader, onnxruntime: self.onnxruntime.clone(), patience, chunks: None }
     }
 }
 

@@ -16,12 +16,13 @@ use crate::machine;
 use crate::plan::{LEAST_BUDGET, Plan};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::hdf5::chunk_file;
 use calostream_operators::onnx::library;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,7 +60,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if cluster.process == 0 && !args.quiet {
         super::load::print_remarks(&args.pipeline.file, &text, &remarks);
     }
-    let runtime = args.libraries.runtime();
+    let chunks = plan.out.join(chunk_file::FOLDER);
+    let runtime = Runtime { chunks: Some(chunks.clone()), ..args.libraries.runtime() };
     let budget = data_budget(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
     let options = Options { workers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
@@ -76,6 +78,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let shared = if cluster.process == 0 {
         let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
         headers.keep(&plan);
+        chunk_file::sweep(&chunks, &fingerprints(&plan));
         same_arithmetic(&ledger, &go, args.mixed_hardware)?;
         let new = discover(&mut ledger, &plan)?;
         // What was repaired is known by now; the rest is tried as it is.
@@ -146,6 +149,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files that are read, by what they hold.
+fn fingerprints(plan: &Plan) -> BTreeSet<&str> {
+    plan.steps.iter().flat_map(|s| &s.planned.units).map(|u| u.fingerprint.as_str()).collect()
 }
 
 /// The steps that write files.

@@ -9,6 +9,7 @@ use crate::column::{provenance, provenance_fields};
 use crate::hdf5::header::{Header, Number};
 use crate::hdf5::images::{self, Refine};
 use crate::hdf5::probe::probe_file;
+use crate::hdf5::index::Kept;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
 use crate::npz;
@@ -20,6 +21,7 @@ use arrow::buffer::MutableBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
@@ -30,6 +32,8 @@ pub(super) struct Hdf5Source {
     pub schema: SchemaRef,
     pub files: BTreeMap<String, (String, Arc<Header>)>,
     pub reader: Reader,
+    /// Where long chunk indices are kept.
+    pub chunks: Option<PathBuf>,
     pub noticed: Noticed,
     pub cut: u64,
     pub unpacked: Option<Unpacked>,
@@ -59,7 +63,9 @@ impl Source for Hdf5Source {
             for path in resolved.paths() {
                 if !datasets.iter().any(|d| d.dataset().path == path) {
                     let dataset = header.dataset(path).ok_or_else(|| Fault::content(format!("no dataset `{path}`")))?;
-                    datasets.push(Rows::new(dataset, &opened, &mut self.reader)?);
+                    let kept = self.chunks.as_deref().map(|folder| Kept { folder, fingerprint: &unit.fingerprint });
+                    let rows = unit.first - section.first..unit.first - section.first + unit.rows;
+                    datasets.push(Rows::of(dataset, &opened, &mut self.reader, kept, rows)?);
                 }
             }
             // Planned, or read for its check alone.
