@@ -339,14 +339,16 @@ impl Dataset {
             Ok(chunk) => chunk,
             Err(reason) => return Some(reason),
         };
-        let Layout::Chunked { chunk: lengths, .. } = &self.layout else { return None };
+        if !matches!(self.layout, Layout::Chunked { .. }) {
+            return None;
+        }
         // Only chunks that were written take memory, and nothing unpacks to more than its codec can.
         let unpacked = self.filters.iter().map(Filter::best_ratio).max().unwrap_or(1);
         let largest = self.largest_chunk();
         if self.stored > 0 && chunk > largest.saturating_mul(unpacked).saturating_add(1 << 20) {
             return Some(format!("says that a chunk of it holds {chunk} bytes, which {largest} bytes in the file cannot"));
         }
-        let band = self.shape.iter().zip(lengths).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
+        let band = self.chunks_in_a_row();
         (band > MOST_CHUNKS_IN_A_ROW).then(|| format!("says that each row of it is cut into {band} chunks"))
     }
 
@@ -364,10 +366,18 @@ impl Dataset {
     }
 
     /// Bytes of the largest chunk as it is stored, or an upper bound.
-    fn largest_chunk(&self) -> u64 {
+    #[must_use]
+    pub fn largest_chunk(&self) -> u64 {
         let rank = self.shape.len();
         let records = self.chunks.as_ref().and_then(|list| list.unpack(rank).ok());
         records.map_or(self.stored, |r| r.chunks_exact(rank + 3).map(|c| c[rank + 1]).max().unwrap_or(0))
+    }
+
+    /// Chunks that a row is cut into; 1 for other layouts.
+    #[must_use]
+    pub fn chunks_in_a_row(&self) -> u64 {
+        let Layout::Chunked { chunk, .. } = &self.layout else { return 1 };
+        self.shape.iter().zip(chunk).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul)
     }
 
     /// Rows of a chunk; 1 for other layouts.

@@ -8,6 +8,8 @@
 mod attributes;
 mod lists;
 
+pub use lists::Lists;
+
 use super::chunk_list::ChunkList;
 use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
 use super::header::{Attribute, Dataset, Element, Filter, Header, Layout};
