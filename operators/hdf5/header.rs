@@ -5,6 +5,7 @@
 
 use super::chunk_list::ChunkList;
 use super::stamp::Stamp;
+use crate::words;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -617,9 +618,15 @@ pub fn shape_name(shape: &[u64]) -> String {
     }
 }
 
-/// The datasets as a table for people: path, shape, type, layout, filters, bytes on disk.
+/// Attributes of one object that are shown, and of a file; tables of PyTables have several of each column.
+const SHOWN: (usize, usize) = (4, 24);
+/// Characters of an attribute that are shown.
+const SHOWN_TEXT: usize = 100;
+
+/// The datasets as a table for people: path, shape, type, layout, filters, bytes on disk; and attributes, the first of them
+/// or `all`.
 #[must_use]
-pub fn table(header: &Header) -> String {
+pub fn table(header: &Header, all: bool) -> String {
     let mut rows = vec![["dataset", "shape", "type", "layout", "filters", "bytes", "unit"].map(str::to_owned)];
     for d in &header.datasets {
         let filters: Vec<String> = d.filters.iter().map(Filter::label).collect();
@@ -636,8 +643,23 @@ pub fn table(header: &Header) -> String {
     for (path, reason) in &header.unreadable {
         let _ = writeln!(text, "{path}: {reason}");
     }
+    let (mut of_file, mut of_object, mut before) = (0, 0, None);
     for Attribute { path, name, value } in &header.attributes {
-        let _ = writeln!(text, "{}: {name} = {}", if path.is_empty() { "the file" } else { path }, value.describe());
+        of_object = if before == Some(path) { of_object + 1 } else { 0 };
+        before = Some(path);
+        if !all && (of_object >= SHOWN.0 || of_file >= SHOWN.1) {
+            continue;
+        }
+        of_file += 1;
+        let mut value = value.describe();
+        if let Some((end, _)) = value.char_indices().nth(SHOWN_TEXT).filter(|_| !all) {
+            value.replace_range(end.., "...");
+        }
+        let _ = writeln!(text, "{}: {name} = {value}", if path.is_empty() { "the file" } else { path });
+    }
+    if of_file < header.attributes.len() {
+        let more = words::counted((header.attributes.len() - of_file) as u64, "more attribute");
+        let _ = writeln!(text, "and {more}; `--all` shows them");
     }
     text
 }

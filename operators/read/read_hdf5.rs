@@ -278,7 +278,9 @@ fn agree(groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(Str
     let fits = || groups.iter().flat_map(|(_, files)| files);
     let names = most(fits().map(|f| f.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())).unwrap_or_default();
     let field = |fit: &Fit<'_>, name: &str| fit.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| f.clone());
-    let agreed: Vec<Option<Field>> = names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name)))).collect();
+    let guess = |name: &str| fits().flat_map(|fit| fit.fitted.columns()).find(|(n, ..)| n == name).and_then(|(n, c, _)| c.guess(n));
+    let agreed: Vec<Option<Field>> =
+        names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name))).or_else(|| guess(name))).collect();
     for (_, files) in groups.iter_mut() {
         files.retain(|fit| {
             let own: Vec<&String> = fit.fields.iter().map(|(name, _)| name).collect();
@@ -306,7 +308,8 @@ fn absent(files: &[&Fit<'_>], schema: &ArrowSchema) -> Vec<String> {
     let say = |(name, count): (&str, usize)| {
         let of = words::counted(files.len() as u64, "file");
         match schema.field_with_name(name) {
-            Ok(_) => format!("{count} of {of} without `{name}`: no value there"),
+            Ok(field) if field.is_nullable() => format!("{count} of {of} without `{name}`: no value there"),
+            Ok(_) => format!("{count} of {of} without `{name}`: empty there"),
             Err(_) => format!("no file has `{name}`, so it is no column; its `as` would make it one without values"),
         }
     };

@@ -382,7 +382,7 @@ impl Files<'_> {
                 make::several(each, *count, rows, valid.as_ref(), field)
             }
             Make::Constant(value, place) => make::constant(value, *place, field, rows, noticed),
-            Make::Absent => Ok(make::absent(field, rows)),
+            Make::Absent => make::absent(field, rows),
         }
     }
 
