@@ -184,11 +184,14 @@ class Duckdb:
             values = self.ask(f'select "{name}" v from events')["v"]
             values = np.asarray(values.astype(str) if hasattr(values, "categories") else values)
             return np.where(np.ma.getmaskarray(values), None, values) if values.dtype == object else values
+        of = str(self.relation.select(f'"{name}"').types[0])
+        if form == "image" and not of.startswith("STRUCT"):
+            return np.stack(self.ask(f'select "{name}" v from events')["v"])
         lengths = self.ask(f'select len("{name}") n from events')["n"].astype(int)
         items = self.ask(f'select unnest("{name}", recursive := true) from events')
-        if len(items) == 1:
+        if form == "list":
             values, = items.values()
-            return (lengths, values) if form == "list" else values.reshape(-1, cells)
+            return lengths, values
         if form == "image":
             value, = (f for f in items if f != "cell")
             return dense(lengths, items["cell"], items[value], cells)
