@@ -62,6 +62,8 @@ pub struct Facts {
     pub narrowed: bool,
     /// The pipeline's seed.
     pub seed: u64,
+    /// Bytes of memory that a process may use here, where that is known.
+    pub memory: Option<u64>,
 }
 
 fn find<'a, T>(map: &'a BTreeMap<String, Result<T, String>>, word: &Placed<String>) -> Result<&'a T, Problem> {

@@ -126,6 +126,11 @@ impl Form {
 }
 
 fn as_in_file(field: &Field) -> Field {
-    let kind = if field.name() == column::SAMPLE { DataType::Utf8 } else { hits::dense_type(field, true) };
+    let kind = match field.data_type() {
+        _ if field.name() == column::SAMPLE => DataType::Utf8,
+        // awkward 2.14 knows no dictionary with keys of 16 bits.
+        DataType::Dictionary(_, values) => DataType::Dictionary(DataType::Int32.into(), values.clone()),
+        _ => hits::dense_type(field, true),
+    };
     field.clone().with_data_type(kind)
 }

@@ -153,7 +153,8 @@ impl<T: ArrowPrimitiveType> HitsBuilder<T> {
 }
 
 /// Fills `into` (rows x cells, every value of it) with the rows `first..first + rows` of a hits or dense column; `value` is
-/// the number of the value within the hit (0 for the first). Values that are not f32 are rounded to it.
+/// the number of the value within the hit (0 for the first). Values that are not f32 are rounded to it. An image that is
+/// missing (null) is NaN in all of its cells, as a missing number is: it is not an image without hits.
 ///
 /// An error where the column is neither, has fewer rows, or names a cell that the shape has not (a file may say anything).
 pub fn to_dense(
@@ -166,6 +167,23 @@ pub fn to_dense(
 ) -> anyhow::Result<()> {
     ensure!(cells > 0 && into.len() == rows * cells, "the buffer holds {} values, not {rows} x {cells}", into.len());
     ensure!(first + rows <= column.len(), "rows {first} to {} of {}", first + rows, column.len());
+    known_to_dense(column, cells, value, first, rows, into)?;
+    if column.null_count() > 0 {
+        let images = into.chunks_exact_mut(cells).enumerate().filter(|(row, _)| column.is_null(first + row));
+        images.for_each(|(_, image)| image.fill(f32::NAN));
+    }
+    Ok(())
+}
+
+/// The same for images of which none is missing.
+fn known_to_dense(
+    column: &dyn Array,
+    cells: usize,
+    value: usize,
+    first: usize,
+    rows: usize,
+    into: &mut [f32],
+) -> anyhow::Result<()> {
     if let Some(dense) = column.as_any().downcast_ref::<FixedSizeListArray>() {
         ensure!(dense.value_length() as usize == cells, "a row has {} cells, not {cells}", dense.value_length());
         let wanted = dense.values().slice(first * cells, rows * cells);
@@ -194,11 +212,12 @@ pub fn tensor_field(hits: &Field, value: usize, name: &str) -> Option<Field> {
     let DataType::List(item) = hits.data_type() else { return None };
     let DataType::Struct(fields) = item.data_type() else { return None };
     let (shape, value) = (shape(hits)?, fields.get(value + 1)?);
-    let dense = dense_field(name, &shape, value.data_type().clone());
+    let dense = dense_field(name, &shape, value.data_type().clone()).with_nullable(hits.is_nullable());
     Some(with_unit(dense, unit(value)))
 }
 
-/// A hits column as dense tensors of `cells` cells, of the type of the hits' value; an error where a cell lies outside.
+/// A hits column as dense tensors of `cells` cells, of the type of the hits' value, missing where the hits are; an error where
+/// a cell lies outside.
 pub fn tensors(column: &dyn Array, cells: usize, value: usize) -> anyhow::Result<FixedSizeListArray> {
     let list = column.as_list_opt::<i32>().context("a hits column")?;
     let hits = list.values().as_struct_opt().context("a hits column")?;
@@ -221,7 +240,7 @@ pub fn tensors(column: &dyn Array, cells: usize, value: usize) -> anyhow::Result
         other => bail!("values of type {other}"),
     };
     let item = Arc::new(Field::new("item", dense.data_type().clone(), false));
-    Ok(FixedSizeListArray::try_new(item, i32::try_from(cells)?, dense, None)?)
+    Ok(FixedSizeListArray::try_new(item, i32::try_from(cells)?, dense, list.nulls().cloned())?)
 }
 
 fn primitive_like<T: ArrowPrimitiveType>(_: &PrimitiveArray<T>, values: Vec<T::Native>) -> ArrayRef {

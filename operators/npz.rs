@@ -147,7 +147,7 @@ fn describe(archive: &ZipArchive<FileReader>, array: &Found) -> Result<Dataset, 
     let (element, shape) = parse(&text).map_err(Fault::Content)?;
     let layout = if array.packed {
         // One chunk of the whole array.
-        Layout::Chunked { chunk: shape.iter().map(|n| (*n).max(1)).collect(), bare_edges: false }
+        Layout::Chunked { chunk: shape.iter().map(|n| (*n).max(1)).collect(), bare_edges: false, turned: false }
     } else {
         Layout::Contiguous { address: Some(begin + before) }
     };

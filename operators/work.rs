@@ -33,6 +33,8 @@ pub struct Runtime {
     pub patience: Option<Duration>,
     /// The fingerprints of the files that are read, by their number (as in the column `file`).
     pub fingerprints: Arc<BTreeMap<u32, String>>,
+    /// The folder in which long chunk indices of HDF5 files are kept from one go to the next (`hdf5::chunk_file`).
+    pub chunks: Option<PathBuf>,
 }
 
 /// What an operator is given to start its work on one worker.

@@ -73,6 +73,79 @@ fn a_damaged_or_foreign_cache_counts_for_nothing() {
     place.calostream(&["run", "-q", "run.yaml"]).code(0);
 }
 
+/// Files of more chunks than travel with a header.
+const LONG: &str = "
+import h5py, numpy as np, os, sys
+os.mkdir(sys.argv[1]); os.chdir(sys.argv[1])
+r = np.random.RandomState(3)
+for name, n, grows in (('a', 9000, (None, 6, 6)), ('b', 700, (None, 6, 6)), ('c', 700, (None, None, 6))):
+    with h5py.File(name + '.h5', 'w', libver='latest') as f:
+        e = r.rand(n, 6, 6) * (r.rand(n, 6, 6) < .3)
+        f.create_dataset('ECAL', data=e.astype('f4'), chunks=(2, 3, 6), maxshape=grows, compression='gzip')
+        f['target'] = np.arange(n, dtype='f8')";
+const LONG_SCHEMA: &str =
+    "schema: long\ncolumns:\n  ecal: { dataset: ECAL, kind: hits, value: energy }\n  energy: { dataset: target }\n";
+const LONG_RUN: &str = "pipeline: long\nout: run\nsteps:\n  events:\n    read_hdf5: { schema: ./long.yaml, files: data/*.h5 }\n  \
+                        parts:\n    from: events\n    write_parquet: {}\n";
+
+#[test]
+fn long_chunk_indices_are_taken_once_and_damaged_ones_again() {
+    let place = Place::new();
+    python(LONG, &[&place.path("data")]);
+    place.write("long.yaml", LONG_SCHEMA);
+    place.write("run.yaml", LONG_RUN);
+    std::thread::sleep(Duration::from_millis(2_100));
+    place.calostream(&["run", "-q", "run.yaml"]).code(0);
+    let kept = || -> Vec<_> {
+        let folder = std::fs::read_dir(place.path("run/.chunks")).expect("kept");
+        folder.map(|e| e.expect("an entry").path()).collect()
+    };
+    assert_eq!(kept().len(), 3);
+    let values = "
+import glob, h5py, numpy as np, pyarrow.parquet as p, sys
+want = np.concatenate([h5py.File(f)['ECAL'][:] for f in sorted(glob.glob(sys.argv[2] + '/*.h5'))])
+rows = sorted((r['file'], r['row'], r['ecal']) for f in glob.glob(sys.argv[1] + '/parts/*') for r in p.read_table(f).to_pylist())
+got = np.zeros((len(want), 36), 'f4')
+for i, (_, _, hits) in enumerate(rows):
+    for h in hits: got[i, h['cell']] = h['energy']
+print(len(rows), (got.reshape(want.shape) == want).all())";
+    let right = |out: &str| assert_eq!(python(values, &[&place.path(out), &place.path("data")]), "10400 True\n");
+    right("run");
+    // What was taken is enough for another run, which has no reader to ask.
+    let again = |out: &str| {
+        std::fs::create_dir_all(place.path(out).join(".chunks")).expect("made");
+        std::fs::copy(place.path("run/headers.zst"), place.path(out).join("headers.zst")).expect("copied");
+        for file in kept() {
+            std::fs::copy(&file, place.path(out).join(".chunks").join(file.file_name().expect("a name"))).expect("copied");
+        }
+        without_reader(&place, &["run", "-q", "run.yaml", "--out", out])
+    };
+    let run = again("again");
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    right("again");
+    // Damage anywhere is noticed: without a reader nothing is read, with one the index is taken again.
+    let file = kept().remove(0);
+    let good = std::fs::read(&file).expect("read");
+    for at in [3, good.len() / 2, good.len() - 100, good.len() - 10] {
+        let mut bad = good.clone();
+        bad[at] ^= 8;
+        std::fs::write(&file, bad).expect("written");
+        let run = again(&format!("damaged-{at}"));
+        assert_ne!(run.status.code(), Some(0), "byte {at}");
+        let out = format!("repaired-{at}");
+        std::fs::create_dir_all(place.path(&out)).expect("made");
+        std::fs::rename(place.path("run/.chunks"), place.path(&out).join(".chunks")).expect("moved");
+        place.calostream(&["run", "-q", "run.yaml", "--out", &out]).code(0);
+        right(&out);
+        std::fs::rename(place.path(&out).join(".chunks"), place.path("run/.chunks")).expect("moved");
+        assert_eq!(std::fs::read(&file).expect("read"), good);
+    }
+    // What belongs to no input any more goes.
+    std::fs::remove_file(place.path("data/b.h5")).expect("removed");
+    place.calostream(&["run", "-q", "run.yaml", "--fresh"]).code(0);
+    assert_eq!(kept().len(), 2);
+}
+
 #[test]
 fn a_changed_file_is_looked_at_again() {
     let place = prepared();

@@ -58,7 +58,7 @@ fn every_file_of_the_corpus_is_inspected_within_two_seconds() {
     let place = Place::new();
     let oracle = std::fs::read_to_string(corpus.join("ORACLE_h5py_files.tsv")).expect("the oracle");
     let datasets = std::fs::read_to_string(corpus.join("ORACLE_h5py_datasets.tsv")).expect("the oracle");
-    let mut seen = 0;
+    let (mut seen, mut slowest) = (0, (Duration::ZERO, String::new()));
     for line in oracle.lines().skip(1) {
         let Some((name, _)) = line.split_once('\t') else { panic!("{line}") };
         let path = corpus.join(name).canonicalize().expect("a file of the corpus");
@@ -66,6 +66,7 @@ fn every_file_of_the_corpus_is_inspected_within_two_seconds() {
         let said = place.calostream(&["inspect", path.to_str().expect("UTF-8")]);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(2), "{name} took {took:?}");
+        slowest = slowest.max((took, name.to_owned()));
         match said.code {
             // What is wrong stands in one line that names the file.
             Some(1) => assert!(said.err.starts_with(&format!("calostream: {}: ", path.display())), "{name}: {}", said.err),
@@ -92,5 +93,63 @@ fn every_file_of_the_corpus_is_inspected_within_two_seconds() {
         }
         seen += 1;
     }
+    println!("{seen} files; the slowest, {}, took {:?}", slowest.1, slowest.0);
     assert!(seen > 80, "{seen}");
+}
+
+/// Images that some files lack, through a new order and into files: missing stays missing, in every form.
+#[test]
+fn missing_images_reach_the_files_as_missing() {
+    let place = Place::new();
+    let make = "
+import h5py, numpy as np, sys
+for name, n in (('a', 30), ('b', 20)):
+    with h5py.File(f'{sys.argv[1]}/{name}.h5', 'w') as f:
+        f['energy'] = np.arange(n) + (100. if name == 'b' else 0.)
+        if name == 'b': f['gap'] = (np.arange(n * 6).reshape(n, 2, 3) % 4).astype('f4')";
+    python(make, &[&place.path("")]);
+    place.write(
+        "s.yaml",
+        "schema: s\ncolumns:\n  energy: { dataset: energy }\n  gap: { dataset: gap, kind: hits, value: e, optional: true }\n",
+    );
+    place.write(
+        "run.yaml",
+        "pipeline: missing\nout: run\nsteps:\n  events:\n    read_hdf5: { schema: ./s.yaml, samples: { a: ./a.h5, b: ./b.h5 } }\n  \
+         mixed:\n    from: events\n    premix: { shares: all }\n  both:\n    from: mixed\n    write_parquet: { images: both }\n  \
+         arrow:\n    from: mixed\n    write_arrow: {}\n  hits:\n    from: mixed\n    write_parquet: {}\n",
+    );
+    place.calostream(&["run", "-q", "run.yaml"]).code(0);
+    let script = "
+import glob, sys
+import awkward as ak, pyarrow as pa, pyarrow.parquet as p
+parquet, = glob.glob(sys.argv[1] + '/both/*.parquet'); arrow, = glob.glob(sys.argv[1] + '/arrow/*.arrow')
+for table in (p.read_table(parquet), pa.ipc.open_file(arrow).read_all()):
+    for r in table.to_pylist():
+        i = int(r['energy'])
+        want = None if i < 100 else [(6 * (i - 100) + c) % 4 for c in range(6)]
+        assert (r['gap'] is None) == (want is None)
+        if want: assert r['gap'] == [{'cell': c, 'e': v} for c, v in enumerate(want) if v]
+        if 'gap_dense' in r: assert r['gap_dense'] == want
+events = ak.from_parquet(glob.glob(sys.argv[1] + '/hits/*.parquet')[0])
+print(len(events), ak.sum(ak.is_none(events['gap'])), ak.type(events['gap']))";
+    assert_eq!(python(script, &[&place.path("run")]), "50 30 50 * option[var * {cell: uint16, e: float32}]\n");
+}
+
+#[test]
+fn inspect_shows_some_attributes_and_counts_the_others() {
+    let place = Place::new();
+    let make = "
+import h5py, numpy as np, sys
+with h5py.File(sys.argv[1] + '/a.h5', 'w') as f:
+    f.attrs['run'] = 7; f.attrs['about'] = 'x' * 300
+    for k in range(10):
+        f[f't{k}'] = np.arange(3)
+        for i in range(30): f[f't{k}'].attrs[f'FIELD_{i:02}_NAME'] = f'column {i}'";
+    python(make, &[&place.path("")]);
+    let some = place.calostream(&["inspect", "a.h5"]).code(0).out;
+    assert!(some.contains("the file: run = 7") && some.contains(&format!("about = \"{}...\n", "x".repeat(99))), "{some}");
+    assert!(some.contains("t0: FIELD_03_NAME = \"column 3\"") && !some.contains("FIELD_04"), "{some}");
+    assert!(some.contains("and 278 more attributes; `--all` shows them"), "{some}");
+    let all = place.calostream(&["inspect", "--all", "a.h5"]).code(0).out;
+    assert!(all.contains(&"x".repeat(300)) && all.matches("FIELD_").count() == 300 && !all.contains("more attribute"), "{all}");
 }

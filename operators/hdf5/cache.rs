@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// Its name in the run folder.
 pub const NAME: &str = "headers.zst";
 /// Counts changes of what a header is or how it is taken.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Fastest; the headers of one data set are much alike, so it packs them well.
 const LEVEL: i32 = 1;
 

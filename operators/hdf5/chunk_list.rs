@@ -31,6 +31,18 @@ impl ChunkList {
         Self(bytes.into())
     }
 
+    /// What [`ChunkList::bytes`] gave.
+    #[must_use]
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The packed records.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The records again.
     pub fn unpack(&self, rank: usize) -> anyhow::Result<Vec<u64>> {
         let mut from = Reader(&self.0);

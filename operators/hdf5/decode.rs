@@ -21,6 +21,9 @@ const BITSHUFFLE: u32 = 32008;
 const ZSTD: u32 = 32015;
 const BLOSC2: u32 = 32026;
 
+/// Free buffers that are looked at for one that fits.
+const LOOKED_AT: usize = 8;
+
 /// The values of a chunk.
 #[derive(Debug)]
 pub enum Chunk {
@@ -64,7 +67,9 @@ impl std::fmt::Debug for Decoder {
 impl Decoder {
     /// A buffer of this length; what is in it means nothing.
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
-        let fits = self.free.iter().enumerate().filter(|(_, b)| b.capacity() >= length).min_by_key(|(_, b)| b.capacity());
+        // The last ones: where chunks are small there are many, and they are all alike.
+        let last = self.free.iter().enumerate().rev().take(LOOKED_AT);
+        let fits = last.filter(|(_, b)| b.capacity() >= length).min_by_key(|(_, b)| b.capacity());
         match fits.map(|(i, _)| i) {
             Some(i) => {
                 let mut buffer = self.free.swap_remove(i);

@@ -5,6 +5,7 @@
 
 use super::chunk_list::ChunkList;
 use super::stamp::Stamp;
+use crate::words;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -219,6 +220,10 @@ pub enum Layout {
         chunk: Vec<u64>,
         /// True where chunks that reach over the edge are kept without filters.
         bare_edges: bool,
+        /// True where the index stands in another order than the library believes when it lists it (an extensible array
+        /// along another axis than the first, `H5D__earray_idx_iterate_cb`): the places that it says are wrong.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        turned: bool,
     },
     /// Within the object header.
     Compact,
@@ -335,14 +340,16 @@ impl Dataset {
             Ok(chunk) => chunk,
             Err(reason) => return Some(reason),
         };
-        let Layout::Chunked { chunk: lengths, .. } = &self.layout else { return None };
+        if !matches!(self.layout, Layout::Chunked { .. }) {
+            return None;
+        }
         // Only chunks that were written take memory, and nothing unpacks to more than its codec can.
         let unpacked = self.filters.iter().map(Filter::best_ratio).max().unwrap_or(1);
         let largest = self.largest_chunk();
         if self.stored > 0 && chunk > largest.saturating_mul(unpacked).saturating_add(1 << 20) {
             return Some(format!("says that a chunk of it holds {chunk} bytes, which {largest} bytes in the file cannot"));
         }
-        let band = self.shape.iter().zip(lengths).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
+        let band = self.chunks_in_a_row();
         (band > MOST_CHUNKS_IN_A_ROW).then(|| format!("says that each row of it is cut into {band} chunks"))
     }
 
@@ -360,10 +367,18 @@ impl Dataset {
     }
 
     /// Bytes of the largest chunk as it is stored, or an upper bound.
-    fn largest_chunk(&self) -> u64 {
+    #[must_use]
+    pub fn largest_chunk(&self) -> u64 {
         let rank = self.shape.len();
         let records = self.chunks.as_ref().and_then(|list| list.unpack(rank).ok());
         records.map_or(self.stored, |r| r.chunks_exact(rank + 3).map(|c| c[rank + 1]).max().unwrap_or(0))
+    }
+
+    /// Chunks that a row is cut into; 1 for other layouts.
+    #[must_use]
+    pub fn chunks_in_a_row(&self) -> u64 {
+        let Layout::Chunked { chunk, .. } = &self.layout else { return 1 };
+        self.shape.iter().zip(chunk).skip(1).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul)
     }
 
     /// Rows of a chunk; 1 for other layouts.
@@ -603,9 +618,15 @@ pub fn shape_name(shape: &[u64]) -> String {
     }
 }
 
-/// The datasets as a table for people: path, shape, type, layout, filters, bytes on disk.
+/// Attributes of one object that are shown, and of a file; tables of PyTables have several of each column.
+const SHOWN: (usize, usize) = (4, 24);
+/// Characters of an attribute that are shown.
+const SHOWN_TEXT: usize = 100;
+
+/// The datasets as a table for people: path, shape, type, layout, filters, bytes on disk; and attributes, the first of them
+/// or `all`.
 #[must_use]
-pub fn table(header: &Header) -> String {
+pub fn table(header: &Header, all: bool) -> String {
     let mut rows = vec![["dataset", "shape", "type", "layout", "filters", "bytes", "unit"].map(str::to_owned)];
     for d in &header.datasets {
         let filters: Vec<String> = d.filters.iter().map(Filter::label).collect();
@@ -622,8 +643,23 @@ pub fn table(header: &Header) -> String {
     for (path, reason) in &header.unreadable {
         let _ = writeln!(text, "{path}: {reason}");
     }
+    let (mut of_file, mut of_object, mut before) = (0, 0, None);
     for Attribute { path, name, value } in &header.attributes {
-        let _ = writeln!(text, "{}: {name} = {}", if path.is_empty() { "the file" } else { path }, value.describe());
+        of_object = if before == Some(path) { of_object + 1 } else { 0 };
+        before = Some(path);
+        if !all && (of_object >= SHOWN.0 || of_file >= SHOWN.1) {
+            continue;
+        }
+        of_file += 1;
+        let mut value = value.describe();
+        if let Some((end, _)) = value.char_indices().nth(SHOWN_TEXT).filter(|_| !all) {
+            value.replace_range(end.., "...");
+        }
+        let _ = writeln!(text, "{}: {name} = {value}", if path.is_empty() { "the file" } else { path });
+    }
+    if of_file < header.attributes.len() {
+        let more = words::counted((header.attributes.len() - of_file) as u64, "more attribute");
+        let _ = writeln!(text, "and {more}; `--all` shows them");
     }
     text
 }

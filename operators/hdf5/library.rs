@@ -8,19 +8,25 @@
 mod attributes;
 mod lists;
 
+pub use lists::Lists;
+
 use super::chunk_list::ChunkList;
 use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
 use super::header::{Attribute, Dataset, Element, Filter, Header, Layout};
+use super::protocol::PIECE;
 use super::types::{element, memory_type};
 use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A longer chunk index is asked for when it is needed, and does not travel with the header: small files are read without
 /// the library, and the headers of thousands of large ones stay small.
 const CARRIED_CHUNKS: usize = 256;
+/// `H5D_CHUNK_IDX_EARRAY` of `H5Dpublic.h`.
+const EXTENSIBLE_ARRAY: h5d::H5D_chunk_index_t = 4;
 
 /// An open file.
 pub struct File {
@@ -103,7 +109,7 @@ impl File {
         let kind = handle(call!(h5d::H5Dget_type(object.0)))?;
         let element = element(&kind)?;
         let plist = handle(call!(h5d::H5Dget_create_plist(object.0)))?;
-        let layout = self.layout(&object, &plist, shape.len())?;
+        let layout = self.layout(&object, &plist, &max_shape)?;
         let stored = ask!(h5d::H5Dget_storage_size(object.0));
         let (mut index_hash, mut chunks) = (0, None);
         match &layout {
@@ -195,7 +201,8 @@ impl File {
         Ok((false, shape, most.into_iter().map(|n| (n != u64::MAX).then_some(n)).collect()))
     }
 
-    fn layout(&self, object: &Handle, plist: &Handle, rank: usize) -> Result<Layout> {
+    fn layout(&self, object: &Handle, plist: &Handle, max_shape: &[Option<u64>]) -> Result<Layout> {
+        let rank = max_shape.len();
         Ok(match ask!(h5p::H5Pget_layout(plist.0)) {
             h5d::H5D_layout_t::H5D_COMPACT => Layout::Compact,
             h5d::H5D_layout_t::H5D_CONTIGUOUS => {
@@ -214,27 +221,33 @@ impl File {
                 }
                 let mut options: c_uint = 0;
                 call!(h5p::H5Pget_chunk_opts(plist.0, &raw mut options))?;
-                Layout::Chunked { chunk, bare_edges: options != 0 }
+                let mut index = 0;
+                call!(h5d::H5Dget_chunk_index_type(object.0, &raw mut index))?;
+                let turned = index == EXTENSIBLE_ARRAY && max_shape.first().is_some_and(Option::is_some);
+                Layout::Chunked { chunk, bare_edges: options != 0, turned }
             }
             h5d::H5D_layout_t::H5D_VIRTUAL => Layout::Virtual,
             _ => return refused("a layout that the HDF5 library does not know"),
         })
     }
 
-    /// The chunks as u64: offsets, address, size, filter mask.
-    pub fn index(&self, path: &str, progress: &mut dyn FnMut()) -> Result<Vec<u8>> {
+    /// The chunks as u64 (offsets, address, size, filter mask): `piece` takes them as they are found and says whether to go on;
+    /// what comes back is the rest.
+    pub fn index(&self, path: &str, piece: &mut dyn FnMut(&[u8]) -> bool) -> Result<Vec<u8>> {
         let object = self.dataset(path)?;
         let (_, shape, _) = self.space(&object)?;
-        let mut bytes = Vec::new();
-        let all = self.chunks(&object, shape.len(), &mut |record| {
-            progress();
-            let room = bytes.len() < super::process::MOST_BODY as usize && bytes.try_reserve(8 * record.len()).is_ok();
-            if room {
-                bytes.extend(record.iter().flat_map(|entry| entry.to_le_bytes()));
+        let (mut bytes, mut sent) = (Vec::with_capacity(PIECE), Instant::now());
+        self.chunks(&object, shape.len(), &mut |record| {
+            bytes.extend(record.iter().flat_map(|entry| entry.to_le_bytes()));
+            if bytes.len() < PIECE - 8 * record.len() && sent.elapsed() < Duration::from_secs(1) {
+                return true;
             }
-            room
-        });
-        all.map(|()| bytes)
+            let more = piece(&bytes);
+            bytes.clear();
+            sent = Instant::now();
+            more
+        })?;
+        Ok(bytes)
     }
 
     /// Calls `each` with offsets, address, size and mask of every chunk of an open dataset of this rank, until it says no.
@@ -261,7 +274,7 @@ impl File {
         match call!(h5d::H5Dchunk_iter(object.0, h5p::H5P_DEFAULT, Some(one), (&raw mut into).cast()))? {
             0 => Ok(()),
             1 => refused("more chunks than a file of its size can hold"),
-            _ => refused("more chunks than the reader process has memory for"),
+            _ => refused("nobody wants more chunks"),
         }
     }
 

@@ -8,6 +8,7 @@
 mod blosc;
 mod blosc2;
 pub mod cache;
+pub mod chunk_file;
 pub mod chunk_list;
 mod codec;
 pub mod decode;

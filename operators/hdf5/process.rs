@@ -7,8 +7,8 @@
 //! A reader process may not take more memory than what the headers say that it needs: [`BASE`] of addresses, most of which
 //! are never touched, and what [`needed`] says of the datasets that it is to read, which the step counts in its budget.
 
-use super::header::{Dataset, Header, Layout};
-use super::protocol::{self, Reply, Request};
+use super::header::{Dataset, Header};
+use super::protocol::{self, ANSWER, Reply, Request};
 use super::rows::is_own;
 use crate::Fault;
 use crate::work::Runtime;
@@ -21,34 +21,46 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// No answer is longer: callers ask for less.
+/// No answer is longer: a row of numbers that is larger is refused.
 pub const MOST_BODY: u64 = 1 << 30;
-/// Texts or lists that are asked for at once: their lengths are not known before.
+/// Texts or lists that are asked for at once: their lengths are not known before, and where they are too long for an answer,
+/// half as many are.
 const LISTS: u64 = 4096;
-/// The address space of a reader process that reads headers and chunk indices: the program, the library's caches, an index.
+/// Bytes of the texts or lists of a batch; rows that hold more are no events.
+const MOST_LISTS: u64 = 4 * ANSWER;
+/// The address space of a reader process that reads headers and chunk indices: the program, the library's caches.
 pub const BASE: u64 = 1 << 30;
-/// One answer with values is about this long, unless a single row is longer.
-const ANSWER: u64 = 64 << 20;
+/// What a reader process holds for itself: the program (6 MiB), its buffers, and the library's cache of metadata, which may
+/// grow to 32 MiB.
+pub const RESIDENT: u64 = 48 << 20;
 /// How long a reader process may be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes that a reader process may take for a dataset: for its rows, where the library is asked for them, else for its chunk
-/// index, where that was not carried along with the header.
+/// Bytes that a reader process may hold for a dataset in a file of `bytes` bytes, beside [`RESIDENT`]; none where the library is
+/// not asked for its rows.
 #[must_use]
-pub fn needed(dataset: &Dataset) -> u64 {
+pub fn needed(dataset: &Dataset, bytes: u64) -> u64 {
     if is_own(dataset) {
-        let Layout::Chunked { chunk, .. } = &dataset.layout else { return 0 };
-        if dataset.chunks.is_some() {
-            return 0;
-        }
-        let all = dataset.shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c)).fold(1, u64::saturating_mul);
-        // Chunks that were never written are not in it; each that was has some bytes. A vector may grow to twice its length.
-        return all.min(dataset.stored).saturating_mul(16 * (chunk.len() as u64 + 3)).min(2 * MOST_BODY);
+        return 0;
     }
-    let row = dataset.row_elements().saturating_mul(dataset.element.bytes());
     // A chunk as it is stored, what the last filter made of it, and what this one makes.
     let chunk = dataset.chunk_bytes().unwrap_or(0).saturating_mul(3);
-    chunk.saturating_add(row.clamp(ANSWER, MOST_BODY))
+    let answer = match dataset.element.is_fixed() {
+        true => {
+            let row = dataset.row_elements().saturating_mul(dataset.element.bytes());
+            dataset.dense_bytes().unwrap_or(u64::MAX).min(ANSWER).max(row).min(MOST_BODY)
+        }
+        // As the library gives them, and packed.
+        false => 2 * answer(dataset, bytes),
+    };
+    chunk.saturating_add(answer)
+}
+
+/// Bytes that one answer with texts or lists of a dataset may take: no more than its file holds.
+#[must_use]
+pub fn answer(dataset: &Dataset, bytes: u64) -> u64 {
+    let pointers = dataset.dense_bytes().unwrap_or(u64::MAX);
+    bytes.saturating_add(dataset.elsewhere).saturating_add(pointers).min(ANSWER)
 }
 
 /// A reader process, started when it is first asked.
@@ -109,13 +121,12 @@ impl Reader {
         }
     }
 
-    /// The chunk index of a dataset of this rank: offsets, address, size, filter mask of each chunk.
-    pub fn index(&mut self, path: &str, dataset: &str) -> Result<Vec<u64>, Fault> {
+    /// The chunk index of a dataset, piece by piece: offsets, address, size, filter mask of each chunk, as little-endian u64.
+    pub fn index(&mut self, path: &str, dataset: &str, each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
         let request = Request::Index { path: path.into(), dataset: dataset.into() };
-        match self.ask(&request, MOST_BODY, &format!("reading the chunk index of `{dataset}`"))? {
-            (Reply::Index, body) => {
-                Ok(body.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect())
-            }
+        let (doing, most) = (format!("reading the chunk index of `{dataset}`"), 2 * protocol::PIECE as u64);
+        match self.ask_for_pieces(&request, most, &doing, each)? {
+            (Reply::Index, body) => each(&body),
             _ => Err(self.confused()),
         }
     }
@@ -154,6 +165,7 @@ impl Reader {
     }
 
     /// The texts or lists of `rows` rows of `each` elements from `first` on: the bytes of each element, and all the bytes.
+    /// A row that is longer than an answer may be is an error of the data.
     pub fn lists(
         &mut self,
         path: &str,
@@ -161,7 +173,7 @@ impl Reader {
         member: Option<&str>,
         (first, rows, each): (u64, u64, u64),
     ) -> Result<(Vec<usize>, Vec<u8>), Fault> {
-        let at_once = (LISTS / each.max(1)).max(1);
+        let mut at_once = (LISTS / each.max(1)).max(1);
         let (mut lengths, mut all) = (Vec::new(), Vec::new());
         let mut done = 0;
         while done < rows {
@@ -173,8 +185,17 @@ impl Reader {
                 first: first + done,
                 rows: some,
             };
-            let (Reply::Lists, body) = self.ask(&request, MOST_BODY, &format!("reading `{dataset}`"))? else {
-                return Err(self.confused());
+            let body = match self.ask(&request, ANSWER, &format!("reading `{dataset}`"))? {
+                (Reply::Lists, body) => body,
+                (Reply::TooLarge(_), _) if some > 1 => {
+                    at_once = some / 2;
+                    continue;
+                }
+                (Reply::TooLarge(bytes), _) => {
+                    let what = format!("row {} of `{dataset}` takes {bytes} bytes or more", first + done);
+                    return Err(Fault::Content(format!("{what}; one of texts or lists may take {ANSWER}")));
+                }
+                _ => return Err(self.confused()),
             };
             let Some((head, values)) = usize::try_from(some * each * 8).ok().and_then(|n| body.split_at_checked(n)) else {
                 return Err(self.confused());
@@ -189,6 +210,10 @@ impl Reader {
             }
             if left > 0 {
                 return Err(self.confused());
+            }
+            if (all.len() + values.len()) as u64 > MOST_LISTS {
+                let what = format!("rows {first} to {} of `{dataset}` take more than {MOST_LISTS} bytes", first + rows);
+                return Err(Fault::Content(format!("{what}, many times what the size of the file promises")));
             }
             all.extend_from_slice(values);
             done += some;
@@ -227,16 +252,37 @@ impl Reader {
     }
 
     fn ask(&mut self, request: &Request, most: u64, doing: &str) -> Result<(Reply, Vec<u8>), Fault> {
+        self.ask_for_pieces(request, most, doing, &mut |_| Ok(()))
+    }
+
+    /// Asks; what comes before the answer goes to `each`.
+    fn ask_for_pieces(
+        &mut self,
+        request: &Request,
+        most: u64,
+        doing: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(Reply, Vec<u8>), Fault> {
         let patience = self.patience;
         let socket = self.start()?;
+        let mut unwanted = None;
         let answer = protocol::send(socket, request, &[]).and_then(|()| {
             loop {
                 match protocol::receive::<Reply>(socket, most)? {
-                    (Reply::Progress, _) => {}
+                    (Reply::Progress, piece) => {
+                        if let Err(fault) = each(&piece) {
+                            unwanted = Some(fault);
+                            return Err(ErrorKind::Other.into());
+                        }
+                    }
                     answer => return Ok(answer),
                 }
             }
         });
+        if let Some(fault) = unwanted {
+            self.stop();
+            return Err(fault);
+        }
         let error = match answer {
             Ok((Reply::Refused(reason), _)) => return Err(Fault::Content(reason)),
             Ok((Reply::Machine(reason), _)) => return Err(Fault::Machine(anyhow!("{reason} ({doing})"))),

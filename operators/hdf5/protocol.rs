@@ -56,24 +56,30 @@ pub enum Request {
 /// What the reader process answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// Still at it.
+    /// Still at it; chunks of an index so far are in the body.
     Progress,
     /// The version.
     Version(String),
     /// The header.
     Header(Header),
-    /// The chunk index is in the body.
+    /// The last chunks of the index are in the body.
     Index,
     /// The values are in the body.
     Rows,
     /// Lengths and values are in the body.
     Lists,
+    /// They would take at least so many bytes, more than an answer may have.
+    TooLarge(u64),
     /// The library refuses: the data are wrong, or something is not supported.
     Refused(String),
     /// The operating system refuses.
     Machine(String),
 }
 
+/// An answer with values is no longer, unless a single row of numbers is.
+pub const ANSWER: u64 = 64 << 20;
+/// Bytes of a chunk index that are sent at a time.
+pub const PIECE: usize = 1 << 20;
 /// JSON beyond this is not believed.
 const MOST_JSON: u32 = 1 << 26;
 

@@ -7,7 +7,7 @@
 
 use super::decode::{self, Chunk, Decoder};
 use super::header::{Dataset, Layout};
-use super::index::{Entry, Index};
+use super::index::{Entry, Index, Kept};
 use super::process::Reader;
 use super::stamp::Stamp;
 use crate::Fault;
@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// A file that is open for `pread`.
@@ -60,7 +61,7 @@ impl Opened {
 #[derive(Debug)]
 enum Method {
     Contiguous(Option<u64>),
-    Chunks { index: Index, shape: Vec<usize>, kept: Vec<(u64, Option<Chunk>)> },
+    Chunks { index: Box<Index>, shape: Vec<usize>, kept: Vec<(u64, Option<Chunk>)> },
     Library,
 }
 
@@ -128,7 +129,9 @@ pub fn is_own(dataset: &Dataset) -> bool {
     match &dataset.layout {
         _ if !dataset.element.is_fixed() => false,
         Layout::Contiguous { .. } => dataset.filters.is_empty(),
-        Layout::Chunked { bare_edges, .. } => !bare_edges && decode::is_known(&dataset.filters, dataset.element.bytes()),
+        Layout::Chunked { bare_edges, turned, .. } => {
+            !bare_edges && !turned && decode::is_known(&dataset.filters, dataset.element.bytes())
+        }
         Layout::Compact | Layout::Virtual | Layout::External => false,
     }
 }
@@ -150,18 +153,25 @@ pub fn unknown_filter(dataset: &Dataset) -> Option<String> {
 }
 
 impl Rows {
-    /// Prepares to read; takes the chunk index where there is one.
+    /// Prepares to read any rows; takes the chunk index where there is one.
     pub fn new(dataset: &Dataset, opened: &Opened, reader: &mut Reader) -> Result<Self, Fault> {
+        Self::of(dataset, opened, reader, None, 0..u64::MAX)
+    }
+
+    /// Prepares to read `rows`; a long chunk index is taken from where it is kept, or kept there.
+    pub fn of(
+        dataset: &Dataset,
+        opened: &Opened,
+        reader: &mut Reader,
+        kept: Option<Kept<'_>>,
+        rows: Range<u64>,
+    ) -> Result<Self, Fault> {
         let method = match &dataset.layout {
             _ if !is_own(dataset) => Method::Library,
             Layout::Contiguous { address } => Method::Contiguous(*address),
             Layout::Chunked { chunk, .. } => {
-                let raw = match &dataset.chunks {
-                    Some(list) => list.unpack(chunk.len()).map_err(|e| Fault::content(format!("`{}`: {e}", dataset.path)))?,
-                    None => reader.index(&opened.path, &dataset.path)?,
-                };
                 let shape = chunk.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>()?;
-                Method::Chunks { index: Index::new(dataset, &raw, opened.bytes)?, shape, kept: Vec::new() }
+                Method::Chunks { index: Index::new(dataset, opened, reader, kept, rows)?.into(), shape, kept: Vec::new() }
             }
             _ => Method::Library,
         };
@@ -209,7 +219,7 @@ impl Rows {
                 for (number, chunk) in kept {
                     if let Some(chunk) = chunk {
                         let offset: Vec<usize> =
-                            index.offset(*number).into_iter().map(usize::try_from).collect::<Result<_, _>>()?;
+                            index.grid().offset(*number).into_iter().map(usize::try_from).collect::<Result<_, _>>()?;
                         place(chunk, size, shape, &offset, &whole, usize::try_from(first)?, rows, out.as_slice_mut());
                     }
                 }
@@ -270,10 +280,10 @@ impl Rows {
     /// Decodes the chunks that these rows touch, in order, and forgets the others.
     fn load(&mut self, opened: &Opened, first: u64, rows: usize) -> Result<(), Fault> {
         let chunk_bytes = usize::try_from(self.dataset.chunk_bytes().map_err(Fault::Content)?)?;
-        let height = self.dataset.chunk_rows();
         let Method::Chunks { index, kept, .. } = &mut self.method else { return Ok(()) };
-        let band = index.band();
-        let (low, high) = (first / height * band, (first + rows as u64).div_ceil(height) * band);
+        let numbers = index.grid().numbers(first..first + rows as u64);
+        let (low, high) = (numbers.start, numbers.end);
+        index.reach(numbers)?;
         let (old, gone): (Vec<_>, Vec<_>) =
             std::mem::take(kept).into_iter().partition(|(number, _)| (low..high).contains(number));
         gone.into_iter().filter_map(|(_, chunk)| chunk).for_each(|chunk| self.decoder.free(chunk));
@@ -287,7 +297,7 @@ impl Rows {
                             |fault| match fault {
                                 Fault::Content(reason) => Fault::Content(format!(
                                     "chunk {:?} of `{}`: {reason}",
-                                    index.offset(number),
+                                    index.grid().offset(number),
                                     self.dataset.path
                                 )),
                                 machine @ Fault::Machine(_) => machine,

@@ -65,13 +65,17 @@ fn answer(open: &mut Option<(String, library::File)>, request: &Request, to: &mu
             file(open, path).and_then(|f| f.header(&mut progress)).map(|header| (Reply::Header(header), Vec::new()))
         }
         Request::Index { path, dataset } => {
-            file(open, path).and_then(|f| f.index(dataset, &mut progress)).map(|body| (Reply::Index, body))
+            let mut piece = |bytes: &[u8]| protocol::send(to, &Reply::Progress, bytes).is_ok();
+            file(open, path).and_then(|f| f.index(dataset, &mut piece)).map(|body| (Reply::Index, body))
         }
         Request::Rows { path, dataset, member, first, rows } => {
             file(open, path).and_then(|f| f.rows(dataset, member.as_deref(), *first, *rows)).map(|body| (Reply::Rows, body))
         }
         Request::Lists { path, dataset, member, first, rows } => {
-            file(open, path).and_then(|f| f.lists(dataset, member.as_deref(), *first, *rows)).map(|body| (Reply::Lists, body))
+            file(open, path).and_then(|f| f.lists(dataset, member.as_deref(), *first, *rows)).map(|lists| match lists {
+                library::Lists::Whole(body) => (Reply::Lists, body),
+                library::Lists::TooLarge(bytes) => (Reply::TooLarge(bytes), Vec::new()),
+            })
         }
     };
     result.unwrap_or_else(|failure| match failure {

@@ -112,3 +112,22 @@ fn fields_carry_their_shape() {
     assert_eq!(shape(&field), Some(vec![5, 7]));
     assert_eq!(shape(&Field::new("energy", DataType::Float32, false)), None);
 }
+
+#[test]
+fn a_missing_image_is_no_image_without_hits() {
+    use arrow::buffer::NullBuffer;
+    let known = hits::<Float32Type>(&[2, 2], &[0., 1., 0., 0., 0., 0., 0., 0., 2., 0., 0., 0.], DataType::Float32);
+    let (item, offsets, values, _) = known.into_parts();
+    let column = ListArray::new(item, offsets, values, Some(NullBuffer::from(vec![true, false, true])));
+    let mut into = vec![7.0; 12];
+    to_dense(&column, 4, 0, 0, 3, &mut into).unwrap();
+    assert!(into[4..8].iter().all(|v| v.is_nan()) && into[..4] == [0., 1., 0., 0.] && into[8..] == [2., 0., 0., 0.]);
+    to_dense(&column.slice(1, 2), 4, 0, 0, 2, &mut into[..8]).unwrap();
+    assert!(into[..4].iter().all(|v| v.is_nan()) && into[4..8] == [2., 0., 0., 0.]);
+    let dense = tensors(&column, 4, 0).unwrap();
+    assert!(dense.is_null(1) && dense.null_count() == 1 && dense.values().null_count() == 0);
+    to_dense(&dense, 4, 0, 1, 2, &mut into[..8]).unwrap();
+    assert!(into[..4].iter().all(|v| v.is_nan()) && into[4..8] == [2., 0., 0., 0.]);
+    let field = hits_field("x", &[2, 2], &energy(DataType::Float32)).with_nullable(true);
+    assert!(tensor_field(&field, 0, "x_dense").unwrap().is_nullable());
+}

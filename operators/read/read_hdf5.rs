@@ -18,7 +18,7 @@ pub use patterns::{Patterns, Samples};
 
 use crate::column::{provenance_fields, with_samples};
 use crate::hdf5::header::{Dataset, Header};
-use crate::hdf5::process::{Reader, needed};
+use crate::hdf5::process::{RESIDENT, Reader, answer, needed};
 use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
 use crate::schema::{Fitted, Make, Schema, Section, fit};
@@ -37,6 +37,8 @@ const UNIT_BYTES: u64 = 256 << 20;
 const UNIT_ROWS: u64 = 4096;
 /// Dense-equivalent bytes of a batch.
 const BATCH_BYTES: u64 = 8 << 20;
+/// A chunk that is larger than so many batches is decoded once and given in pieces.
+const MOST_PIECES: u64 = 4;
 
 /// Events from HDF5 files.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -63,6 +65,7 @@ type Misfits = Vec<(String, String)>;
 /// A file whose header fits the schema.
 struct Fit<'a> {
     path: &'a str,
+    bytes: u64,
     fingerprint: &'a str,
     header: &'a Header,
     fitted: Fitted,
@@ -87,7 +90,7 @@ impl ReadHdf5 {
             let fit = file.header.as_ref().map_err(Clone::clone).and_then(|header| {
                 let fitted = fit(schema, header).map_err(|misfit| misfit.wrong.join("; "))?;
                 let fields = fitted.fields();
-                Ok(Fit { path: &file.path, fingerprint: &file.fingerprint, header, fitted, fields })
+                Ok(Fit { path: &file.path, bytes: file.bytes, fingerprint: &file.fingerprint, header, fitted, fields })
             });
             match fit {
                 Ok(fit) => fits.push(fit),
@@ -132,9 +135,14 @@ fn datasets<'a>(header: &'a Header, section: &'a Section) -> impl Iterator<Item 
     section.columns.iter().flat_map(|(_, _, resolved)| resolved.paths()).filter_map(|path| header.dataset(path))
 }
 
-/// Rows of a chunk of the dataset whose values take the most bytes.
+/// The dataset whose values take the most bytes.
+fn largest<'a>(datasets: impl Iterator<Item = &'a Dataset>) -> Option<&'a Dataset> {
+    datasets.max_by_key(|d| (d.row_elements().saturating_mul(d.element.bytes()), std::cmp::Reverse(&d.path)))
+}
+
+/// Rows of a chunk of the largest dataset.
 fn chunk_rows<'a>(datasets: impl Iterator<Item = &'a Dataset>) -> u64 {
-    datasets.max_by_key(|d| (d.row_elements().saturating_mul(d.element.bytes()), std::cmp::Reverse(&d.path))).map_or(1, Dataset::chunk_rows)
+    largest(datasets).map_or(1, Dataset::chunk_rows)
 }
 
 impl Operator for ReadHdf5 {
@@ -235,7 +243,7 @@ impl Operator for ReadHdf5 {
             for file in at.facts.hdf5(pattern).map_err(|p| anyhow::anyhow!(p.what))? {
                 if let Ok(header) = &file.header {
                     let sections = fit(&schema, header).map(|fitted| fitted.sections).unwrap_or_default();
-                    most = sections.iter().flat_map(|s| datasets(header, s)).map(needed).fold(most, u64::max);
+                    most = sections.iter().flat_map(|s| datasets(header, s)).map(|d| needed(d, file.bytes)).fold(most, u64::max);
                     files.insert(file.path.clone(), (file.fingerprint.clone(), Arc::new(header.clone())));
                 }
             }
@@ -249,6 +257,7 @@ impl Operator for ReadHdf5 {
             schema: output.schema.clone(),
             files,
             reader: Reader::new(at.runtime).allowing(most),
+            chunks: at.runtime.chunks.clone(),
         })))
     }
 }
@@ -269,7 +278,9 @@ fn agree(groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(Str
     let fits = || groups.iter().flat_map(|(_, files)| files);
     let names = most(fits().map(|f| f.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())).unwrap_or_default();
     let field = |fit: &Fit<'_>, name: &str| fit.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| f.clone());
-    let agreed: Vec<Option<Field>> = names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name)))).collect();
+    let guess = |name: &str| fits().flat_map(|fit| fit.fitted.columns()).find(|(n, ..)| n == name).and_then(|(n, c, _)| c.guess(n));
+    let agreed: Vec<Option<Field>> =
+        names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name))).or_else(|| guess(name))).collect();
     for (_, files) in groups.iter_mut() {
         files.retain(|fit| {
             let own: Vec<&String> = fit.fields.iter().map(|(name, _)| name).collect();
@@ -297,7 +308,8 @@ fn absent(files: &[&Fit<'_>], schema: &ArrowSchema) -> Vec<String> {
     let say = |(name, count): (&str, usize)| {
         let of = words::counted(files.len() as u64, "file");
         match schema.field_with_name(name) {
-            Ok(_) => format!("{count} of {of} without `{name}`: no value there"),
+            Ok(field) if field.is_nullable() => format!("{count} of {of} without `{name}`: no value there"),
+            Ok(_) => format!("{count} of {of} without `{name}`: empty there"),
             Err(_) => format!("no file has `{name}`, so it is no column; its `as` would make it one without values"),
         }
     };
@@ -357,19 +369,34 @@ fn cut(fit: &Fit<'_>, sample: Option<&str>, units: &mut Vec<Unit>) {
     }
 }
 
-/// Bytes that reading a file may hold beside the batch: the chunks that the rows of a batch touch, the dense rows, the reader process.
+/// Bytes that reading a file may hold beside the batch: the chunks that the rows of a batch touch, the dense rows, the reader
+/// process.
 fn held(fit: &Fit<'_>) -> u64 {
-    let of_dataset = |d: &Dataset| {
-        let band = d.row_elements().saturating_mul(d.element.bytes()).saturating_mul(d.chunk_rows());
-        match (is_own(d), d.stored) {
-            // No chunk was ever written.
-            (true, 0) => 0,
-            (true, _) => band.saturating_mul(2).saturating_add(needed(d)),
-            (false, _) => needed(d),
-        }
-    };
     let of_section = |section| {
-        datasets(fit.header, section).map(of_dataset).fold(2 * BATCH_BYTES + (64 << 20), u64::saturating_add)
+        let all: Vec<&Dataset> = datasets(fit.header, section).collect();
+        let largest = largest(all.iter().copied()).map(|d| d.path.as_str());
+        let chunks = all.iter().map(|d| decoded(d, largest == Some(d.path.as_str())));
+        let reader = all.iter().map(|d| needed(d, fit.bytes)).max().unwrap_or(0);
+        let lists = all.iter().filter(|d| !d.element.is_fixed()).map(|d| answer(d, fit.bytes)).max().unwrap_or(0);
+        // The dense rows that a batch is made of: a small chunk is one batch, and a row is not cut.
+        let row = all.iter().map(|d| d.row_elements().saturating_mul(d.element.bytes())).max().unwrap_or(0);
+        let rows = row.max(MOST_PIECES * BATCH_BYTES) + RESIDENT;
+        // An answer, and the lists that it becomes.
+        chunks.fold(rows, u64::saturating_add).saturating_add(reader).saturating_add(2 * lists)
     };
     fit.fitted.sections.iter().map(of_section).max().unwrap_or(0)
+}
+
+/// Bytes of the decoded chunks of a dataset that are in memory, and of the packed one that is being decoded. Batches are cut at
+/// the chunks of the largest image, so that one band of its chunks is enough; those of others touch two.
+fn decoded(d: &Dataset, largest: bool) -> u64 {
+    let chunk = d.chunk_bytes().unwrap_or(0);
+    // No chunk was ever written, or there are none.
+    if !is_own(d) || d.stored == 0 || chunk == 0 {
+        return 0;
+    }
+    let band = chunk.saturating_mul(d.chunks_in_a_row());
+    let kept = if largest { band.max(BATCH_BYTES) } else { band.saturating_mul(2).saturating_add(BATCH_BYTES) };
+    // A buffer has an eighth to spare.
+    kept.saturating_add(chunk.min(d.largest_chunk())) / 8 * 9
 }

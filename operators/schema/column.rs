@@ -46,8 +46,10 @@ pub struct Column {
     pub dims: Option<Vec<u64>>,
     /// The shape that an image gets, where the file has its cells in one row.
     pub reshape: Option<Vec<u64>>,
-    /// True where a file may lack it: its events have no value then.
+    /// True where a file may lack it: its events have no value then (null), or what `absent` says.
     pub optional: bool,
+    /// True where events of a file that lacks it have no hits, or an empty list, instead of no value.
+    pub empty: bool,
     /// The names of a number's values.
     pub names: BTreeMap<i64, String>,
     /// The names of the places of a row of zeros and one 1.
@@ -224,8 +226,8 @@ pub fn mistakes(name: &str, column: &Column) -> Vec<String> {
         || column.dims.is_some()
         || column.reshape.is_some()
         || column.values != Values::One;
-    if column.optional && image {
-        say("an image is not `optional`: say which files have it");
+    if column.empty && matches!(column.kind, Some(ColumnKind::Number | ColumnKind::Dense)) {
+        say("only hits and lists can be empty: `absent: empty` says that there are none, `optional: true` that nobody knows");
     }
     let names = match &column.values {
         Values::One => Vec::new(),
@@ -317,6 +319,8 @@ struct Raw {
     #[serde(default)]
     optional: bool,
     #[serde(default)]
+    absent: Option<Absent>,
+    #[serde(default)]
     names: BTreeMap<i64, String>,
     #[serde(default)]
     one_hot: Vec<String>,
@@ -324,6 +328,14 @@ struct Raw {
     valid: Option<String>,
     #[serde(default)]
     check: Option<Check>,
+}
+
+/// What events of a file that lacks the column have.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Absent {
+    Null,
+    Empty,
 }
 
 impl TryFrom<Raw> for Column {
@@ -366,7 +378,8 @@ impl TryFrom<Raw> for Column {
             drop_negative: raw.drop_negative,
             dims: raw.dims,
             reshape: raw.reshape,
-            optional: raw.optional,
+            optional: raw.optional || raw.absent.is_some(),
+            empty: matches!(raw.absent, Some(Absent::Empty)),
             names: raw.names,
             one_hot: raw.one_hot,
             valid: raw.valid,

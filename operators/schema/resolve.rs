@@ -90,6 +90,9 @@ const MOST_CELLS: u64 = 1 << 28;
 /// The names of an enum, so that two that differ are two types.
 const NAMES_KEY: &str = "calostream.names";
 
+/// Where the file lacks an optional column: the type is that of the files that have it.
+const ABSENT: Resolved = Resolved { rows: None, field: None, make: Make::Absent };
+
 impl Resolved {
     /// The numbers that have to be read.
     pub fn parts(&self) -> Vec<&Part> {
@@ -178,6 +181,10 @@ impl Column {
             return self.constant(name, attribute, header);
         }
         if let Values::Each(values) = &self.values {
+            let mut addresses = values.iter().flat_map(|(_, value)| value.addresses());
+            if self.optional && addresses.all(|a| header.dataset(&a.dataset).is_none()) {
+                return Ok(ABSENT);
+            }
             return self.each(name, values, header);
         }
         let mut wrong = None;
@@ -198,19 +205,25 @@ impl Column {
         match (wrong, unreadable) {
             (Some(reason), _) => Err(reason),
             (None, Some((path, reason))) => Err(format!("dataset `{path}` cannot be read: {reason}")),
-            (None, None) if self.optional => Ok(self.absent(name)),
+            (None, None) if self.optional => Ok(ABSENT),
             (None, None) => Err(self.missing(header)),
         }
     }
 
-    /// Where the file lacks an optional column: the type is that of `as`, or of the files that have it.
-    fn absent(&self, name: &str) -> Resolved {
-        let field = self.dtype.map(|dtype| self.field(name, dtype.arrow()));
-        Resolved { rows: None, field, make: Make::Absent }
+    /// The field of an optional column that no file has: of a number, where `as` says which.
+    #[must_use]
+    pub fn guess(&self, name: &str) -> Option<Field> {
+        let number = matches!(self.kind, None | Some(ColumnKind::Number)) && self.dims.is_none() && self.values == Values::One;
+        self.dtype.filter(|_| number && !self.empty).map(|dtype| self.field(name, dtype.arrow()))
     }
 
     fn field(&self, name: &str, of: DataType) -> Field {
-        with_unit(Field::new(name, of, self.optional), self.unit.as_deref())
+        with_unit(Field::new(name, of, self.nullable()), self.unit.as_deref())
+    }
+
+    /// True where events may have no value.
+    fn nullable(&self) -> bool {
+        self.optional && !self.empty
     }
 
     fn missing(&self, header: &Header) -> String {
@@ -232,7 +245,7 @@ impl Column {
         let mut known = header.attributes.iter().filter(|a| a.path == owner);
         let Some(found) = known.clone().find(|a| a.name == attribute) else {
             if self.optional {
-                return Ok(self.absent(name));
+                return Ok(ABSENT);
             }
             let names: Vec<&str> = known.by_ref().map(|a| a.name.as_str()).take(20).collect();
             let has = if names.is_empty() { "no attributes".to_owned() } else { names.join(", ") };
@@ -293,7 +306,7 @@ impl Column {
         }
         let Some((rows, shape)) = first else { return Err("no values".into()) };
         let shape = self.shaped(&shape)?;
-        let field = with_unit(hits_field(name, &shape, &fields), self.unit.as_deref());
+        let field = with_unit(hits_field(name, &shape, &fields).with_nullable(self.nullable()), self.unit.as_deref());
         Ok(Resolved { rows: Some(rows), field: Some(field), make: Make::Each(parts) })
     }
 
@@ -346,6 +359,9 @@ impl Column {
         };
         match leaf.element {
             Element::Text { bytes, variable, pad } => {
+                if self.empty {
+                    return Err(format!("`{path}` holds text; only hits and lists can be empty"));
+                }
                 if self.dtype.is_some() || self.kind.is_some() {
                     return Err(format!("`{path}` holds text; `as` and `kind` are for numbers"));
                 }
@@ -410,8 +426,8 @@ impl Column {
         if kind == ColumnKind::Number && several != 1 {
             return Err(format!("`{path}` is {}: {several} numbers for each event; choose one with `at`", dataset.describe()));
         }
-        if self.optional && kind != ColumnKind::Number && kind != ColumnKind::List {
-            return Err(format!("`{path}` is {}: an image cannot be `optional`", dataset.describe()));
+        if self.empty && !matches!(kind, ColumnKind::Hits | ColumnKind::List) {
+            return Err(format!("`{path}` is {}: only hits and lists can be empty", dataset.describe()));
         }
         if named && (single || self.kind.is_some()) {
             let (values, names): (Vec<i64>, Vec<String>) = names.into_iter().unzip();
@@ -455,7 +471,7 @@ impl Column {
                 (hits_field(name, &self.shaped(&dims)?, &[value]), Make::Hits(part))
             }
         };
-        Ok((with_unit(field, self.unit.as_deref()), make))
+        Ok((with_unit(field.with_nullable(self.nullable()), self.unit.as_deref()), make))
     }
 
     fn named_field(&self, name: &str, names: &[String]) -> Field {

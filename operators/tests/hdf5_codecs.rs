@@ -122,8 +122,8 @@ fn every_codec_gives_what_h5py_reads_and_survives_damage() {
 
 /// Chunks with bytes changed, cut off, or claimed to be of another length: an error or a chunk of that length, never a panic.
 fn damage(dataset: &Dataset, opened: &Opened, reader: &mut Reader, random: &mut impl FnMut(usize) -> usize) {
-    let raw = reader.index(&opened.path, &dataset.path).unwrap_or_else(|e| panic!("{e}"));
-    let index = Index::new(dataset, &raw, opened.bytes).unwrap_or_else(|e| panic!("{e}"));
+    let mut index = Index::new(dataset, opened, reader, None, 0..u64::MAX).unwrap_or_else(|e| panic!("{e}"));
+    index.reach(0..1).unwrap_or_else(|e| panic!("{e}"));
     let Layout::Chunked { .. } = &dataset.layout else { panic!("not chunked") };
     let bytes = usize::try_from(dataset.chunk_bytes().unwrap()).unwrap();
     let entry = index.get(0).unwrap();

@@ -64,6 +64,8 @@ def images(f, n=40):
     e = r.rand(n, 6, 6, 6) * (r.rand(n, 6, 6, 6) < .2)
     f.create_dataset('ECAL', data=e.astype('f4'), chunks=(16, 6, 6, 6), compression='gzip', shuffle=True)
     f.create_dataset('HCAL', data=e.astype('>f8'), chunks=(7, 6, 3, 6), compression='lzf', fletcher32=True)
+    # More chunks than travel with a header.
+    f.create_dataset('long', data=r.randint(0, 9, (300, 4)).astype('u1'), chunks=(2, 2), maxshape=(None, 4), compression='gzip')
     f['target'] = r.rand(n, 2)
     f['target'].attrs['unit'] = 'GeV'
 for version in ('earliest', 'latest'):

@@ -236,7 +236,8 @@ patched('values.h5', n(whole), n(2**63 + 5))",
 
 #[test]
 fn what_the_library_needs_is_counted_in_the_budget() {
-    // The own path holds two bands of chunks; a reader process what the library makes of one, and an answer.
+    // The own path holds a chunk, with an eighth to spare, and its packed bytes; a reader process three chunks (as stored, before
+    // and after a filter) and an answer; both the dense row, of which the base has 32 MiB.
     let folder = made(
         "
 with h5py.File('a.h5', 'w') as f:
@@ -250,11 +251,13 @@ with h5py.File('a.h5', 'w') as f:
     );
     let file = path(&folder, "a.h5");
     let holds = |name: &str| planned(&file, &format!("  x: {{ dataset: {name}, kind: dense }}\n")).2.unwrap().holds >> 20;
-    let (chunk, answer) = (128, 128);
+    let (chunk, answer, row) = (128, 128, 128 - 32);
     let base = holds("small");
-    assert_eq!(holds("own") - base, 2 * chunk);
-    assert_eq!(holds("library") - base, 3 * chunk + answer);
-    assert_eq!(holds("virtual") - base, answer);
+    assert_eq!(base, 32 + 48);
+    let own = holds("own") - base - row;
+    assert!((chunk * 9 / 8 + 1..chunk * 9 / 8 + 6).contains(&own), "{own} MiB");
+    assert_eq!(holds("library") - base - row, 3 * chunk + answer);
+    assert_eq!(holds("virtual") - base - row, answer);
     // It is enough.
     let (step, facts, found) = planned(&file, "  x: { dataset: library, at: [999] }\n");
     let batches = read(&step, &facts, &found.unwrap()).remove(0).unwrap_or_else(|e| panic!("{e}"));
@@ -391,4 +394,44 @@ fn a_reader_that_dies_or_hangs_is_started_again_for_the_next_question() {
     assert_eq!(ask("real.kill(); os._exit(1)"), "the HDF5 library gave up (status 1) while reading the header");
     assert_eq!(ask("real.kill(); time.sleep(1000)"), "the HDF5 library gave no answer for 3 s while reading the header");
     assert!(ask("os.write(1, b'\\xff' * 64); time.sleep(1000)").contains("answered nonsense"));
+}
+
+#[test]
+fn long_lists_come_in_pieces_and_a_list_that_is_no_event_is_refused() {
+    let folder = made(
+        "
+with h5py.File('a.h5', 'w') as f:
+    d = f.create_dataset('long', (300,), h5py.vlen_dtype('i2'))
+    for i in range(300): d[i] = np.full(300_000 + i, i, 'i2')
+    t = f.create_dataset('texts', (300,), h5py.string_dtype())
+    for i in range(300): t[i] = 'ab' * (1000 * (i % 300))
+with h5py.File('b.h5', 'w') as f:
+    d = f.create_dataset('wide', (3,), h5py.vlen_dtype('f8'))
+    d[0] = np.arange(4.0)
+    d[1] = np.zeros(9_000_000)
+with h5py.File('c.h5', 'w') as f:
+    # Pointers of 16 bytes each to one list of 1 MiB: rows whose lists together are more than the file.
+    d = f.create_dataset('one', (1000,), h5py.vlen_dtype('u1'), chunks=(1000,))
+    d[0] = np.ones(2**20, 'u1')
+    whole = d.id.read_direct_chunk((0,))[1]
+    d.id.write_direct_chunk((0,), whole[:16] * 1000)",
+    );
+    // 180 MB of lists: three answers.
+    let (step, facts, planned) = planned(&path(&folder, "a.h5"), "  x: { dataset: long }\n  t: { dataset: texts }\n");
+    let batches = read(&step, &facts, &planned.unwrap()).remove(0).unwrap_or_else(|e| panic!("{e}"));
+    let mut row = 0;
+    for batch in &batches {
+        for (list, text) in batch["x"].as_list::<i32>().iter().zip(batch["t"].as_string::<i32>()) {
+            let list = list.unwrap().as_primitive::<arrow::datatypes::Int16Type>().clone();
+            assert!(list.len() == 300_000 + row && list.values().iter().all(|v| *v as usize == row), "row {row}");
+            assert_eq!(text.unwrap(), "ab".repeat(1000 * row));
+            row += 1;
+        }
+    }
+    assert!(row == 300 && batches.len() > 10, "{row} rows in {} batches", batches.len());
+    let reason = broken(&path(&folder, "b.h5"), "  x: { dataset: wide }\n");
+    assert!(reason.contains("row 1 of `wide` takes 72000008 bytes or more; one of texts or lists may take 67108864"), "{reason}");
+    let reason = broken(&path(&folder, "c.h5"), "  x: { dataset: one }\n");
+    assert!(reason.contains("rows 0 to 1000 of `one` take more than 268435456 bytes"), "{reason}");
+    assert!(most_memory() < 1 << 30, "{}", most_memory());
 }

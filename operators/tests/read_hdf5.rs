@@ -566,12 +566,76 @@ with h5py.File('a.h5', 'w') as f:
 }
 
 #[test]
+fn chunk_indices_of_every_kind_give_the_rows_that_h5py_reads() {
+    use calostream_operators::hdf5::process::Reader;
+    use calostream_operators::hdf5::rows::{Opened, Rows};
+    let folder = tempfile::tempdir().unwrap();
+    let sums = python(
+        folder.path(),
+        "
+import hashlib
+for version in ('earliest', 'latest'):
+    with h5py.File(version + '.h5', 'w', libver=version) as f:
+        for i in range(120):
+            rank = np.random.randint(1, 4)
+            shape = tuple(np.random.randint(1, 40, rank)); chunk = tuple(np.random.randint(1, min(n, 5) + 1) for n in shape)
+            # Fixed, with room, without end; chunks that are there from the beginning; many, so that they do not travel along.
+            most = tuple([n, n + np.random.randint(20), None][np.random.randint(3)] for n in shape)
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plist.set_chunk(chunk)
+            if i % 8 == 0: plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            if i % 2: plist.set_deflate(1)
+            space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in most))
+            d = h5py.Dataset(h5py.h5d.create(f.id, f'd{i:03}'.encode(), h5py.h5t.STD_I32LE, space, plist))
+            at = tuple(slice(np.random.randint(0, n), None) for n in shape)
+            if i % 3: d[at] = np.random.randint(0, 2**31, d[at].shape)
+            else: d[...] = np.random.randint(0, 2**31, shape)
+            if i % 5 == 0: d.resize(tuple(max(1, n - np.random.randint(4)) if m is None else n for n, m in zip(shape, most)))
+            print(version, d.name[1:], hashlib.sha256(np.ascontiguousarray(d[:]).tobytes()).hexdigest())
+",
+    );
+    let (mut own, mut long) = (0, 0);
+    for version in ["earliest", "latest"] {
+        let path = glob(&folder, &format!("{version}.h5"));
+        let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+        let (opened, mut reader) = (Opened::open(&path).unwrap_or_else(|e| panic!("{e}")), Reader::new(&runtime()));
+        for line in sums.lines().filter_map(|l| l.strip_prefix(version)) {
+            let (name, sum) = line.trim().split_once(' ').unwrap();
+            let d = header.dataset(name).unwrap();
+            let mut source = Rows::new(d, &opened, &mut reader).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let rows = d.rows().unwrap();
+            let all = if source.by_library() {
+                reader.rows(&path, name, None, 0, rows, d.row_elements() * 4).unwrap_or_else(|e| panic!("{name}: {e}"))
+            } else {
+                own += 1;
+                long += usize::from(d.chunks.is_none());
+                let halves = [(0, rows / 2), (rows / 2, rows - rows / 2)];
+                let read =
+                    |(first, n)| source.plain(&opened, first, n as usize).unwrap_or_else(|e| panic!("{name}: {e}")).to_vec();
+                halves.map(read).concat()
+            };
+            assert_eq!(sha(all), sum, "{version} {} of {:?}, {}", d.describe(), d.max_shape, d.layout.name());
+        }
+    }
+    assert!(own > 160 && long > 15, "{own} by the own path, {long} with a long index");
+}
+
+#[test]
 fn a_chunk_index_that_points_outside_is_an_error_of_the_data() {
+    use calostream_operators::hdf5::chunk_list::ChunkList;
     use calostream_operators::hdf5::index::Index;
+    use calostream_operators::hdf5::process::Reader;
+    use calostream_operators::hdf5::rows::Opened;
     let folder = tempfile::tempdir().unwrap();
     python(folder.path(), "h5py.File('a.h5', 'w').create_dataset('x', data=np.zeros((10, 4)), chunks=(5, 4))");
-    let header = probe(&glob(&folder, "a.h5"), &runtime()).unwrap().remove(0).header.unwrap();
-    let check = |raw: &[u64]| Index::new(header.dataset("x").unwrap(), raw, 1000).map(|_| ()).map_err(|fault| fault.to_string());
+    let path = glob(&folder, "a.h5");
+    let mut d = probe(&path, &runtime()).unwrap().remove(0).header.unwrap().datasets.remove(0);
+    let mut opened = Opened::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    opened.bytes = 1000;
+    let mut check = |raw: &[u64]| {
+        d.chunks = Some(ChunkList::pack(2, raw));
+        Index::new(&d, &opened, &mut Reader::new(&runtime()), None, 0..10).map(|_| ()).map_err(|fault| fault.to_string())
+    };
     assert_eq!(check(&[0, 0, 100, 160, 0, 5, 0, 260, 160, 0]), Ok(()));
     assert_eq!(check(&[0, 0, 900, 160, 0]).unwrap_err(), "chunk [0, 0] of `x` reaches from byte 900 to 1060 of a file of 1000");
     assert!(check(&[0, 0, u64::MAX, 160, 0]).unwrap_err().contains("reaches from byte"));

@@ -380,7 +380,9 @@ for name, groups in (('a.h5', dict(train=20, val=5, test=7)), ('b.h5', dict(trai
         for g, n in groups.items():
             for k in range(4): f.create_dataset(f'{g}/em_barrel_Lr{k}', data=np.random.rand(n, 4, 5 + k) * (np.random.rand(n, 4, 5 + k) < .5), chunks=(min(3, n), 4, 5 + k), compression='gzip')
             f[f'{g}/p_truth_E'] = np.arange(n) + 100. * len(g); f[f'{g}/p_e'] = np.arange(n) * 1.5
-            if name == 'a.h5': f[f'{g}/mcChannelNumber'] = np.full(n, 361106)",
+            if name == 'a.h5':
+                f[f'{g}/mcChannelNumber'] = np.full(n, 361106)
+                for image in ('tile_gap_Lr1', 'time_em_barrel_Lr2'): f[f'{g}/{image}'] = np.random.rand(n, 4, 5)",
     );
     let got = read(&files("deepcalo", &folder.path("*.h5")));
     let parts = "[(n, g) for n, gs in (('a', ['train', 'val', 'test']), ('b', ['train', 'test'])) for g in gs]";
@@ -394,6 +396,9 @@ for name, groups in (('a.h5', dict(train=20, val=5, test=7)), ('b.h5', dict(trai
     let rows: Vec<u64> = (0..32).chain(0..5).collect();
     assert_eq!(got.batch["row"].as_primitive::<UInt64Type>().values()[..], rows);
     assert_eq!(got.batch["channel"].null_count(), 5);
+    // Images that only one file has.
+    assert_eq!((got.batch["tile_gap_1"].null_count(), got.batch["time_em_barrel_2"].null_count()), (5, 5));
+    assert!(got.batch.column_by_name("em_endcap_0").is_none(), "no file has it");
     let said = refused(&files("deepcalo", &Folder::of("h5py.File('c.h5', 'w')['x'] = [1]").path("c.h5")));
     assert!(!said.is_empty());
 }
@@ -593,6 +598,58 @@ print(json.dumps([f['jets']['pt'].tolist(), [[x['d0'] for x in row if x['valid']
 }
 
 #[test]
+fn images_and_lists_that_a_file_lacks_are_missing_or_empty() {
+    let folder = Folder::of(
+        "
+def image(f, name, n): f.create_dataset(name, data=np.random.rand(n, 3, 4).astype('f4') * (np.random.rand(n, 3, 4) < .5))
+# Most files lack most of it, and the first one lacks all.
+for name, n, has in (('a', 4, ''), ('b', 3, 'gdv'), ('c', 5, ''), ('d', 2, 'gl')):
+    with h5py.File(name + '.h5', 'w') as f:
+        image(f, 'barrel', n); f['energy'] = np.arange(n) * 1.0
+        if 'g' in has: image(f, 'gap', n)
+        if 'd' in has: image(f, 'full', n)
+        if 'v' in has: image(f, 'E', n); image(f, 'T', n)
+        if 'l' in has:
+            v = f.create_dataset('tracks', (n,), dtype=h5py.vlen_dtype('f4'))
+            for i in range(n): v[i] = np.arange(i + 1)",
+    );
+    let columns = |how: &str| {
+        format!(
+            "  barrel: {{ dataset: barrel, kind: hits }}\n  energy: {{ dataset: energy }}\n  gap: {{ dataset: gap, kind: hits, as: f32, {how} }}\n  \
+             full: {{ dataset: full, kind: dense, optional: true }}\n  tracks: {{ dataset: tracks, as: f64, {how} }}\n  \
+             both: {{ values: {{ e: {{ dataset: E }}, t: {{ dataset: T }} }}, {how} }}\n"
+        )
+    };
+    let got = read(&files(&folder.schema(&columns("optional: true")), &folder.path("*.h5")));
+    assert!(got.faults.is_empty(), "{:?}", got.faults);
+    let there = |name: &str| -> Vec<usize> { (0..14).filter(|row| got.batch[name].is_valid(*row)).collect() };
+    assert_eq!((there("gap"), there("full")), (vec![4, 5, 6, 12, 13], vec![4, 5, 6]));
+    assert_eq!((there("tracks"), there("both")), (vec![12, 13], vec![4, 5, 6]));
+    assert_eq!(got.batch["barrel"].null_count(), 0);
+    // What is there is right, what is not is no number.
+    let of = |files: &str, key: &str| {
+        floats(&folder.ask(&format!("[v for n in '{files}' for v in h5py.File(n + '.h5')['{key}'][:].tolist()]")))
+    };
+    let gap = dense(&got.batch, "gap", 0);
+    let (known, unknown): (Vec<f32>, Vec<f32>) = gap.iter().partition(|v| !v.is_nan());
+    assert_eq!((known, unknown.len()), (of("bd", "gap"), 9 * 12));
+    assert_eq!(dense(&got.batch, "full", 0)[4 * 12..7 * 12], of("b", "full"));
+    assert_eq!(dense(&got.batch, "both", 1)[4 * 12..7 * 12], of("b", "T"));
+    assert!(got.planned.remarks.iter().any(|r| r == "2 of 4 files without `gap`: no value there"), "{:?}", got.planned.remarks);
+    // Nothing there, said by the schema.
+    let got = read(&files(&folder.schema(&columns("absent: empty")), &folder.path("*.h5")));
+    assert_eq!((got.batch["gap"].null_count(), got.batch["tracks"].null_count(), got.batch["both"].null_count()), (0, 0, 0));
+    let gap = dense(&got.batch, "gap", 0);
+    assert_eq!((&gap[4 * 12..7 * 12], &gap[12 * 12..]), (&of("b", "gap")[..], &of("d", "gap")[..]));
+    assert!(gap[..4 * 12].iter().chain(&gap[7 * 12..12 * 12]).all(|v| v.to_bits() == 0));
+    assert!(got.planned.remarks.iter().any(|r| r == "2 of 4 files without `gap`: empty there"), "{:?}", got.planned.remarks);
+    // One value of a cell without the other is neither.
+    let half = "  barrel: { dataset: barrel }\n  both: { values: { e: { dataset: E }, t: { dataset: X } }, optional: true }\n";
+    let said = refused(&files(&folder.schema(half), &folder.path("b.h5")));
+    assert!(said.contains("value `t`: no dataset `X`"), "{said}");
+}
+
+#[test]
 fn the_built_in_schemas_are_right_and_say_what_they_are() {
     for (name, text) in BUILT_IN {
         let schema = Schema::parse(text).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"));
@@ -612,7 +669,8 @@ fn the_built_in_schemas_are_right_and_say_what_they_are() {
 #[test]
 fn a_mistake_in_a_column_says_what_would_be_right() {
     for (columns, said) in [
-        ("  x: { dataset: a, kind: dense, optional: true }\n", "an image is not `optional`"),
+        ("  x: { dataset: a, kind: dense, absent: empty }\n", "only hits and lists can be empty"),
+        ("  x: { dataset: a, absent: nothing }\n", "nothing"),
         ("  split: { dataset: a }\n", "this name says where a row came from"),
         ("  \"x_*\": { dataset: a }\n", "a star in a name stands for the `member`s"),
         ("  x: { dataset: a, at: [\":\", 0, 1] }\n", "`at` fixes the first axes"),

@@ -25,6 +25,9 @@ pub struct InspectArgs {
     /// Print a schema for HDF5 files of this layout, to save and edit.
     #[arg(long, alias = "schema")]
     write_schema: bool,
+    /// Print all attributes, and the whole of each.
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     libraries: LibraryArgs,
 }
@@ -40,7 +43,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         } else if args.write_schema {
             hdf5::probe(name, &runtime).map(|files| vec![schema_text(name, files)])
         } else {
-            hdf5::probe(name, &runtime).map(|files| files.into_iter().map(hdf5_text).collect())
+            hdf5::probe(name, &runtime).map(|files| files.into_iter().map(|file| hdf5_text(file, args.all)).collect())
         };
         for text in found.unwrap_or_else(|reason| vec![Err(format!("{name}: {reason}"))]) {
             match text {
@@ -73,10 +76,10 @@ fn heading<H>(file: &FileFacts<H>) -> String {
     format!("{}: {}, fingerprint {}\n", file.path, words::bytes(file.bytes), file.fingerprint)
 }
 
-fn hdf5_text(file: FileFacts<Header>) -> Result<String, String> {
+fn hdf5_text(file: FileFacts<Header>, all: bool) -> Result<String, String> {
     let mut out = heading(&file);
     let header = file.header.map_err(|reason| format!("{}: {reason}", file.path))?;
-    for line in header::table(&header).lines() {
+    for line in header::table(&header, all).lines() {
         let _ = writeln!(out, "  {line}");
     }
     if header.datasets.is_empty() {

@@ -14,15 +14,16 @@ use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
 use crate::ledger::{Ledger, State, log, units};
 use crate::machine;
-use crate::plan::{LEAST_BUDGET, Plan};
+use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, default_budget};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::hdf5::chunk_file;
 use calostream_operators::onnx::library;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -79,10 +80,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if cluster.process == 0 && !args.quiet {
         super::load::print_remarks(&args.pipeline.file, &text, &remarks);
     }
-    let runtime = args.libraries.runtime();
-    let budget = data_budget(&plan, workers, cluster.on_this_host().1)?;
+    let chunks = plan.out.join(chunk_file::FOLDER);
+    let runtime = Runtime { chunks: Some(chunks.clone()), ..args.libraries.runtime() };
+    let (budget, readers) = shares(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
-    let options = Options { workers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
+    let options = Options { workers, readers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
     let mut go = Go {
         version: env!("CARGO_PKG_VERSION").into(),
         host: host(),
@@ -100,6 +102,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let shared = if cluster.process == 0 {
         let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
         headers.keep(&plan);
+        chunk_file::sweep(&chunks, &fingerprints(&plan));
         same_arithmetic(&ledger, &go, args.mixed_hardware)?;
         let new = discover(&mut ledger, &plan)?;
         // What was repaired is known by now; the rest is tried as it is.
@@ -173,6 +176,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files that are read, by what they hold.
+fn fingerprints(plan: &Plan) -> BTreeSet<&str> {
+    plan.steps.iter().flat_map(|s| &s.planned.units).map(|u| u.fingerprint.as_str()).collect()
 }
 
 /// The steps that write files.
@@ -305,20 +313,26 @@ fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
     ledger.discover(&found)
 }
 
-/// The bytes that batches under way may take: the budget less what the steps hold.
-fn data_budget(plan: &Plan, workers: usize, processes_here: usize) -> Result<u64> {
-    let budget = plan.budget.unwrap_or_else(|| machine::memory() / 10 * 6 / processes_here as u64);
-    let held: u64 = plan.steps.iter().map(|s| s.planned.holds).sum::<u64>() * workers as u64;
-    let least = held + LEAST_BUDGET * workers as u64;
+/// The bytes that batches under way may take (the budget less what the steps hold), and how many workers read.
+///
+/// What a reader holds may be much (a chunk of 1 GiB): then as many read at once as the budget has room for.
+fn shares(plan: &Plan, workers: usize, processes_here: usize) -> Result<(u64, usize)> {
+    let budget = plan.budget.unwrap_or_else(|| default_budget(machine::memory()) / processes_here as u64);
+    let (sources, others): (Vec<_>, Vec<_>) = plan.steps.iter().partition(|s| s.planned.shape == Shape::Source);
+    let held = |steps: &[&PlannedStep]| steps.iter().map(|s| s.planned.holds).sum::<u64>();
+    let (reading, working) = (held(&sources), held(&others) * workers as u64);
+    let batches = LEAST_BUDGET * workers as u64;
+    let least = reading + working + batches;
     ensure!(
         budget >= least,
         "the budget of {} is too small: the steps hold up to {} on {workers} workers, and batches need {}; at least `budget: {}`, or fewer workers",
         words::bytes(budget),
-        words::bytes(held),
-        words::bytes(LEAST_BUDGET * workers as u64),
+        words::bytes(reading + working),
+        words::bytes(batches),
         words::bytes(least)
     );
-    Ok(budget - held)
+    let readers = (budget - working - batches).checked_div(reading).map_or(workers, |n| workers.min(n as usize));
+    Ok((budget - working - reading * readers as u64, readers))
 }
 
 /// Which processes there are, from the command line or from SLURM's variables, and the workers of this one.

@@ -83,6 +83,8 @@ use timely::dataflow::{ProbeHandle, Stream};
 pub struct Options {
     /// Worker threads of this process.
     pub workers: usize,
+    /// How many of them read: fewer where what a reader holds is much.
+    pub readers: usize,
     /// Bytes that data under way may take.
     pub budget: u64,
     /// Where runs are put aside; in the run folder where none is given.
@@ -104,6 +106,7 @@ pub struct Shared {
     scratch: (PathBuf, PathBuf),
     runtime: Runtime,
     threads: usize,
+    readers: usize,
     /// The place of this process among those of its host, and their number.
     on_host: (usize, usize),
     process: usize,
@@ -187,6 +190,7 @@ impl Shared {
             scratch,
             runtime: Runtime { fingerprints: Arc::new(fingerprints), ..options.runtime.clone() },
             threads: options.workers,
+            readers: options.readers,
             process: cluster.process,
             peers: options.workers * cluster.processes,
             units,
@@ -456,7 +460,8 @@ fn build(
         let mut records = Vec::new();
         if phase.level == 0 {
             let mut sources = BTreeMap::new();
-            for port in &phase.origins {
+            let reads = index % shared.threads < shared.readers;
+            for port in phase.origins.iter().filter(|_| reads) {
                 match start(plan, &shared.runtime, port.step, (index, shared.peers)) {
                     Ok(Work::Source(s)) => {
                         let schema = Arc::clone(&plan.steps[port.step].planned.outputs[0].schema);
@@ -468,7 +473,7 @@ fn build(
             }
             let (of, all) = (Arc::clone(pass), Arc::clone(shared));
             let (outputs, told) = source::source(scope, "read", phase.origins.len(), shared, move |reading| {
-                source::read_parts(&of, sources, &all, reading)
+                if reads { source::read_parts(&of, sources, &all, reading) } else { Ok(()) }
             });
             streams.extend(phase.origins.iter().copied().zip(outputs));
             records.push(told);

@@ -12,6 +12,7 @@
 //! | `run.json` | host, times, versions, workers, settings | process 0 |
 //! | `pipeline.yaml` | the pipeline as it was run last | process 0 |
 //! | `headers.zst` | headers of the inputs, so that planning need not open them again (`hdf5::cache`) | process 0 |
+//! | `.chunks/` | where the chunks of the inputs are, where these are many (`hdf5::chunk_file`) | every process |
 //! | `.spill/` | what a shuffle has put aside, unless `--scratch` says where | every process; removed when the run is done |
 //! | `.staging/` | files under way | every process; emptied at the start |
 //! | `<step>/` | parts and tables | every process, by renaming |

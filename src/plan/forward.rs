@@ -56,16 +56,7 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
     if !found.is_empty() {
         return Err(found);
     }
-    if let Some(budget) = &pipeline.budget {
-        let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
-        let least = holds + super::LEAST_BUDGET;
-        if least > budget.value {
-            let what = format!("the steps hold up to {} on one worker, and batches need room", words::bytes(holds));
-            let most = steps.iter().max_by_key(|s| s.planned.holds).map(|s| s.name.clone()).unwrap_or_default();
-            let help = format!("at least `budget: {} MiB`; most of it is held by `{most}`", least.div_ceil(1 << 20));
-            return Err(vec![Problem::at(budget, what).help(help)]);
-        }
-    }
+    fits(pipeline.budget.as_ref(), facts.memory, &steps)?;
     let mut plan = Plan {
         out: pipeline.out.map_or_else(|| PathBuf::from("runs").join(&pipeline.name.value), |out| PathBuf::from(out.value)),
         name: pipeline.name.value,
@@ -83,6 +74,30 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
     };
     plan.phases = levels::phases(&plan, counting);
     Ok(plan)
+}
+
+/// Refuses what does not even fit into the budget on one worker.
+fn fits(named: Option<&Placed<u64>>, memory: Option<u64>, steps: &[PlannedStep]) -> Result<(), Vec<Problem>> {
+    let Some(budget) = named.map(|b| b.value).or_else(|| memory.map(super::default_budget)) else { return Ok(()) };
+    let holds: u64 = steps.iter().map(|s| s.planned.holds).sum();
+    let least = holds + super::LEAST_BUDGET;
+    let Some(most) = steps.iter().max_by_key(|s| s.planned.holds).filter(|_| least > budget) else { return Ok(()) };
+    let alone = most.planned.holds + super::LEAST_BUDGET > budget;
+    let place = named.filter(|_| !alone).map_or(most.place, |b| b.place);
+    let who = if alone { format!("`{}` holds", most.name) } else { "the steps hold".to_owned() };
+    let what = format!(
+        "{who} up to {} on one worker, and batches need room",
+        words::bytes(if alone { most.planned.holds } else { holds })
+    );
+    let mut help = format!("at least `budget: {} MiB`", least.div_ceil(1 << 20));
+    if !alone {
+        help += &format!("; most of it is held by `{}`", most.name);
+    }
+    match memory.filter(|_| named.is_none()) {
+        Some(memory) => help += &format!("; here it is {}, 60 % of {}", words::bytes(budget), words::bytes(memory)),
+        None => help += &format!("; it is {}", words::bytes(budget)),
+    }
+    Err(vec![Problem { place, what, help: Some(help) }])
 }
 
 /// A step as it was planned with full schemas.

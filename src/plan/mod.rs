@@ -27,6 +27,12 @@ use std::sync::Arc;
 /// Data under way must have room for a few batches of every worker.
 pub const LEAST_BUDGET: u64 = 64 << 20;
 
+/// The budget of a process that may use so many bytes, where the pipeline names none.
+#[must_use]
+pub fn default_budget(memory: u64) -> u64 {
+    memory / 10 * 6
+}
+
 /// A pipeline, planned.
 #[derive(Debug)]
 pub struct Plan {

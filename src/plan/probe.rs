@@ -4,6 +4,7 @@
 //! show it where it was typed.
 
 use crate::language::Pipeline;
+use crate::machine;
 use calostream_operators::hdf5::cache::Cache;
 use calostream_operators::read::read_parquet;
 use calostream_operators::work::Runtime;
@@ -13,7 +14,7 @@ use std::collections::BTreeSet;
 /// The facts that all steps of a pipeline need; each pattern and path is looked up once. Files that are known are not opened.
 #[must_use]
 pub fn probe(pipeline: &Pipeline, known: &Cache, runtime: &Runtime) -> Facts {
-    let mut facts = Facts { seed: pipeline.seed, ..Facts::default() };
+    let mut facts = Facts { seed: pipeline.seed, memory: Some(machine::memory()), ..Facts::default() };
     let needs: Vec<Need> = pipeline.steps.iter().filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs()).collect();
     // Together, because each round of reader processes costs their start.
     let hdf5: BTreeSet<&str> =

@@ -208,11 +208,27 @@ fn a_pipeline_must_make_something() {
 fn a_budget_below_what_the_steps_hold_is_refused() {
     let mut holding = Fake::new(Shape::Sink);
     holding.holds = 3 << 30;
-    let mut steps = pipeline(vec![("events", &[], source()), ("files", &["events"], Some(holding))]);
-    steps.budget = Some(Placed { value: 1 << 30, place: Place { line: 9, column: 9 } });
-    let found = plan(steps, Facts::default(), vec![]).unwrap_err();
-    assert_eq!(found[0].what, "the steps hold up to 3.00 GiB on one worker, and batches need room");
-    assert_eq!(found[0].help.as_deref(), Some("at least `budget: 3136 MiB`; most of it is held by `files`"));
+    let steps = || vec![("events", &[][..], source()), ("files", &["events"][..], Some(holding.clone()))];
+    let found = |budget: Option<u64>, memory: Option<u64>, more: bool| {
+        let mut all = steps();
+        all.extend(more.then(|| ("others", &["events"][..], Some(holding.clone()))));
+        let mut pipeline = pipeline(all);
+        pipeline.budget = budget.map(|value| Placed { value, place: Place { line: 9, column: 9 } });
+        let found = plan(pipeline, Facts { memory, ..Facts::default() }, vec![]).err();
+        found.map(|mut p| p.remove(0)).map(|p| (p.place.line, p.what, p.help.unwrap_or_default()))
+    };
+    // One step alone is too much: the problem is there. All of them together: it is the budget's.
+    let (line, what, help) = found(Some(1 << 30), None, false).unwrap();
+    assert_eq!((line, what.as_str()), (2, "`files` holds up to 3.00 GiB on one worker, and batches need room"));
+    assert_eq!(help, "at least `budget: 3136 MiB`; it is 1.00 GiB");
+    let (line, what, help) = found(Some(4 << 30), None, true).unwrap();
+    assert_eq!((line, what.as_str()), (9, "the steps hold up to 6.00 GiB on one worker, and batches need room"));
+    assert_eq!(help, "at least `budget: 6208 MiB`; most of it is held by `others`; it is 4.00 GiB");
+    // Nobody named a budget: what this machine allows counts.
+    let (line, _, help) = found(None, Some(5 << 30), false).unwrap();
+    assert_eq!((line, help.as_str()), (2, "at least `budget: 3136 MiB`; here it is 3.00 GiB, 60 % of 5.00 GiB"));
+    assert_eq!(found(None, Some(6 << 30), false), None);
+    assert_eq!(found(Some(3136 << 20), Some(1 << 30), false), None);
 }
 
 #[test]

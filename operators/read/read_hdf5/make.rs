@@ -7,17 +7,31 @@ use crate::hdf5::header::{Kind, Number, Value};
 use crate::hdf5::images;
 use crate::work::{Noticed, notice};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int16Array, ListArray, StringArray,
-    StringBuilder, StructArray, UInt32Array, UInt64Array, new_null_array,
+    Array, ArrayData, ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeListArray, Int16Array, ListArray, StringArray,
+    StringBuilder, StructArray, UInt32Array, UInt64Array, make_array, new_empty_array, new_null_array,
 };
-use arrow::buffer::{MutableBuffer, OffsetBuffer};
+use arrow::buffer::{MutableBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, filter, take};
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int16Type};
 use std::sync::Arc;
 
-/// A column of rows without values.
-pub(super) fn absent(field: &Field, rows: usize) -> ArrayRef {
-    new_null_array(field.data_type(), rows)
+/// A column of rows without values; where there has to be one, of empty ones.
+pub(super) fn absent(field: &Field, rows: usize) -> Result<ArrayRef, Fault> {
+    match field.data_type() {
+        DataType::List(item) if !field.is_nullable() => {
+            let lengths = OffsetBuffer::from_lengths(std::iter::repeat_n(0, rows));
+            Ok(Arc::new(ListArray::try_new(item.clone(), lengths, new_empty_array(item.data_type()), None)?))
+        }
+        // The cells of an image that is not there are no nulls of their own.
+        DataType::FixedSizeList(item, cells) => {
+            let bytes = rows * *cells as usize * item.data_type().primitive_width().unwrap_or(0);
+            let zeros = ArrayData::builder(item.data_type().clone()).len(rows * *cells as usize);
+            let zeros = make_array(zeros.add_buffer(MutableBuffer::from_len_zeroed(bytes).into()).build()?);
+            let nulls = Some(NullBuffer::new_null(rows));
+            Ok(Arc::new(FixedSizeListArray::try_new(item.clone(), *cells, zeros, nulls)?))
+        }
+        _ => Ok(new_null_array(field.data_type(), rows)),
+    }
 }
 
 /// The same value for all rows.

@@ -4,11 +4,12 @@
 //! are the same wherever a unit begins; each dataset is read once a batch, however many columns come from it. Rows that a
 //! check cuts are counted.
 
-use super::{BATCH_BYTES, chunk_rows, make};
+use super::{BATCH_BYTES, MOST_PIECES, chunk_rows, make};
 use crate::column::{provenance, provenance_fields};
-use crate::hdf5::header::{Header, Number};
+use crate::hdf5::header::{Dataset, Header, Number};
 use crate::hdf5::images::{self, Refine};
 use crate::hdf5::probe::probe_file;
+use crate::hdf5::index::Kept;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
 use crate::npz;
@@ -20,6 +21,7 @@ use arrow::buffer::MutableBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
@@ -30,6 +32,8 @@ pub(super) struct Hdf5Source {
     pub schema: SchemaRef,
     pub files: BTreeMap<String, (String, Arc<Header>)>,
     pub reader: Reader,
+    /// Where long chunk indices are kept.
+    pub chunks: Option<PathBuf>,
     pub noticed: Noticed,
     pub cut: u64,
     pub unpacked: Option<Unpacked>,
@@ -59,7 +63,9 @@ impl Source for Hdf5Source {
             for path in resolved.paths() {
                 if !datasets.iter().any(|d| d.dataset().path == path) {
                     let dataset = header.dataset(path).ok_or_else(|| Fault::content(format!("no dataset `{path}`")))?;
-                    datasets.push(Rows::new(dataset, &opened, &mut self.reader)?);
+                    let kept = self.chunks.as_deref().map(|folder| Kept { folder, fingerprint: &unit.fingerprint });
+                    let rows = unit.first - section.first..unit.first - section.first + unit.rows;
+                    datasets.push(Rows::of(dataset, &opened, &mut self.reader, kept, rows)?);
                 }
             }
             // Planned, or read for its check alone.
@@ -70,15 +76,16 @@ impl Source for Hdf5Source {
         // Columns of one dataset stand together, so that its rows are kept no longer than they are needed.
         columns.sort_by_key(|c| c.dataset);
         // A column of one number may come from rows of many, which are read whole.
-        let row: u64 = datasets.iter().map(Rows::dataset).map(|d| d.row_elements().saturating_mul(d.element.bytes())).sum();
+        let row: u64 = datasets.iter().map(|d| row_bytes(d.dataset(), opened.bytes)).sum();
         let chunk = chunk_rows(datasets.iter().map(Rows::dataset));
         let wanted = (BATCH_BYTES / row.max(1)).max(1);
         // Whole chunks, unless a chunk is much larger than a batch: then it is decoded once and given in pieces.
-        let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= 4 * wanted { chunk } else { wanted };
+        let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= MOST_PIECES * wanted { chunk } else { wanted };
         Ok(Box::new(Reading {
             unit,
             next: unit.first,
             step: step.min(1 << 20),
+            chunk,
             section: (section.first, section.group),
             files: Files { opened, datasets, plain: None, reader: &mut self.reader },
             columns,
@@ -96,6 +103,15 @@ impl Source for Hdf5Source {
     fn cut(&mut self) -> u64 {
         std::mem::take(&mut self.cut)
     }
+}
+
+/// Bytes of a row in memory; of texts and lists what the size of the file allows for.
+fn row_bytes(dataset: &Dataset, bytes: u64) -> u64 {
+    let fixed = dataset.row_elements().saturating_mul(dataset.element.bytes());
+    if dataset.element.is_fixed() {
+        return fixed;
+    }
+    fixed.max(bytes.saturating_add(dataset.elsewhere) / dataset.rows().unwrap_or(1).max(1))
 }
 
 /// True for a column that somebody wants, or that is checked.
@@ -152,6 +168,8 @@ struct Reading<'a> {
     unit: &'a Unit,
     next: u64,
     step: u64,
+    /// Rows of a chunk of the largest image.
+    chunk: u64,
     /// The first row of the section, and its group.
     section: (u64, Option<String>),
     files: Files<'a>,
@@ -178,10 +196,11 @@ impl Iterator for Reading<'_> {
         if self.next >= end {
             return None;
         }
-        // Cuts stand on multiples of the step, wherever the unit begins.
+        // Cuts stand on multiples of the step, and between chunks that are larger, wherever the unit begins: of these one at a
+        // time is in memory.
         let before = self.section.0;
-        let to = before + ((self.next - before) / self.step + 1).saturating_mul(self.step);
-        let to = to.min(end);
+        let multiple = |of: u64| before + ((self.next - before) / of + 1).saturating_mul(of);
+        let to = multiple(self.step).min(if self.chunk > self.step { multiple(self.chunk) } else { end }).min(end);
         let batch = self.batch(self.next, (to - self.next) as usize);
         // After an error there is nothing more to be had from this unit.
         self.next = if batch.is_ok() { to } else { end };
@@ -363,7 +382,7 @@ impl Files<'_> {
                 make::several(each, *count, rows, valid.as_ref(), field)
             }
             Make::Constant(value, place) => make::constant(value, *place, field, rows, noticed),
-            Make::Absent => Ok(make::absent(field, rows)),
+            Make::Absent => make::absent(field, rows),
         }
     }
 
