@@ -59,6 +59,8 @@ pub struct Facts {
     pub texts: BTreeMap<String, Result<String, String>>,
     /// The pipeline's seed.
     pub seed: u64,
+    /// Which time over the data this is, from 0: random draws of an event are others in each.
+    pub epoch: u64,
 }
 
 fn find<'a, T>(map: &'a BTreeMap<String, Result<T, String>>, word: &Placed<String>) -> Result<&'a T, Problem> {

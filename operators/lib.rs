@@ -13,6 +13,7 @@
 pub mod auc;
 pub mod axis;
 pub mod column;
+pub mod draw;
 pub mod error;
 pub mod exact;
 pub mod expression;
@@ -24,11 +25,13 @@ pub mod form;
 pub mod hdf5;
 pub mod hits;
 pub mod ladder;
+pub mod motion;
 pub mod npz;
 pub mod onnx;
 pub mod pattern;
 pub mod place;
 pub mod planned;
+mod random;
 pub mod registry;
 pub mod schema;
 pub mod shower;
@@ -81,6 +84,12 @@ registry::registry! {
         keep => Keep,
         derive => Derive,
         select => Select,
+    }
+    /// Images: augmentation, row by row.
+    image {
+        flip => Flip,
+        rotate => Rotate,
+        noise => Noise,
     }
     /// New orders.
     mix {

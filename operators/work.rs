@@ -107,6 +107,12 @@ pub struct Mapped {
 pub trait Map: Send {
     /// One batch.
     fn map(&mut self, batch: RecordBatch) -> Result<Mapped, Fault>;
+    /// The unit is over, or forgotten: what was carried from batch to batch belongs to no later unit.
+    fn end(&mut self) {}
+    /// What was noticed since this was asked last: asked at the end of each unit.
+    fn noticed(&mut self) -> Noticed {
+        Noticed::new()
+    }
 }
 
 /// Batch to batch on a thread of its own.

@@ -95,6 +95,7 @@ pub struct StepStage {
     came: u64,
     out: Vec<u64>,
     cut: u64,
+    noticed: Vec<Record>,
     aborted: bool,
 }
 
@@ -117,7 +118,8 @@ impl StepStage {
             Work::Source(_) | Work::Page(_) => anyhow::bail!("`{name}` was planned as another shape than it started as"),
         };
         let out = vec![0; schemas.len()];
-        Ok(Self { step, name: name.to_owned(), schemas, kind, phase, counter, came: 0, out, cut: 0, aborted: false })
+        let (came, cut, noticed, aborted) = (0, 0, Vec::new(), false);
+        Ok(Self { step, name: name.to_owned(), schemas, kind, phase, counter, came, out, cut, noticed, aborted })
     }
 
     fn batch(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<(), Fault> {
@@ -175,10 +177,17 @@ impl StepStage {
     }
 
     fn unit_end(&mut self, unit: u64, given: &mut Given) -> Result<(), Fault> {
-        if let Kind::Device(device) = &mut self.kind {
-            for batch in device.end()? {
-                self.give(batch, unit, None, given)?;
+        match &mut self.kind {
+            Kind::Device(device) => {
+                for batch in device.end()? {
+                    self.give(batch, unit, None, given)?;
+                }
             }
+            Kind::Map(map) => {
+                map.end();
+                self.noticed.extend(Record::noticed(self.step, unit, map.noticed()));
+            }
+            _ => {}
         }
         self.say(Content::UnitEnd, unit, given);
         Ok(())
@@ -220,13 +229,17 @@ impl StepStage {
         let out = std::mem::replace(&mut self.out, vec![0; self.schemas.len()]);
         let (came, cut) = (std::mem::take(&mut self.came), std::mem::take(&mut self.cut));
         given.records.push(Record::Rows { step: self.step, came, out, cut });
+        given.records.append(&mut self.noticed);
         self.say(Content::PartEnd, 0, given);
         Ok(())
     }
 
     fn drop_part(&mut self, given: &mut Given) {
         match &mut self.kind {
-            Kind::Map(_) => {}
+            Kind::Map(map) => {
+                map.end();
+                map.noticed();
+            }
             Kind::Device(device) => device.forget(),
             Kind::Fold(_, sums) => *sums = Sums::default(),
             Kind::Sink { sink, begun, .. } => {
@@ -238,6 +251,7 @@ impl StepStage {
         }
         (self.came, self.cut) = (0, 0);
         self.out.fill(0);
+        self.noticed.clear();
         self.say(Content::Abort, 0, given);
     }
 
