@@ -24,11 +24,13 @@ pub mod folding;
 pub mod form;
 pub mod hdf5;
 pub mod hits;
+pub mod kinematics;
 pub mod ladder;
 pub mod motion;
 pub mod npz;
 pub mod onnx;
 pub mod pattern;
+pub mod peak;
 pub mod place;
 pub mod planned;
 mod random;
@@ -84,6 +86,7 @@ registry::registry! {
         keep => Keep,
         derive => Derive,
         select => Select,
+        pair => Pair,
     }
     /// Images: augmentation, row by row.
     image {
@@ -104,6 +107,7 @@ registry::registry! {
         histogram => Histogram,
         resolution => Resolution,
         roc => Roc,
+        mass_peak => MassPeak,
     }
     /// Files and pages.
     write {

@@ -177,18 +177,19 @@ impl StepStage {
     }
 
     fn unit_end(&mut self, unit: u64, given: &mut Given) -> Result<(), Fault> {
-        match &mut self.kind {
+        let noticed = match &mut self.kind {
             Kind::Device(device) => {
-                for batch in device.end()? {
+                let (tail, noticed) = (device.end()?, device.noticed());
+                self.cut += device.cut();
+                for batch in tail {
                     self.give(batch, unit, None, given)?;
                 }
+                noticed
             }
-            Kind::Map(map) => {
-                map.end();
-                self.noticed.extend(Record::noticed(self.step, unit, map.noticed()));
-            }
-            _ => {}
-        }
+            Kind::Map(map) => map.noticed(),
+            _ => Noticed::new(),
+        };
+        self.noticed.extend(Record::noticed(self.step, unit, noticed));
         self.say(Content::UnitEnd, unit, given);
         Ok(())
     }
@@ -236,11 +237,13 @@ impl StepStage {
 
     fn drop_part(&mut self, given: &mut Given) {
         match &mut self.kind {
-            Kind::Map(map) => {
-                map.end();
-                map.noticed();
+            // What was noticed or cut on the way to a fault is so again.
+            Kind::Map(map) => drop(map.noticed()),
+            Kind::Device(device) => {
+                device.forget();
+                device.cut();
+                drop(device.noticed());
             }
-            Kind::Device(device) => device.forget(),
             Kind::Fold(_, sums) => *sums = Sums::default(),
             Kind::Sink { sink, begun, .. } => {
                 if std::mem::take(begun) {
