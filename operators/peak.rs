@@ -107,12 +107,17 @@ impl Peak {
         let data = Data::new(spectrum, line)?;
         let (shift, sigma) = data.typical();
         let starts = [(1.0, 1.5), (0.5, 1.5), (2.0, 1.5), (1.0, 3.0)];
-        let fits = starts.map(|(scale, alpha)| {
+        let mut best: Option<Minimum> = None;
+        for (scale, alpha) in starts {
             let start = [shift, scale * sigma, held.alpha.unwrap_or(alpha), held.n.unwrap_or(3.0)];
             let free = [true, true, held.alpha.is_none(), held.n.is_none()];
-            data.minimum(start, free)
-        });
-        let best = fits.into_iter().flatten().min_by(|x, y| x.chi2.total_cmp(&y.chi2));
+            best = best.into_iter().chain(data.minimum(start, free)).min_by(|x, y| x.chi2.total_cmp(&y.chi2));
+            // A minimum that describes the contents is the one; one that does not may be another one's neighbour.
+            let ndf = data.contents.len() as f64;
+            if best.as_ref().is_some_and(|best| best.chi2 < ndf + 3.0 * (2.0 * ndf).sqrt() && !best.at_bound.contains(&true)) {
+                break;
+            }
+        }
         data.finish(best.ok_or("the fit does not converge")?)
     }
 

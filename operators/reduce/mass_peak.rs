@@ -270,8 +270,8 @@ impl Operator for MassPeak {
     }
 }
 
-/// How often an event counts, by 64 bits that are uniform: a Poisson number of mean 1, cut off at 19 (which 2^-56 pass).
-struct Counts([u64; 20]);
+/// How often an event counts, by 64 bits that are uniform: a Poisson number of mean 1, cut off at 18 (which 10^-17 pass).
+struct Counts([u64; 19]);
 
 impl Counts {
     fn new() -> Self {
@@ -279,7 +279,7 @@ impl Counts {
         Self(std::array::from_fn(|k| {
             sum += term;
             term /= (k + 1) as f64;
-            if k == 19 { u64::MAX } else { (sum * 2.0_f64.powi(64)) as u64 }
+            if k == 18 { u64::MAX } else { (sum * 2.0_f64.powi(64)) as u64 }
         }))
     }
 
@@ -505,6 +505,7 @@ impl Weighing {
             Err(reason) => return vec![format!("no fit: {reason}")],
             Ok(peak) => peak,
         };
+        let ndf = peak.ndf as f64;
         let mut said: Vec<String> = PARAMETERS
             .iter()
             .zip(&peak.parameters)
@@ -519,6 +520,10 @@ impl Weighing {
             && self.held.n.is_none()
         {
             said.push("n is not determined, there is no tail".into());
+        }
+        if peak.chi2 > ndf + 5.0 * (2.0 * ndf).sqrt() {
+            let chi2 = words::significant(peak.chi2, 3);
+            said.push(format!("the curve does not describe the masses: chi2 = {chi2} for {} degrees of freedom", peak.ndf));
         }
         match &width.improvement {
             Some(Improvement { value: Err(reason), .. }) => said.push(format!("no improvement: {reason}")),
