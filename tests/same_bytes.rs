@@ -18,6 +18,7 @@ fn workers_and_processes_do_not_change_a_byte() {
     for wanted in [
         "copies/electron_1.h5",
         "training/part-00001.parquet",
+        "augmented/part-00001.parquet",
         "ordered/part-00002.parquet",
         "errors/errors.csv",
         "errors/relative_error.json",
