@@ -7,11 +7,13 @@
 //! second time is a mistake.
 
 use crate::column::{self, EVENT};
+use crate::folding::gather;
 use crate::random::Random;
 use crate::{Facts, Fault, Placed, Problem, hits};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 const DRAWS_KEY: &str = "calostream.draws";
@@ -81,10 +83,26 @@ pub fn image<'a>(schema: &'a Schema, name: &Placed<String>) -> Result<(&'a Field
     }
 }
 
-/// The schema with other fields in the places of those of the same names.
-#[must_use]
-pub fn with_fields(schema: &Schema, changed: &[Field]) -> Schema {
-    let changed = |field: &Field| changed.iter().find(|f| f.name() == field.name()).unwrap_or(field).clone();
-    let fields: Vec<Field> = schema.fields().iter().map(|field| changed(field)).collect();
-    Schema::new_with_metadata(fields, schema.metadata().clone())
+/// The images that a step names, each once, as `each` changes their fields.
+pub fn images(
+    schema: &Schema,
+    names: &Placed<Vec<Placed<String>>>,
+    problems: &mut Vec<Problem>,
+    mut each: impl FnMut(&Placed<String>, &Field, &[usize], &mut Vec<Problem>) -> Result<Field, Problem>,
+) -> Schema {
+    let (mut changed, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    if names.is_empty() {
+        problems.push(Problem::at(names, "no image is named").help("images: [ecal, hcal]"));
+    }
+    for name in names.iter() {
+        if !seen.insert(name.value.as_str()) {
+            problems.push(Problem::at(name, format!("`{}` is named twice", name.value)));
+            continue;
+        }
+        let field = image(schema, name).and_then(|(field, shape)| each(name, field, &shape, problems));
+        changed.extend(gather(field, problems).map(|field| (name.value.as_str(), field)));
+    }
+    let fields =
+        schema.fields().iter().map(|field| changed.remove(field.name().as_str()).unwrap_or_else(|| field.as_ref().clone()));
+    Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }

@@ -59,13 +59,10 @@ impl Flip {
 impl Operator for Flip {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
-        let (mut problems, mut changed, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut problems, mut seen) = (Vec::new(), BTreeSet::new());
         if !(self.probability.value > 0.0 && self.probability.value <= 1.0) {
             let problem = Problem::at(&self.probability, format!("a probability of {}", self.probability.value));
             problems.push(problem.help("it is above 0, and 1 for always"));
-        }
-        if self.images.is_empty() {
-            problems.push(Problem::at(&self.images, "no image to flip"));
         }
         if self.axes.is_empty() {
             problems.push(Problem::at(&self.axes, "no axis to flip").help("axes: [0, 1]"));
@@ -73,28 +70,14 @@ impl Operator for Flip {
         for axis in self.axes.iter().filter(|axis| !seen.insert(axis.value)) {
             problems.push(Problem::at(axis, format!("axis {} is named twice", axis.value)));
         }
-        let mut names = BTreeSet::new();
-        for word in self.images.iter() {
-            if !names.insert(word.value.as_str()) {
-                problems.push(Problem::at(word, format!("`{}` is named twice", word.value)));
-                continue;
+        let drawn: &[Placed<u32>] = if self.always() { &[] } else { &self.axes };
+        let schema = draw::images(&input.schema, &self.images, &mut problems, |name, field, shape, problems| {
+            for axis in self.axes.iter().filter(|axis| axis.value as usize >= shape.len()) {
+                let what = format!("`{}` has no axis {}: its shape is {shape:?}", name.value, axis.value);
+                problems.push(Problem::at(axis, what).help(format!("axes go from 0 to {}", shape.len() - 1)));
             }
-            match draw::image(&input.schema, word) {
-                Err(problem) => problems.push(problem),
-                Ok((field, shape)) => {
-                    for axis in self.axes.iter().filter(|axis| axis.value as usize >= shape.len()) {
-                        let what = format!("`{}` has no axis {}: its shape is {shape:?}", word.value, axis.value);
-                        problems.push(Problem::at(axis, what).help(format!("axes go from 0 to {}", shape.len() - 1)));
-                    }
-                    let axes: &[Placed<u32>] = if self.always() { &[] } else { &self.axes };
-                    let drawn = axes.iter().try_fold(field.clone(), |f, axis| draw::drawn(&f, &self.purpose(axis.value), &self.draw));
-                    match drawn {
-                        Ok(field) => changed.push(field),
-                        Err(problem) => problems.push(problem),
-                    }
-                }
-            }
-        }
+            drawn.iter().try_fold(field.clone(), |field, axis| draw::drawn(&field, &self.purpose(axis.value), &self.draw))
+        });
         if !self.always() {
             problems.extend(draw::needs_events(&input.schema, &self.draw).err());
         }
@@ -103,8 +86,7 @@ impl Operator for Flip {
         }
         let reads = self.images.iter().map(|word| word.value.clone());
         let reads = reads.chain((!self.always()).then(|| column::EVENT.to_owned()));
-        let schema = Arc::new(draw::with_fields(&input.schema, &changed));
-        let output = Output { name: String::new(), schema, ..input.clone() };
+        let output = Output { name: String::new(), schema: Arc::new(schema), ..input.clone() };
         Ok(Planned::new(Shape::Map, vec![output]).reading(Reads::columns(reads)))
     }
 

@@ -22,7 +22,6 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float16Type, Float64
 use schemars::JsonSchema;
 use serde::Deserialize;
 use statrs::function::erf::erfc;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Adds Gaussian noise to images: the same event gets the same noise on any machine, and another one each epoch.
@@ -154,43 +153,27 @@ impl Operator for Noise {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
         let mut problems = self.widths();
-        let (mut changed, mut names, mut remarks, mut row_bytes) = (Vec::new(), BTreeSet::new(), Vec::new(), input.row_bytes);
-        if self.images.is_empty() {
-            problems.push(Problem::at(&self.images, "no image to make noisy"));
-        }
-        for word in self.images.iter() {
-            if !names.insert(word.value.as_str()) {
-                problems.push(Problem::at(word, format!("`{}` is named twice", word.value)));
-                continue;
+        let (mut remarks, mut row_bytes) = (Vec::new(), input.row_bytes);
+        let schema = draw::images(&input.schema, &self.images, &mut problems, |name, field, shape, _| {
+            let image = self.image(field, shape, name)?;
+            if hits::is_hits(field) && self.on.value == On::Cells {
+                let lit = self.lit(image.cells);
+                let bytes = if image.cells > 1 << 16 { 4 } else { 2 } + image.kind.primitive_width().unwrap_or(8);
+                row_bytes += (lit * bytes as f64) as u64;
+                let which = match &self.threshold {
+                    None => format!("every one of the {} cells", words::count(image.cells as u64)),
+                    Some(_) => format!("some {} of {} empty cells", words::significant(lit, 2), words::count(image.cells as u64)),
+                };
+                remarks.push(format!("noise makes a hit of {which} of an image of `{}`", image.name));
             }
-            let planned = draw::image(&input.schema, word).and_then(|(field, shape)| {
-                let image = self.image(field, &shape, word)?;
-                Ok((draw::drawn(field, &image.purpose, &self.draw)?, image))
-            });
-            match planned {
-                Err(problem) => problems.push(problem),
-                Ok((field, image)) => {
-                    if hits::is_hits(&field) && self.on.value == On::Cells {
-                        let lit = self.lit(image.cells);
-                        let bytes = if image.cells > 1 << 16 { 4 } else { 2 } + image.kind.primitive_width().unwrap_or(8);
-                        row_bytes += (lit * bytes as f64) as u64;
-                        let which = match &self.threshold {
-                            None => format!("every one of the {} cells", words::count(image.cells as u64)),
-                            Some(_) => format!("some {} of {} empty cells", words::significant(lit, 2), words::count(image.cells as u64)),
-                        };
-                        remarks.push(format!("noise makes a hit of {which} of an image of `{}`", image.name));
-                    }
-                    changed.push(field);
-                }
-            }
-        }
+            draw::drawn(field, &image.purpose, &self.draw)
+        });
         problems.extend(draw::needs_events(&input.schema, &self.draw).err());
         if !problems.is_empty() {
             return Err(problems);
         }
         let reads = self.images.iter().map(|word| word.value.clone()).chain([column::EVENT.to_owned()]);
-        let schema = Arc::new(draw::with_fields(&input.schema, &changed));
-        let output = Output { name: String::new(), schema, row_bytes, ..input.clone() };
+        let output = Output { name: String::new(), schema: Arc::new(schema), row_bytes, ..input.clone() };
         Ok(Planned { remarks, ..Planned::new(Shape::Map, vec![output]).reading(Reads::columns(reads)) })
     }
 

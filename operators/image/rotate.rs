@@ -9,7 +9,6 @@ use crate::registry::Describe;
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, column};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Turns images by multiples of 90 degrees: the same event gets the same draw on any machine, and another one each epoch.
@@ -52,48 +51,29 @@ impl Rotate {
 impl Operator for Rotate {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
-        let (mut problems, mut changed, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut problems = Vec::new();
         if let Some(angle) = self.angle.as_ref().filter(|_| self.quarters().is_none()) {
             let what = format!("{} degrees would put the energy of a cell between cells", angle.value);
             problems.push(Problem::at(angle, what).help("give a multiple of 90, or leave `angle` out for a random one of these"));
-        }
-        if self.images.is_empty() {
-            problems.push(Problem::at(&self.images, "no image to turn"));
         }
         let [a, b] = self.plane.value;
         if a == b {
             problems.push(Problem::at(&self.plane, format!("axis {a} alone makes no plane")).help("plane: [0, 1]"));
         }
-        for word in self.images.iter() {
-            if !names.insert(word.value.as_str()) {
-                problems.push(Problem::at(word, format!("`{}` is named twice", word.value)));
-                continue;
-            }
-            match draw::image(&input.schema, word) {
-                Err(problem) => problems.push(problem),
-                Ok((field, shape)) => {
-                    let length = |axis: u32| shape.get(axis as usize);
-                    match (length(a), length(b)) {
-                        (Some(one), Some(other)) if one != other && self.quarters().is_none_or(|q| q % 2 == 1) => {
-                            let what = format!("axes {a} and {b} of `{}` are of {one} and {other} cells", word.value);
-                            problems.push(Problem::at(&self.plane, what).help("only `angle: 180` keeps the shape"));
-                        }
-                        (Some(_), Some(_)) => {}
-                        _ => {
-                            let what = format!("`{}` has no axes {a} and {b}: its shape is {shape:?}", word.value);
-                            problems.push(Problem::at(&self.plane, what));
-                        }
-                    }
-                    match self.angle {
-                        Some(_) => changed.push(field.clone()),
-                        None => match draw::drawn(field, &self.purpose(), &self.draw) {
-                            Ok(field) => changed.push(field),
-                            Err(problem) => problems.push(problem),
-                        },
-                    }
+        let schema = draw::images(&input.schema, &self.images, &mut problems, |name, field, shape, problems| {
+            match (shape.get(a as usize), shape.get(b as usize)) {
+                (Some(one), Some(other)) if one != other && self.quarters().is_none_or(|q| q % 2 == 1) => {
+                    let what = format!("axes {a} and {b} of `{}` are of {one} and {other} cells", name.value);
+                    problems.push(Problem::at(&self.plane, what).help("only `angle: 180` keeps the shape"));
+                }
+                (Some(_), Some(_)) => {}
+                _ => {
+                    let what = format!("`{}` has no axes {a} and {b}: its shape is {shape:?}", name.value);
+                    problems.push(Problem::at(&self.plane, what));
                 }
             }
-        }
+            if self.angle.is_some() { Ok(field.clone()) } else { draw::drawn(field, &self.purpose(), &self.draw) }
+        });
         if self.angle.is_none() {
             problems.extend(draw::needs_events(&input.schema, &self.draw).err());
         }
@@ -102,8 +82,7 @@ impl Operator for Rotate {
         }
         let reads = self.images.iter().map(|word| word.value.clone());
         let reads = reads.chain(self.angle.is_none().then(|| column::EVENT.to_owned()));
-        let schema = Arc::new(draw::with_fields(&input.schema, &changed));
-        let output = Output { name: String::new(), schema, ..input.clone() };
+        let output = Output { name: String::new(), schema: Arc::new(schema), ..input.clone() };
         Ok(Planned::new(Shape::Map, vec![output]).reading(Reads::columns(reads)))
     }
 

@@ -116,7 +116,7 @@ fn every_mistake_is_said_at_once() {
     let no_events = batch.project(&[1, 2]).unwrap();
     let problems = crate::trial::problems(&wrong, &no_events);
     let expected =
-        ["1:1 no image to flip", "2:1 no axis to flip (axes: [0, 1])", "4:1 draws need the column `event`, which every source makes"];
+        ["1:1 no image is named (images: [ecal, hcal])", "2:1 no axis to flip (axes: [0, 1])", "4:1 draws need the column `event`, which every source makes"];
     assert_eq!(problems, expected);
 }
 
