@@ -56,15 +56,16 @@ pub fn events(batch: &RecordBatch) -> Result<ScalarBuffer<u64>, Fault> {
     }
 }
 
-/// The field of an image that has had this draw; a problem where it has had it before.
-pub fn drawn(field: &Field, purpose: &str, word: &Placed<String>) -> Result<Field, Problem> {
+/// The field of an image that has had this draw; a problem where it has had it before, here or in the run that wrote it.
+pub fn drawn(field: &Field, purpose: &str, facts: &Facts, word: &Placed<String>) -> Result<Field, Problem> {
     let known = field.metadata().get(DRAWS_KEY);
     let mut draws: Vec<String> = known.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    if draws.iter().any(|draw| draw == purpose) {
-        let what = format!("`{}` has had the draw `{purpose}` before, and would get the same random numbers", field.name());
+    let draw = format!("{purpose} of seed {}", facts.seed);
+    if draws.contains(&draw) {
+        let what = format!("`{}` has had the draw `{draw}` before, and would get the same random numbers", field.name());
         return Err(Problem::at(word, what).help("give this one a name of its own: `draw: second`"));
     }
-    draws.push(purpose.to_owned());
+    draws.push(draw);
     let mut metadata = field.metadata().clone();
     metadata.insert(DRAWS_KEY.into(), serde_json::Value::from(draws).to_string());
     Ok(field.clone().with_metadata(metadata))

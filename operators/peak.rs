@@ -250,7 +250,8 @@ impl<'a> Data<'a> {
         let all: f64 = spectrum.contents.iter().sum();
         let squares: f64 = spectrum.variances.map_or(all, |variances| variances.iter().sum());
         if spectrum.contents.iter().all(|content| *content == 0.0) {
-            return Err("no pair lies in the range".into());
+            let weighted = if spectrum.variances.is_some() { ", or the weights in it add up to 0" } else { "" };
+            return Err(format!("every bin of the range is empty{weighted}"));
         }
         if let Some(bin) = spectrum.contents.iter().position(|content| *content < 0.0 || !content.is_finite()) {
             let (low, high) = (spectrum.edges[bin], spectrum.edges[bin + 1]);

@@ -57,7 +57,7 @@ impl Flip {
 }
 
 impl Operator for Flip {
-    fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
         let (mut problems, mut seen) = (Vec::new(), BTreeSet::new());
         if !(self.probability.value > 0.0 && self.probability.value <= 1.0) {
@@ -76,7 +76,7 @@ impl Operator for Flip {
                 let what = format!("`{}` has no axis {}: its shape is {shape:?}", name.value, axis.value);
                 problems.push(Problem::at(axis, what).help(format!("axes go from 0 to {}", shape.len() - 1)));
             }
-            drawn.iter().try_fold(field.clone(), |field, axis| draw::drawn(&field, &self.purpose(axis.value), &self.draw))
+            drawn.iter().try_fold(field.clone(), |field, axis| draw::drawn(&field, &self.purpose(axis.value), facts, &self.draw))
         });
         if !self.always() {
             problems.extend(draw::needs_events(&input.schema, &self.draw).err());

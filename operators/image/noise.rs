@@ -150,13 +150,14 @@ impl Noise {
 }
 
 impl Operator for Noise {
-    fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
         let mut problems = self.widths();
-        let (mut remarks, mut row_bytes) = (Vec::new(), input.row_bytes);
+        let (mut remarks, mut row_bytes, mut cells) = (Vec::new(), input.row_bytes, 0);
         let schema = draw::images(&input.schema, &self.images, &mut problems, |name, field, shape, _| {
             let image = self.image(field, shape, name)?;
             if hits::is_hits(field) && self.on.value == On::Cells {
+                cells = cells.max(image.cells as u64);
                 let lit = self.lit(image.cells);
                 let bytes = if image.cells > 1 << 16 { 4 } else { 2 } + image.kind.primitive_width().unwrap_or(8);
                 row_bytes += (lit * bytes as f64) as u64;
@@ -166,7 +167,7 @@ impl Operator for Noise {
                 };
                 remarks.push(format!("noise makes a hit of {which} of an image of `{}`", image.name));
             }
-            draw::drawn(field, &image.purpose, &self.draw)
+            draw::drawn(field, &image.purpose, facts, &self.draw)
         });
         problems.extend(draw::needs_events(&input.schema, &self.draw).err());
         if !problems.is_empty() {
@@ -174,7 +175,7 @@ impl Operator for Noise {
         }
         let reads = self.images.iter().map(|word| word.value.clone()).chain([column::EVENT.to_owned()]);
         let output = Output { name: String::new(), schema: Arc::new(schema), row_bytes, ..input.clone() };
-        Ok(Planned { remarks, ..Planned::new(Shape::Map, vec![output]).reading(Reads::columns(reads)) })
+        Ok(Planned { remarks, ..Planned::new(Shape::Map, vec![output]).reading(Reads::columns(reads)).holding(8 * cells) })
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {

@@ -49,7 +49,7 @@ impl Rotate {
 }
 
 impl Operator for Rotate {
-    fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
         let mut problems = Vec::new();
         if let Some(angle) = self.angle.as_ref().filter(|_| self.quarters().is_none()) {
@@ -72,7 +72,7 @@ impl Operator for Rotate {
                     problems.push(Problem::at(&self.plane, what));
                 }
             }
-            if self.angle.is_some() { Ok(field.clone()) } else { draw::drawn(field, &self.purpose(), &self.draw) }
+            if self.angle.is_some() { Ok(field.clone()) } else { draw::drawn(field, &self.purpose(), facts, &self.draw) }
         });
         if self.angle.is_none() {
             problems.extend(draw::needs_events(&input.schema, &self.draw).err());

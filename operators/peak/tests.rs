@@ -195,7 +195,7 @@ fn what_is_no_peak_says_why() {
     let edges = edges([66.0, 116.0], 50);
     let fit = |contents: &[f64]| Peak::fit(&spectrum(&edges, contents), Z, Held::default()).map(|peak| peak.values());
     let mut one = vec![0.0; 50];
-    assert_eq!(fit(&one).unwrap_err(), "no pair lies in the range");
+    assert_eq!(fit(&one).unwrap_err(), "every bin of the range is empty");
     one[25] = 1.0;
     assert_eq!(fit(&one).unwrap_err(), "1 bin with entries do not determine a peak");
     one[25] = 1e6;

@@ -552,7 +552,9 @@ impl Weighing {
 
     fn figures(&self, widths: &[Width]) -> Vec<Figure> {
         let edges = self.axis.edges();
-        let step = words::significant((edges[edges.len() - 1] - edges[0]) / self.axis.bins() as f64, 3);
+        let step = (edges[edges.len() - 1] - edges[0]) / self.axis.bins() as f64;
+        // Six digits, and no zeros behind them.
+        let step: f64 = format!("{step:.5e}").parse().unwrap_or(step);
         let unit = self.unit.as_ref().map(|unit| format!(" {unit}")).unwrap_or_default();
         let curve = |width: &Width| {
             let contents = self.in_range(&width.contents);

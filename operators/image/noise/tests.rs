@@ -201,6 +201,6 @@ fn every_mistake_is_said_at_once() {
     let twice = noise(&["a"], Some(1.0), None, On::Hits, None);
     let output = twice.plan(&Facts::default(), &[output_of(&batch)]).unwrap().outputs.remove(0);
     let what = twice.plan(&Facts::default(), &[output]).unwrap_err().remove(0).what;
-    assert_eq!(what, "`a` has had the draw `noise/noise/energy` before, and would get the same random numbers");
+    assert_eq!(what, "`a` has had the draw `noise/noise/energy of seed 0` before, and would get the same random numbers");
     assert_eq!(json!(twice.draw.value), "noise");
 }

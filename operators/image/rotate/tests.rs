@@ -88,5 +88,5 @@ fn what_would_not_keep_cells_whole_is_refused() {
     let drawn = rotate(&["a"], [0, 1], None);
     let output = drawn.plan(&Facts::default(), &[output_of(&batch)]).unwrap().outputs.remove(0);
     let what = drawn.plan(&Facts::default(), &[output]).unwrap_err().remove(0).what;
-    assert_eq!(what, "`a` has had the draw `rotate/rotate` before, and would get the same random numbers");
+    assert_eq!(what, "`a` has had the draw `rotate/rotate of seed 0` before, and would get the same random numbers");
 }

@@ -105,7 +105,7 @@ fn masses_fall_into_the_bins_of_numpy_and_are_fitted_as_they_lie_there() {
     assert!(remark.is_null(0) && remark.value(1) == "no error of the improvement: no replicas were asked for");
     let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
     assert!(curves[0].label.starts_with("a: σ = 1.") && curves[0].label.ends_with(" GeV"), "{}", curves[0].label);
-    assert_eq!((summary.figures[0].x.as_str(), summary.figures[0].y.as_str()), ("mass [GeV]", "pairs / 0.700 GeV"));
+    assert_eq!((summary.figures[0].x.as_str(), summary.figures[0].y.as_str()), ("mass [GeV]", "pairs / 0.7 GeV"));
     // The line goes through the points: a mean distance of one error where the fit is good.
     let pull = |point: &Point| {
         let nearest = curves[0].line.iter().min_by(|p, q| (p.0 - point.x).abs().total_cmp(&(q.0 - point.x).abs())).unwrap();
@@ -212,10 +212,10 @@ fn what_is_no_peak_is_null_with_its_reason() {
     let n = good.len();
     let cases: [(&str, Vec<f64>, &str); 5] = [
         ("constant", vec![91.0; n], "no fit: 1 bin with entries do not determine a peak"),
-        ("NaN", vec![f64::NAN; n], "no fit: no pair lies in the range"),
-        ("infinite", vec![f64::INFINITY; n], "no fit: no pair lies in the range"),
-        ("far off", vec![5.0; n], "no fit: no pair lies in the range"),
-        ("negative", vec![-91.0; n], "no fit: no pair lies in the range"),
+        ("NaN", vec![f64::NAN; n], "no fit: every bin of the range is empty"),
+        ("infinite", vec![f64::INFINITY; n], "no fit: every bin of the range is empty"),
+        ("far off", vec![5.0; n], "no fit: every bin of the range is empty"),
+        ("negative", vec![-91.0; n], "no fit: every bin of the range is empty"),
     ];
     for (what, bad, reason) in cases {
         let (_, summary) = fold(&peak, &pairs(&[("a", &bad), ("b", &good)], 0, &[]), 2);
