@@ -4,6 +4,8 @@
 //! `M^2 = 2 pT1 pT2 (cosh(difference of eta) - cos(difference of phi))` for each class and energy; at the end the
 //! [peak](crate::peak) is fitted to each: sigma is the width of the Crystal Ball.
 //!
+//! The approximate energy that the mass of the Z says a particle has is a column of the pairs, which `pair` makes.
+//!
 //! The improvement of energy A on the reference B is 1 - sigma_A / sigma_B. Both widths come from the same events, so their
 //! errors go together and must not be added in quadrature. They are bootstrapped in pairs: in each of so many replicas every
 //! event counts as often as a Poisson number of mean 1, which is keyed by the event's identity and the replica, so it is the

@@ -133,6 +133,10 @@ impl Pair {
         for name in self.by.iter().flat_map(|by| by.iter()) {
             match column::field(schema, name) {
                 Err(problem) => problems.push(problem),
+                Ok(_) if [column::EVENT, column::ROW].contains(&name.value.as_str()) => {
+                    let what = format!("`{}` is another one in every row, so no two rows would be of one event", name.value);
+                    problems.push(Problem::at(name, what).help("name a column of the file's own: `by: [event_number]`"));
+                }
                 Ok(field) if field.data_type().is_nested() || field.data_type().is_floating() => {
                     problems.push(Problem::at(name, format!("column `{}` is {}, no identifier", name.value, field.data_type())));
                 }

@@ -224,6 +224,9 @@ fn every_mistake_is_said_at_once() {
             "9:1 a mass of -1 (it is above 0)",
         ]
     );
+    let by_row = problems(&pair(Some(&["event"]), &["pt"], false), &batch);
+    let expected = "0:0 `event` is another one in every row, so no two rows would be of one event (name a column of the file's own: `by: [event_number]`)";
+    assert_eq!(by_row, [expected]);
     let lists = problems(&pair(None, &["eta"], false), &batch);
     assert_eq!(lists.len(), 2, "eta and pt: {lists:?}");
     assert_eq!(
