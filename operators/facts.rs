@@ -64,6 +64,8 @@ pub struct Facts {
     pub seed: u64,
     /// Bytes of memory that a process may use here, where that is known.
     pub memory: Option<u64>,
+    /// Which time over the data this is, from 0: random draws of an event are others in each.
+    pub epoch: u64,
 }
 
 fn find<'a, T>(map: &'a BTreeMap<String, Result<T, String>>, word: &Placed<String>) -> Result<&'a T, Problem> {

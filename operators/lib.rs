@@ -13,6 +13,7 @@
 pub mod auc;
 pub mod axis;
 pub mod column;
+pub mod draw;
 pub mod error;
 pub mod exact;
 pub mod expression;
@@ -23,13 +24,17 @@ pub mod folding;
 pub mod form;
 pub mod hdf5;
 pub mod hits;
+pub mod kinematics;
 pub mod ladder;
+pub mod motion;
 pub mod npz;
 pub mod onnx;
 pub mod pattern;
+pub mod peak;
 pub mod permutation;
 pub mod place;
 pub mod planned;
+mod random;
 pub mod registry;
 pub mod schema;
 pub mod shower;
@@ -82,6 +87,13 @@ registry::registry! {
         keep => Keep,
         derive => Derive,
         select => Select,
+        pair => Pair,
+    }
+    /// Images: augmentation, row by row.
+    image {
+        flip => Flip,
+        rotate => Rotate,
+        noise => Noise,
     }
     /// New orders.
     mix {
@@ -97,6 +109,7 @@ registry::registry! {
         histogram => Histogram,
         resolution => Resolution,
         roc => Roc,
+        mass_peak => MassPeak,
     }
     /// Files and pages.
     write {

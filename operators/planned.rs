@@ -135,7 +135,7 @@ pub struct Planned {
     pub rows_per_part: Option<Placed<u64>>,
     /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
     pub quarantined: Vec<(String, String)>,
-    /// Of a map: true where it may cut rows.
+    /// Of a map or a device: true where it may cut rows, or makes others of them.
     pub cuts: bool,
     /// Of a shuffle: what has to be known before its order is.
     pub lanes: Lanes,

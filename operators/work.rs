@@ -115,16 +115,28 @@ pub struct Mapped {
 pub trait Map: Send {
     /// One batch.
     fn map(&mut self, batch: RecordBatch) -> Result<Mapped, Fault>;
+    /// What was noticed since this was asked last: asked at the end of each unit.
+    fn noticed(&mut self) -> Noticed {
+        Noticed::new()
+    }
 }
 
 /// Batch to batch on a thread of its own.
 pub trait Device: Send {
-    /// Takes a batch of a unit, gives the batches that are ready. Every row comes out once, in order.
+    /// Takes a batch of a unit, gives the batches that are ready. Every row comes out once, in order, or is cut.
     fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>, Fault>;
     /// The unit is over: gives the rest. What is held belongs to no later unit.
     fn end(&mut self) -> Result<Vec<RecordBatch>, Fault>;
     /// The unit is quarantined: what is held is dropped.
     fn forget(&mut self);
+    /// How many rows were cut since this was asked last: asked at the end of each unit.
+    fn cut(&mut self) -> u64 {
+        0
+    }
+    /// What was noticed since this was asked last: asked at the end of each unit.
+    fn noticed(&mut self) -> Noticed {
+        Noticed::new()
+    }
 }
 
 /// Where a row belongs in a shuffle.

@@ -19,6 +19,7 @@ fn workers_and_processes_do_not_change_a_byte() {
         "copies/electron_1.h5",
         "copies/copies.h5",
         "training/part-00001.parquet",
+        "augmented/part-00001.parquet",
         "ordered/part-00002.parquet",
         "errors/errors.csv",
         "errors/relative_error.json",

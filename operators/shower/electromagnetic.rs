@@ -11,8 +11,8 @@
 
 use super::geometry::{ECAL, GUN, Geometry, LAYERS};
 use super::image::{Image, ecal_cell, hcal_cell};
-use super::random::Random;
 use super::spectrum::Spectra;
+use crate::random::Random;
 use statrs::function::gamma::ln_gamma;
 use std::f64::consts::TAU;
 

@@ -8,7 +8,7 @@
 use super::electromagnetic::{Axis, Model, Radial};
 use super::geometry::{ECAL, LAYERS};
 use super::image::{Image, ecal_cell, hcal_cell};
-use super::random::Random;
+use crate::random::Random;
 use statrs::function::gamma::ln_gamma;
 
 /// k - 1 of the electromagnetic fraction.

@@ -19,13 +19,12 @@ mod electromagnetic;
 mod geometry;
 mod hadron;
 mod image;
-mod random;
 mod spectrum;
 
 pub use geometry::{ECAL_SHAPE, HCAL_SHAPE};
 pub use image::Image;
 
-use random::Random;
+use crate::random::Random;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +109,7 @@ impl Generator {
     }
 
     fn random(&self, class: Class, index: u64) -> Random {
-        Random::new(self.seed, class as u64, index, u64::from(VERSION))
+        Random::new([self.seed, class as u64, index, u64::from(VERSION)])
     }
 
     fn shoot(&self, class: Class, random: &mut Random) -> Particle {

@@ -4,7 +4,7 @@
 //! distribution function: a table whose values need no `exp` per spot. Cells with many spots take the central limit.
 
 use super::image::Image;
-use super::random::Random;
+use crate::random::Random;
 
 /// Knots of the table, a power of two.
 const TABLE: usize = 4096;

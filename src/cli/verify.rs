@@ -144,8 +144,7 @@ fn sinks(plan: &Plan, port: Port) -> Vec<usize> {
         let planned = &plan.steps[step].planned;
         match planned.shape {
             Shape::Sink => found.push(step),
-            Shape::Map if !planned.cuts => found.extend(sinks(plan, Port { step, output: 0 })),
-            Shape::Device => found.extend(sinks(plan, Port { step, output: 0 })),
+            Shape::Map | Shape::Device if !planned.cuts => found.extend(sinks(plan, Port { step, output: 0 })),
             _ => {}
         }
     }

@@ -120,6 +120,7 @@ pub struct StepStage {
     out: Vec<u64>,
     cut: u64,
     repeated: u64,
+    noticed: Vec<Record>,
     aborted: bool,
 }
 
@@ -132,7 +133,8 @@ impl StepStage {
         (phase, counter): (Arc<Phase>, Arc<Counter>),
     ) -> Self {
         let out = vec![0; schemas.len()];
-        Self { step, name: name.to_owned(), schemas, kind, phase, counter, came: 0, out, cut: 0, repeated: 0, aborted: false }
+        let (came, cut, repeated, noticed, aborted) = (0, 0, 0, Vec::new(), false);
+        Self { step, name: name.to_owned(), schemas, kind, phase, counter, came, out, cut, repeated, noticed, aborted }
     }
 
     fn batch(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<(), Fault> {
@@ -212,14 +214,23 @@ impl StepStage {
     }
 
     fn unit_end(&mut self, unit: u64, given: &mut Given) -> Result<(), Fault> {
-        if let Kind::Device(device) = &mut self.kind {
-            for batch in device.end()? {
-                self.give((0, batch), unit, None, given)?;
+        let noticed = match &mut self.kind {
+            Kind::Device(device) => {
+                let (tail, noticed) = (device.end()?, device.noticed());
+                self.cut += device.cut();
+                for batch in tail {
+                    self.give((0, batch), unit, None, given)?;
+                }
+                noticed
             }
-        }
-        if let Kind::Spill(router, ..) | Kind::Select(router) = &mut self.kind {
-            router.end();
-        }
+            Kind::Map(map) => map.noticed(),
+            Kind::Spill(router, ..) | Kind::Select(router) => {
+                router.end();
+                Noticed::new()
+            }
+            _ => Noticed::new(),
+        };
+        self.noticed.extend(Record::noticed(self.step, unit, noticed));
         self.say(Content::UnitEnd, unit, given);
         Ok(())
     }
@@ -266,14 +277,20 @@ impl StepStage {
         let (came, cut, repeated) =
             (std::mem::take(&mut self.came), std::mem::take(&mut self.cut), std::mem::take(&mut self.repeated));
         given.records.push(Record::Rows { step: self.step, came, out, cut, repeated });
+        given.records.append(&mut self.noticed);
         self.say(Content::PartEnd, 0, given);
         Ok(())
     }
 
     fn drop_part(&mut self, given: &mut Given) {
         match &mut self.kind {
-            Kind::Map(_) => {}
-            Kind::Device(device) => device.forget(),
+            // What was noticed or cut on the way to a fault is so again.
+            Kind::Map(map) => drop(map.noticed()),
+            Kind::Device(device) => {
+                device.forget();
+                device.cut();
+                drop(device.noticed());
+            }
             Kind::Fold(_, sums) => *sums = Sums::default(),
             Kind::Sink { sink, begun, .. } => {
                 if std::mem::take(begun) {
@@ -289,6 +306,7 @@ impl StepStage {
         }
         (self.came, self.cut, self.repeated) = (0, 0, 0);
         self.out.fill(0);
+        self.noticed.clear();
         self.say(Content::Abort, 0, given);
     }
 

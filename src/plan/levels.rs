@@ -50,7 +50,7 @@ fn said_by_units(steps: &[PlannedStep], shuffle: usize) -> bool {
         let step = &steps[at];
         match step.planned.shape {
             Shape::Source => return names.is_empty() || step.planned.units.iter().all(|u| u.sample.is_some()),
-            Shape::Map if step.planned.cuts => return false,
+            Shape::Map | Shape::Device if step.planned.cuts => return false,
             Shape::Map | Shape::Device => at = step.from[0].step,
             Shape::Shuffle | Shape::Fold | Shape::Sink | Shape::Page => return false,
         }

@@ -1,0 +1,488 @@
+//! The mass peak of pairs, for one or several energies of the same particles, and how much narrower one makes it.
+//!
+//! Rows are pairs, as [`pair`](crate::row::pair) makes them: `x_1` and `x_2` for each quantity. What is summed is a histogram of
+//! `M^2 = 2 pT1 pT2 (cosh(difference of eta) - cos(difference of phi))` for each class and energy; at the end the
+//! [peak](crate::peak) is fitted to each: sigma is the width of the Crystal Ball.
+//!
+//! The approximate energy that the mass of the Z says a particle has is a column of the pairs, which `pair` makes.
+//!
+//! The improvement of energy A on the reference B is 1 - sigma_A / sigma_B. Both widths come from the same events, so their
+//! errors go together and must not be added in quadrature. They are bootstrapped in pairs: in each of so many replicas every
+//! event counts as often as a Poisson number of mean 1, which is keyed by the event's identity and the replica, so it is the
+//! same for all energies (and on any machine). The error is the spread of the improvement over the replicas.
+//!
+//! Key of a bin: `((replica * classes + class) * energies + energy) * slots + slot`, replica 0 being the data themselves. With
+//! weights, sums of w stand there, and behind all of them the sums of w^2 of replica 0.
+
+mod shown;
+
+use crate::axis::Axis;
+use crate::column::{self, EVENT, event_key};
+use crate::draw;
+use crate::figure::Summary;
+use crate::folding::{Classes, gather, one_input, table};
+use crate::kinematics::{Quantity, Z_MASS, Z_WIDTH, mass, opening, per_gev};
+use crate::peak::{ALPHAS, Held, Line, PARAMETERS, POWERS, Peak, Spectrum};
+use crate::registry::Describe;
+use crate::row::pair::{self, names};
+use crate::sums::Sums;
+use crate::work::Fold;
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
+use arrow::array::RecordBatch;
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Replicas where nothing is said.
+const REPLICAS: u32 = 100;
+const MOST_REPLICAS: u32 = 10_000;
+const BINS: u32 = 100;
+const MOST_BINS: usize = 2000;
+/// What lies on either side of the mass where no range is given, in GeV.
+const REACH: f64 = 25.0;
+
+/// The width of a mass peak, and how much narrower one energy makes it than another.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MassPeak {
+    /// The energies to compare, each by the name that it had before `pair`: `[pt]`, or `[pt_cnn, pt_bdt]`.
+    pub of: Placed<Vec<Placed<String>>>,
+    /// Which they are: `pt` (or transverse energy), or `energy`.
+    #[serde(default)]
+    pub holds: Quantity,
+    /// The pseudorapidity, by the name that it had before `pair`.
+    #[serde(default = "pair::eta")]
+    pub eta: Placed<String>,
+    /// The azimuth, by the name that it had before `pair`.
+    #[serde(default = "pair::phi")]
+    pub phi: Placed<String>,
+    /// The energy that the others are compared with; the first where none is named.
+    #[serde(default)]
+    pub reference: Option<Placed<String>>,
+    /// The lowest and the highest mass of the fit, in the unit of the energies; 25 GeV on either side of the mass where
+    /// none is given.
+    #[serde(default)]
+    pub range: Option<Placed<(f64, f64)>>,
+    /// Bins in that range. The curve is integrated over each, so that wide ones cause no bias; 100 where nothing is said.
+    #[serde(default)]
+    pub bins: Option<Placed<u32>>,
+    /// The mass of the particle; that of the Z where none is given.
+    #[serde(default)]
+    pub mass: Option<Placed<f64>>,
+    /// Its width; that of the Z where none is given.
+    #[serde(default)]
+    pub width: Option<Placed<f64>>,
+    /// Holds where the Crystal Ball's tail begins, in sigmas; fitted where none is given.
+    #[serde(default)]
+    pub alpha: Option<Placed<f64>>,
+    /// Holds the power of the Crystal Ball's tail; fitted where none is given.
+    #[serde(default)]
+    pub n: Option<Placed<f64>>,
+    /// The column of weights; without it every pair counts 1.
+    #[serde(default)]
+    pub weight: Option<Placed<String>>,
+    /// The class column, each class by itself: `sample`.
+    #[serde(default)]
+    pub for_each: Option<Placed<String>>,
+    /// Replicas for the error of the improvement; 100 where nothing is said, 0 for no error.
+    #[serde(default)]
+    pub bootstrap: Option<Placed<u32>>,
+}
+
+impl Describe for MassPeak {
+    const ABOUT: &'static str = "Fits the width of the Z peak of pairs, and gives how much narrower one energy makes it";
+    const EXAMPLE: &'static str = "\
+peak:
+  from: pairs
+  mass_peak: { of: [pt_cnn, pt_bdt], reference: pt_bdt, range: [66, 116], bins: 100 }
+";
+}
+
+/// A `mass_peak` whose words were found right.
+#[derive(Debug)]
+struct Weighing {
+    of: Vec<String>,
+    holds: Quantity,
+    eta: String,
+    phi: String,
+    reference: usize,
+    axis: Axis,
+    line: Line,
+    held: Held,
+    unit: Option<String>,
+    weight: Option<String>,
+    classes: Classes,
+    replicas: u32,
+    seed: u64,
+    schema: Arc<Schema>,
+    numbers: Vec<u32>,
+}
+
+impl MassPeak {
+    /// Both columns of a quantity.
+    fn two<'a>(schema: &'a Schema, word: &Placed<String>) -> Result<&'a Field, Problem> {
+        let there = |name: &String| column::number(schema, &Placed { value: name.clone(), place: word.place });
+        let [first, second] = names(&word.value);
+        let field = there(&first).and_then(|field| there(&second).map(|_| field));
+        field.map_err(|problem| match schema.field_with_name(&first).is_err() {
+            true => {
+                let known = schema.fields().iter().filter_map(|f| f.name().strip_suffix("_1"));
+                Problem::at(word, format!("no columns `{first}` and `{second}`")).suggest(&word.value, known)
+            }
+            false => problem,
+        })
+    }
+
+    fn weighing(&self, schema: &Schema, seed: u64) -> Result<Weighing, Vec<Problem>> {
+        let (mut problems, mut seen) = (Vec::new(), BTreeSet::new());
+        if self.of.is_empty() {
+            problems.push(Problem::at(&self.of, "no energy to make a mass of").help("of: [pt]"));
+        }
+        let mut unit: Option<Option<&str>> = None;
+        for word in self.of.iter() {
+            if !seen.insert(word.value.as_str()) {
+                problems.push(Problem::at(word, format!("`{}` is named twice", word.value)));
+            }
+            let Some(field) = gather(Self::two(schema, word), &mut problems) else { continue };
+            match unit {
+                Some(first) if first != column::unit(field) => {
+                    let [first, own] = [first, column::unit(field)].map(|unit| unit.unwrap_or("no unit"));
+                    problems.push(Problem::at(word, format!("`{}` is in {own}, the first energy in {first}", word.value)));
+                }
+                _ => unit = Some(column::unit(field)),
+            }
+        }
+        for word in [&self.eta, &self.phi] {
+            gather(Self::two(schema, word), &mut problems);
+        }
+        let unit = unit.flatten();
+        let reference = match &self.reference {
+            None => 0,
+            Some(word) => self.of.iter().position(|name| name.value == word.value).unwrap_or_else(|| {
+                let problem = Problem::at(word, format!("`{}` is not one of the energies", word.value));
+                problems.push(problem.suggest(word, self.of.iter().map(|name| name.value.as_str())));
+                0
+            }),
+        };
+        for (what, value) in [("mass", &self.mass), ("width", &self.width)] {
+            if let Some(value) = value.as_ref().filter(|value| !(value.value > 0.0 && value.value.is_finite())) {
+                problems.push(Problem::at(value, format!("a {what} of {}", value.value)).help("it is above 0"));
+            }
+        }
+        for (what, value, [low, high]) in [("alpha", &self.alpha, ALPHAS), ("n", &self.n, POWERS)] {
+            if let Some(value) = value.as_ref().filter(|value| !(low..=high).contains(&value.value)) {
+                problems.push(Problem::at(value, format!("{what} of {}", value.value)).help(format!("it lies from {low} to {high}")));
+            }
+        }
+        let gev = per_gev(unit);
+        let line = Line {
+            mass: self.mass.as_ref().map_or(Z_MASS * gev, |mass| mass.value),
+            width: self.width.as_ref().map_or(Z_WIDTH * gev, |width| width.value),
+        };
+        let axis = self.axis(line, gev, &mut problems);
+        if let Some(weight) = &self.weight {
+            gather(column::number(schema, weight), &mut problems);
+        }
+        let replicas = self.bootstrap.as_ref().map_or(REPLICAS, |replicas| replicas.value);
+        if let Some(word) = self.bootstrap.as_ref().filter(|word| word.value == 1 || word.value > MOST_REPLICAS) {
+            let problem = Problem::at(word, format!("{} replicas", word.value));
+            problems.push(problem.help(format!("give 2 to {MOST_REPLICAS}, or 0 for no error")));
+        }
+        let replicas = if self.of.len() > 1 { replicas } else { 0 };
+        if replicas > 0 {
+            let word = self.bootstrap.as_ref().map_or_else(|| Placed { value: String::new(), place: self.of.place }, |word| {
+                Placed { value: String::new(), place: word.place }
+            });
+            problems.extend(draw::needs_events(schema, &word).err().map(|problem| problem.help("or give `bootstrap: 0`")));
+        }
+        let classes = gather(Classes::plan(schema, self.for_each.as_ref()), &mut problems);
+        let (Some(classes), Some(axis), true) = (classes, axis, problems.is_empty()) else { return Err(problems) };
+        let schema = Arc::new(table_schema(&classes, unit));
+        Ok(Weighing {
+            of: self.of.iter().map(|word| word.value.clone()).collect(),
+            holds: self.holds,
+            eta: self.eta.value.clone(),
+            phi: self.phi.value.clone(),
+            reference,
+            axis,
+            line,
+            held: Held { alpha: self.alpha.as_ref().map(|a| a.value), n: self.n.as_ref().map(|n| n.value) },
+            unit: unit.map(str::to_owned),
+            weight: self.weight.as_ref().map(|w| w.value.clone()),
+            classes,
+            replicas,
+            seed,
+            schema,
+            numbers: Vec::new(),
+        })
+    }
+
+    fn axis(&self, line: Line, gev: f64, problems: &mut Vec<Problem>) -> Option<Axis> {
+        let usual = Placed::unplaced((line.mass - REACH * gev, line.mass + REACH * gev));
+        let range = self.range.clone().unwrap_or(usual);
+        let bins = self.bins.clone().unwrap_or(Placed::unplaced(BINS));
+        let (low, high) = range.value;
+        let words = crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), edges: None };
+        let axis = gather(Axis::plan(&Placed::unplaced("mass".into()), &words), problems)?;
+        if !(low < line.mass && line.mass < high && low >= 0.0) {
+            let what = format!("the mass of {} does not lie in the range [{low}, {high}]", line.mass);
+            problems.push(Problem::at(&range, what).help("the range is in the unit of the energies"));
+        }
+        if axis.bins() < 10 || axis.bins() > MOST_BINS {
+            problems.push(Problem::at(&bins, format!("{} bins", bins.value)).help(format!("give 10 to {MOST_BINS}")));
+        }
+        Some(axis)
+    }
+}
+
+fn table_schema(classes: &Classes, unit: Option<&str>) -> Schema {
+    let mut fields: Vec<Field> = classes.field().into_iter().collect();
+    fields.push(Field::new("of", DataType::Utf8, false));
+    fields.push(Field::new("pairs", DataType::Int64, false));
+    for (i, name) in PARAMETERS.iter().enumerate() {
+        let unit = if i < 2 { unit } else { None };
+        for name in [(*name).to_owned(), format!("{name}_error")] {
+            fields.push(column::with_unit(Field::new(name, DataType::Float64, true), unit));
+        }
+    }
+    fields.push(Field::new("chi2", DataType::Float64, true));
+    fields.push(Field::new("ndf", DataType::Int64, true));
+    fields.extend(["improvement", "improvement_error"].map(|name| Field::new(name, DataType::Float64, true)));
+    fields.push(Field::new("remark", DataType::Utf8, true));
+    Schema::new(fields)
+}
+
+impl Operator for MassPeak {
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+        let weighing = self.weighing(one_input(inputs)?, facts.seed)?;
+        let two = weighing.of.iter().chain([&weighing.eta, &weighing.phi]).flat_map(|name| names(name));
+        let reads = two.chain(weighing.weight.clone()).chain(weighing.classes.column.clone());
+        let reads = Reads::columns(reads.chain((weighing.replicas > 0).then(|| EVENT.to_owned())));
+        let bytes = weighing.all() * 8 + if weighing.weight.is_some() { (weighing.all() + weighing.cells()) * 112 } else { 0 };
+        let rows = weighing.classes.names.len() * weighing.of.len();
+        Ok(Planned::new(Shape::Fold, vec![table(weighing.schema, rows)]).reading(reads).holding(bytes as u64))
+    }
+
+    fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a mass_peak of one input"))?;
+        let weighing = self.weighing(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        Ok(Work::Fold(Box::new(weighing)))
+    }
+}
+
+/// How often an event counts, by 64 bits that are uniform: a Poisson number of mean 1, cut off at 18 (which 10^-17 pass).
+struct Counts([u64; 19]);
+
+impl Counts {
+    fn new() -> Self {
+        let (mut term, mut sum) = ((-1.0_f64).exp(), 0.0);
+        Self(std::array::from_fn(|k| {
+            sum += term;
+            term /= (k + 1) as f64;
+            if k == 18 { u64::MAX } else { (sum * 2.0_f64.powi(64)) as u64 }
+        }))
+    }
+
+    fn of(&self, bits: u64) -> usize {
+        self.0.iter().position(|bound| bits < *bound).unwrap_or(0)
+    }
+}
+
+impl Weighing {
+    /// The bins of the data, all energies and classes.
+    fn cells(&self) -> usize {
+        self.classes.names.len() * self.of.len() * self.axis.slots()
+    }
+
+    /// The bins of the data and of all replicas.
+    fn all(&self) -> usize {
+        self.cells() * (1 + self.replicas as usize)
+    }
+
+    fn cell(&self, replica: usize, class: usize, energy: usize) -> usize {
+        ((replica * self.classes.names.len() + class) * self.of.len() + energy) * self.axis.slots()
+    }
+
+    fn two(batch: &RecordBatch, name: &str) -> anyhow::Result<[ScalarBuffer<f64>; 2]> {
+        let [one, other] = names(name).map(|name| column::floats(batch, &name));
+        Ok([one?, other?])
+    }
+}
+
+impl Fold for Weighing {
+    fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
+        let rows = batch.num_rows();
+        self.classes.numbers(batch, &mut self.numbers)?;
+        let (eta, phi) = (Self::two(batch, &self.eta)?, Self::two(batch, &self.phi)?);
+        let mut cells: Vec<u32> = Vec::with_capacity(self.of.len() * rows);
+        for (energy, name) in self.of.iter().enumerate() {
+            let energies = Self::two(batch, name)?;
+            for row in 0..rows {
+                let eta = [eta[0][row], eta[1][row]];
+                let pt = std::array::from_fn(|k| self.holds.pt(energies[k][row], eta[k]));
+                let mass = mass(pt, opening(eta, [phi[0][row], phi[1][row]]));
+                // What is no number has no mass; what is infinite has none either.
+                let slot = self.axis.slot(if mass.is_finite() { mass } else { f64::NAN });
+                cells.push((self.cell(0, self.numbers[row] as usize, energy) + slot) as u32);
+            }
+        }
+        let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
+        let weight = |row: usize| weights.as_ref().map_or(1.0, |weights| weights[row]);
+        let (all, of_data) = (self.all(), self.cells());
+        let sums = if weights.is_some() { all + of_data } else { 0 };
+        let (counts, sums) = into.dense(all + 1, sums);
+        counts[all] += (0..rows).filter(|row| !weight(*row).is_finite()).count() as i64;
+        let usable: Vec<usize> = (0..rows).filter(|row| weight(*row).is_finite()).collect();
+        for row in &usable {
+            for energy in 0..self.of.len() {
+                let cell = cells[energy * rows + row] as usize;
+                counts[cell] += 1;
+                if weights.is_some() {
+                    sums[cell].add(weight(*row));
+                    sums[all + cell].add(weight(*row) * weight(*row));
+                }
+            }
+        }
+        if self.replicas == 0 {
+            return Ok(());
+        }
+        let (events, poisson) = (draw::events(batch)?, Counts::new());
+        for replica in 1..=self.replicas as usize {
+            let purpose = format!("mass_peak/bootstrap/{replica}");
+            for row in &usable {
+                let times = poisson.of(event_key(events[*row], self.seed, &purpose));
+                if times == 0 {
+                    continue;
+                }
+                for energy in 0..self.of.len() {
+                    let cell = replica * of_data + cells[energy * rows + row] as usize;
+                    if weights.is_some() {
+                        sums[cell].add(times as f64 * weight(*row));
+                    } else {
+                        counts[cell] += times as i64;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
+        let widths = self.fitted(sums);
+        Ok(Summary {
+            table: self.table(&widths)?,
+            histograms: widths.iter().map(|width| self.histogram(width)).collect(),
+            figures: self.figures(&widths),
+            highlights: self.highlights(&widths),
+            remarks: self.remarks(&widths, sums),
+        })
+    }
+}
+
+/// What is known of one energy in one class.
+struct Width {
+    class: usize,
+    energy: usize,
+    /// In each slot of the axis.
+    counts: Vec<i64>,
+    contents: Vec<f64>,
+    variances: Option<Vec<f64>>,
+    peak: Result<Peak, String>,
+    /// What it is better by than the reference; none for the reference itself.
+    improvement: Option<Improvement>,
+}
+
+/// 1 - sigma / sigma of the reference, and its error, or why there is none.
+struct Improvement {
+    value: Result<f64, String>,
+    error: Result<f64, String>,
+}
+
+impl Weighing {
+    /// The contents of the slots of a replica (0 for the data), and the sums of the squared weights where there are any.
+    fn contents(&self, sums: &Sums, replica: usize, class: usize, energy: usize) -> (Vec<f64>, Option<Vec<f64>>) {
+        let first = self.cell(replica, class, energy);
+        let keys = || (first..first + self.axis.slots()).map(|key| key as u64);
+        match &self.weight {
+            None => (keys().map(|key| sums.count(key) as f64).collect(), None),
+            Some(_) => {
+                let squares = (replica == 0).then(|| keys().map(|key| sums.sum(self.all() as u64 + key)).collect());
+                (keys().map(|key| sums.sum(key)).collect(), squares)
+            }
+        }
+    }
+
+    fn in_range<'a, T>(&self, slots: &'a [T]) -> &'a [T] {
+        &slots[1..=self.axis.bins()]
+    }
+
+    fn fitted(&self, sums: &Sums) -> Vec<Width> {
+        let edges = self.axis.edges();
+        let mut widths = Vec::new();
+        for class in 0..self.classes.names.len() {
+            let mut of_class: Vec<Width> = (0..self.of.len())
+                .map(|energy| {
+                    let (contents, variances) = self.contents(sums, 0, class, energy);
+                    let first = self.cell(0, class, energy);
+                    let counts = (first..first + self.axis.slots()).map(|key| sums.count(key as u64)).collect();
+                    let squares = variances.as_ref().map(|v| self.in_range(v));
+                    let spectrum = Spectrum { edges: &edges, contents: self.in_range(&contents), variances: squares };
+                    let peak = Peak::fit(&spectrum, self.line, self.held);
+                    Width { class, energy, counts, contents, variances, peak, improvement: None }
+                })
+                .collect();
+            let improvements = self.improvements(sums, &edges, &of_class);
+            of_class.iter_mut().zip(improvements).for_each(|(width, improvement)| width.improvement = improvement);
+            widths.extend(of_class);
+        }
+        widths
+    }
+
+    fn improvements(&self, sums: &Sums, edges: &[f64], widths: &[Width]) -> Vec<Option<Improvement>> {
+        let replica = |number: usize, width: &Width| -> Option<f64> {
+            let (contents, _) = self.contents(sums, number, width.class, width.energy);
+            // A replica of weighted rows is fitted as if its weights were equal: its errors are not asked for.
+            let spectrum = Spectrum { edges, contents: self.in_range(&contents), variances: None };
+            width.peak.as_ref().ok()?.refit(&spectrum, self.line).ok()
+        };
+        let replicas: Vec<Vec<Option<f64>>> = match self.of.len() {
+            1 => Vec::new(),
+            _ => (1..=self.replicas as usize).map(|number| widths.iter().map(|width| replica(number, width)).collect()).collect(),
+        };
+        let one = |width: &Width| -> Option<Improvement> {
+            if width.energy == self.reference {
+                return None;
+            }
+            let sigma = |width: &Width| width.peak.as_ref().map(|peak| peak.values()[1]).map_err(Clone::clone);
+            let value = match (sigma(width), sigma(&widths[self.reference])) {
+                (Ok(own), Ok(reference)) => Ok(1.0 - own / reference),
+                (Err(reason), _) => Err(reason),
+                (_, Err(reason)) => Err(format!("no width of the reference: {reason}")),
+            };
+            let values: Vec<f64> =
+                replicas.iter().filter_map(|widths| Some(1.0 - widths[width.energy]? / widths[self.reference]?)).collect();
+            let error = match (&value, self.replicas) {
+                (Err(reason), _) => Err(reason.clone()),
+                (_, 0) => Err("no replicas were asked for".into()),
+                _ if values.len() < 2 || values.len() * 10 < self.replicas as usize * 9 => {
+                    Err(format!("only {} of {} replicas can be fitted", values.len(), self.replicas))
+                }
+                _ => Ok(spread(&values)),
+            };
+            Some(Improvement { value, error })
+        };
+        widths.iter().map(one).collect()
+    }
+}
+
+/// The standard deviation of some numbers about their mean.
+fn spread(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests;
