@@ -7,7 +7,8 @@
 //!
 //! `CALOSTREAM_CORPUS` names the folder with the Geant4 showers that the input is made of; without it the showers are
 //! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller. Words after
-//! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `predict`, `resolve`, `start`.
+//! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `premix`,
+//! `predict`, `resolve`, `start`.
 
 mod child;
 mod input;
@@ -49,9 +50,10 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [Measure<'_>; 5] = [
+    let parts: [Measure<'_>; 6] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
+        ("premix", &mut |claims| premix(&place, &input, claims)),
         ("predict", &mut |claims| predict(&place, &input, claims)),
         ("resolve", &mut |claims| resolve(&place, claims)),
         ("start", &mut |claims| start(&place, claims)),
@@ -151,6 +153,42 @@ fn converting(place: &Place, data: &Path, out: &Path) -> Command {
     let mut command = place.run("pipelines/convert-lcd.yaml", out, 2);
     command.arg("--set").arg(format!("data={}", data.display()));
     command
+}
+
+/// HDF5, and hits that are converted already, to files of mixed events; and whether four times as many take four times as long.
+fn premix(place: &Place, input: &Input, claims: &mut Claims) {
+    let (peak, script_peak) = (Cell::new(0), Cell::new(0));
+    let ours = |pipeline: &str, data: &Path| {
+        let mut command = place.run(pipeline, &place.folder.join("premix"), 2);
+        let seen = run(command.arg("--set").arg(format!("data={}", data.display())), None);
+        peak.set(seen.peak.max(peak.get()));
+        seen.seconds
+    };
+    let script = || {
+        let seen = run(place.python("premix.py").arg(place.folder.join("premix.h5")).args(&input.files), None);
+        script_peak.set(seen.peak.max(script_peak.get()));
+        seen.number()
+    };
+    let (more, _) = place.showers((4.0 * input.events) as usize / CLASSES, FILES);
+    let hits = place.folder.join("premix-hits");
+    run(&mut converting(place, &input.data, &hits), None);
+    let [whole, remix, large, peer] = turns([
+        &mut || ours("benches/peers/premix.yaml", &input.data),
+        &mut || ours("benches/peers/remix.yaml", &hits.join("converted")),
+        &mut || ours("benches/peers/premix.yaml", &more),
+        &mut || script(),
+    ]);
+    let rate = |seconds| (input.events * CELL_BYTES as f64 / 1e6 / seconds, "MB/s");
+    let name = "h5py + numpy in memory, to HDF5 with lzf";
+    let what = "HDF5 to mixed Parquet (MB/s of dense images)";
+    claims.add(what, rate(whole), Some((name, rate(peer), peer / whole)), Asked::AtLeast(5.0));
+    claims.add("hits to mixed Parquet", rate(remix), Some((name, rate(peer), peer / remix)), Asked::AtLeast(10.0));
+    let time = |seconds: f64, events: f64| (1e6 * seconds / events, "us/event");
+    let (few, many) = (time(whole, input.events), time(large, 4.0 * input.events));
+    claims.add("four times as many events", many, Some(("as many as above", few, few.0 / many.0)), Asked::AtLeast(0.87));
+    let (ours, theirs) = (peak.get() as f64 / MIB, script_peak.get() as f64 / MIB);
+    let asked = Asked::Below(1024.0, "MiB");
+    claims.add("peak memory of mixing, `budget: 900 MiB`", (ours, "MiB"), Some((name, (theirs, "MiB"), theirs / ours)), asked);
 }
 
 /// HDF5 to predictions and their resolution, by one worker and by two; and what ONNX Runtime could do.

@@ -2,7 +2,8 @@
 
 use super::load::{Load, load, print_problems, print_remarks};
 use super::{LibraryArgs, PipelineArgs};
-use crate::plan::{Plan, PlannedStep};
+use crate::machine;
+use crate::plan::{Plan, PlannedStep, default_budget, spill};
 use arrow::datatypes::{DataType, Field};
 use calostream_operators::words;
 use calostream_operators::{Output, Problem, Reads, Shape, column, hits};
@@ -124,6 +125,9 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
             }
         };
     }
+    if step.spills {
+        out += &spill_text(plan, step);
+    }
     if planned.holds > 0 {
         let _ = writeln!(out, "    holds up to {} on each worker", words::bytes(planned.holds));
     }
@@ -132,6 +136,27 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
     }
     for (_, remark) in plan.remarks.iter().filter(|(name, _)| *name == step.name) {
         let _ = writeln!(out, "    remark: {remark}");
+    }
+    out
+}
+
+/// What is put aside, on this machine.
+fn spill_text(plan: &Plan, step: &PlannedStep) -> String {
+    let number = plan.steps.iter().position(|s| s.name == step.name).unwrap_or_default();
+    let budget = plan.budget.unwrap_or_else(|| default_budget(machine::memory()));
+    let workers = machine::cores() as u64;
+    let Some(spill::Forecast { bytes, runs, parts, piece, open }) = spill::forecast(plan, number, budget, workers) else {
+        return "    puts its rows aside, nobody knows how many\n".into();
+    };
+    let (runs, parts) = (words::counted(runs, "run"), words::counted(parts, "part"));
+    let mut out = format!(
+        "    puts aside up to {} in {runs} of {parts} (about {} each), one pass; here {} open at a time\n",
+        words::bytes(bytes),
+        words::bytes(piece),
+        words::counted(open.min(spill::OPEN as u64), "run"),
+    );
+    if open > spill::OPEN as u64 {
+        let _ = writeln!(out, "    remark: so many runs are read in short pieces; a larger `budget` makes fewer");
     }
     out
 }

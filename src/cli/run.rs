@@ -14,14 +14,14 @@ use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
 use crate::ledger::{Ledger, State, log, units};
 use crate::machine;
-use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, default_budget};
+use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, Port, default_budget};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::hdf5::chunk_file;
 use calostream_operators::onnx::library;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
-use calostream_operators::{Shape, Unit};
+use calostream_operators::{Shape, Unit, column};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -162,6 +162,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         super::print(&pages.highlights)?;
         if !args.quiet {
             super::print(&show_balance(&plan, &rows, &ledger.state))?;
+            super::print(&show_mixes(&plan, &outcome.mixes))?;
         }
         for report in &pages.reports {
             super::print(&format!("report: {report}\n"))?;
@@ -400,6 +401,25 @@ fn write_go(folder: &Path, go: &Go) -> Result<()> {
     all.retain(|g| (g.started, &g.host) != (go.started, &go.host));
     all.push(go.clone());
     files::write_whole(&folder.join("run.json"), &serde_json::to_vec_pretty(&all)?)
+}
+
+/// How many events of each class are in each output of a mix.
+fn show_mixes(plan: &Plan, mixes: &BTreeMap<Port, Vec<(u64, u64)>>) -> String {
+    let mut text = String::new();
+    for (port, classes) in mixes {
+        let step = &plan.steps[port.step];
+        let names = column::samples(&step.inputs[0].schema);
+        let output = &step.planned.outputs[port.output].name;
+        let name = if output.is_empty() { step.name.clone() } else { format!("{}.{output}", step.name) };
+        let of_class = |(class, (there, taken)): (usize, &(u64, u64))| {
+            let name = names.get(class).map(|name| format!("{name} ")).unwrap_or_default();
+            let of = if there == taken { String::new() } else { format!(" of {}", words::count(*there)) };
+            format!("{name}{}{of}", words::count(*taken))
+        };
+        let classes: Vec<String> = classes.iter().enumerate().map(of_class).collect();
+        text.push_str(&format!("{name}: {}\n", classes.join(", ")));
+    }
+    text
 }
 
 fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {

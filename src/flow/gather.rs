@@ -9,11 +9,12 @@ use super::parcel::{Content, Parcel};
 use super::phase::{Phase, Run};
 use super::ranks::{EXTRA, Routing};
 use super::source::{Read, Reading};
-use super::spill::RunReader;
+use super::spiller::RunReader;
 use super::stage::{Given, Record, Stage, project};
 use super::{Pass, Shared};
 use crate::ledger::lock::host;
 use crate::plan::Port;
+use crate::plan::spill::OPEN;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
@@ -26,8 +27,6 @@ use std::time::Duration;
 
 /// Rows of a batch in the new order.
 const BATCH_ROWS: usize = 512;
-/// Runs that are open at a time, with what was read ahead of each.
-const OPEN: usize = 256;
 
 /// What a reader thread of a later phase does: all pending parts, ascending; of each, what this worker's runs hold.
 pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Reading) -> Result<()> {

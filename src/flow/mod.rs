@@ -42,7 +42,7 @@ mod phase;
 mod progress;
 mod ranks;
 mod source;
-mod spill;
+mod spiller;
 mod stage;
 pub mod verify;
 
@@ -53,7 +53,7 @@ pub use progress::Display;
 use crate::ledger::log::{Commit, Line, Rows};
 use crate::ledger::units::Numbered;
 use crate::ledger::{Ledger, Settled, State};
-use crate::plan::{Plan, Port};
+use crate::plan::{Plan, Port, spill};
 use anyhow::{Context, Result, bail};
 use budget::Budget;
 use calostream_operators::sums::Sums;
@@ -67,7 +67,7 @@ use ranks::{Router, Tally};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use source::Queue;
-use spill::Spiller;
+use spiller::Spiller;
 use stage::{Given, Kind, SinkPlace, Stage, StepStage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -141,6 +141,8 @@ pub struct Outcome {
     pub state: State,
     /// The rows of every unit, by phase and number.
     pub unit_rows: BTreeMap<(usize, u64), u64>,
+    /// Of each output of a mix, for each class, how many events there are and how many are taken.
+    pub mixes: BTreeMap<Port, Vec<(u64, u64)>>,
     /// The ledger, in the process that has it.
     pub ledger: Option<Ledger>,
 }
@@ -175,15 +177,11 @@ impl Shared {
             }
         };
         let fingerprints = units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect();
-        // What shuffles hold until a run is written: the larger a run, the longer are its pieces. On one level they work at
-        // the same time.
-        let levels = 0..=plan.steps.iter().map(|s| s.level).max().unwrap_or(0);
-        let inputs = |level| plan.steps.iter().filter(|s| s.spills && s.level == level).map(|s| s.from.len() as u64).sum::<u64>();
-        let spilling = levels.map(inputs).max().unwrap_or(0);
-        let aside = options.budget / 3 / spilling.max(1);
+        // The larger a run, the longer are its pieces; on one level shuffles work at the same time.
+        let (aside, at_work) = spill::held(plan, options.budget);
         Ok(Arc::new(Self {
             failure: Failure::default(),
-            budget: Budget::new(options.budget - aside * spilling),
+            budget: Budget::new(options.budget - aside * at_work),
             aside: aside / options.workers as u64,
             counters: plan.steps.iter().map(|_| Arc::default()).collect(),
             folder: plan.out.clone(),
@@ -268,7 +266,11 @@ pub fn run(plan: &Arc<Plan>, shared: &Arc<Shared>, cluster: Cluster) -> Result<O
     let passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
     let unit_rows = passes.values().flat_map(|p| p.phase.unit_rows()).collect();
     let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Ok(Outcome { state: shared.state().clone(), unit_rows, ledger })
+    let routings = passes.values().flat_map(|p| &p.phase.routings);
+    let orders =
+        routings.flat_map(|(step, routing)| routing.orders.iter().enumerate().map(|(output, order)| (*step, output, order)));
+    let mixes = orders.map(|(step, output, order)| (Port { step, output }, order.taken_of().collect())).collect();
+    Ok(Outcome { state: shared.state().clone(), unit_rows, mixes, ledger })
 }
 
 /// Panics on timely's own threads are reported as failures; here they would be shown as well.

@@ -127,6 +127,11 @@ impl Order {
         lane.map_or(0, |lane| u32::try_from(row / lane.count).unwrap_or(u32::MAX))
     }
 
+    /// Of each lane, how many rows there are and how many are taken.
+    pub fn taken_of(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.lanes.iter().map(|lane| (lane.count, lane.share.rows))
+    }
+
     /// What tells this order from another one.
     #[must_use]
     pub fn digest(&self) -> String {

@@ -5,7 +5,7 @@
 
 use super::order::Order;
 use super::ranks::{Routing, first_ranks, totals};
-use super::spill::{End, read_index};
+use super::spiller::{End, read_index};
 use crate::ledger::State;
 use crate::ledger::log::{self, Line, Spill};
 use crate::ledger::units::Numbered;

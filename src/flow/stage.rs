@@ -12,7 +12,7 @@ use super::parcel::{Content, Parcel};
 use super::phase::Phase;
 use super::progress::Counter;
 use super::ranks::{Counts, Place, Router, Tally};
-use super::spill::{Made, Spiller};
+use super::spiller::{Made, Spiller};
 use crate::files;
 use crate::ledger::log::{self, FileMade, Spill};
 use anyhow::{Context, Result, ensure};

@@ -13,6 +13,7 @@ mod forward;
 mod levels;
 pub mod parts;
 pub mod probe;
+pub mod spill;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! The planner on operators that do nothing but plan.
 
-use super::{Plan, plan};
+use super::{Plan, plan, spill};
 use crate::language::{Pipeline, Step};
 use arrow::datatypes::{DataType, Field, Schema};
 use calostream_operators::{Facts, Operator, Output, Place, Placed, Planned, Problem, Reads, Shape, Start, Unit, Work};
@@ -15,13 +15,15 @@ struct Fake {
     outputs: Vec<&'static str>,
     table: bool,
     holds: u64,
+    /// Of a source: files, the rows of each, and the bytes of a row.
+    files: (u64, u64, Option<u64>),
 }
 
 impl Fake {
     fn new(shape: Shape) -> Self {
         let ends = matches!(shape, Shape::Sink | Shape::Page);
         let outputs = if ends { vec![] } else { vec![""] };
-        Self { shape, adds: vec![], reads: None, outputs, table: shape == Shape::Fold, holds: 0 }
+        Self { shape, adds: vec![], reads: None, outputs, table: shape == Shape::Fold, holds: 0, files: (1, 10, None) }
     }
     fn adds(mut self, columns: &[&'static str]) -> Self {
         self.adds = columns.to_vec();
@@ -48,24 +50,25 @@ impl Operator for Fake {
             }
         }
         fields.extend(self.adds.iter().map(|name| Arc::new(Field::new(*name, DataType::Float64, false))));
-        let row_bytes = 8 * fields.len() as u64;
+        let row_bytes = first.map(|i| i.row_bytes).or(self.files.2).unwrap_or(8 * fields.len() as u64);
+        let rows = if self.shape == Shape::Source { Some(self.files.0 * self.files.1) } else { first.and_then(|i| i.rows) };
         let schema = Arc::new(Schema::new(fields));
         let output =
-            |name: &&str| Output { name: (*name).into(), schema: Arc::clone(&schema), table: self.table, rows: None, row_bytes };
+            |name: &&str| Output { name: (*name).into(), schema: Arc::clone(&schema), table: self.table, rows, row_bytes };
         let mut planned = Planned::new(self.shape, self.outputs.iter().map(output).collect()).holding(self.holds);
         planned.reads = inputs.iter().map(|_| self.reads.clone().map_or(Reads::All, Reads::columns)).collect();
         if self.shape == Shape::Source {
-            planned.units.push(Unit {
+            planned.units.extend((0..self.files.0).map(|file| Unit {
                 step: String::new(),
                 sample: None,
-                path: "a".into(),
+                path: format!("{file}.h5"),
                 fingerprint: "f".into(),
                 first: 0,
-                rows: 10,
+                rows: self.files.1,
                 file: 0,
                 row_bytes,
                 alone: false,
-            });
+            }));
         }
         Ok(planned)
     }
@@ -162,6 +165,26 @@ fn a_table_of_a_fold_and_the_output_of_a_shuffle_are_of_the_next_phase() {
     let phases: Vec<usize> = plan.steps.iter().map(|s| s.level).collect();
     assert_eq!((plan.phases.len(), phases), (3, vec![0, 0, 2, 1, 1, 2, 1, 2]));
     assert_eq!(plan.remarks, []);
+}
+
+#[test]
+fn ten_terabytes_in_a_hundred_thousand_files_are_foreseen() {
+    let mut source = Fake::new(Shape::Source).adds(&["event", "a"]);
+    source.files = (100_000, 10_000, Some(10_000));
+    let steps = vec![
+        ("events", &[][..], Some(source)),
+        ("mixed", &["events"][..], Some(Fake::new(Shape::Shuffle))),
+        ("files", &["mixed"][..], Some(Fake::new(Shape::Sink))),
+    ];
+    let plan = planned(steps).unwrap();
+    let with = |budget, workers| spill::forecast(&plan, 1, budget, workers).unwrap();
+    let laptop = with(4 << 30, 4);
+    assert_eq!((laptop.bytes, laptop.runs), (10_000_000_000_000, 27_941));
+    assert!(laptop.open > spill::OPEN as u64 && laptop.piece < 2000, "{laptop:?}");
+    // What 64 processes of a cluster have: one process's share of the rows would be the same, so here one large machine.
+    let large = with(256 << 30, 32);
+    assert!(large.open < spill::OPEN as u64 && large.piece > 10_000, "{large:?}");
+    assert_eq!(spill::held(&plan, 3 << 30), (1 << 30, 1));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::ranks::{EXTRA, Place};
 use crate::files::{self, Patience};
 use crate::ledger::lock::host;
 use crate::ledger::log::Spill;
+use crate::plan::spill::READ;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{AsArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
 use arrow::buffer::Buffer;
@@ -29,8 +30,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-/// At least so many bytes are read at a time where a run has more.
-const READ_BYTES: u64 = 256 << 10;
 const PIECES: &str = "calostream.pieces";
 
 /// The columns of a run: those of the rows, and what says where each belongs.
@@ -379,7 +378,7 @@ fn load(file: &File, pieces: &[(u64, u64, u64)], number: usize, ahead: &mut (u64
     if begin < ahead.0 || begin + length > ahead.0 + ahead.1.len() as u64 {
         // Whole pieces, as many as make one good read.
         let ends = pieces[number..].iter().map(|(begin, length, _)| begin + length);
-        let end = ends.take_while(|end| *end <= begin + READ_BYTES.max(length)).last().unwrap_or(begin + length);
+        let end = ends.take_while(|end| *end <= begin + READ.max(length)).last().unwrap_or(begin + length);
         let mut bytes = vec![0; usize::try_from(end - begin)?];
         file.read_exact_at(&mut bytes, begin)?;
         *ahead = (begin, Buffer::from_vec(bytes));
