@@ -55,6 +55,18 @@ pub struct Auc {
 }
 
 impl Auc {
+    /// The area alone; none where there is no signal or no background.
+    #[must_use]
+    pub fn value_of(rungs: &[Rung]) -> Option<f64> {
+        let (mut signal, mut below, mut wins) = (0.0, 0.0, 0.0);
+        for rung in rungs {
+            wins += rung.signal.w * (below + rung.background.w / 2.0);
+            below += rung.background.w;
+            signal += rung.signal.w;
+        }
+        (signal > 0.0 && below > 0.0).then(|| wins / (signal * below))
+    }
+
     /// The area from rungs in ascending order; none where there is no signal or no background.
     #[must_use]
     pub fn of(rungs: &[Rung]) -> Option<Self> {
@@ -148,6 +160,7 @@ mod tests {
                 None => prop_assert_eq!(all, 0.0),
                 Some(auc) => {
                     prop_assert!((auc.value - won / all).abs() < 1e-12);
+                    prop_assert!((Auc::value_of(&rungs(&rows, false)).unwrap() - auc.value).abs() < 1e-12);
                     prop_assert!((auc.ladder_error - tied / all / 2.0).abs() < 1e-12);
                     let trapezoids: f64 = auc.curve.windows(2).map(|p| (p[1].0 - p[0].0) * (p[0].1 + p[1].1) / 2.0).sum();
                     prop_assert!((trapezoids - auc.value).abs() < 1e-12);

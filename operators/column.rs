@@ -69,7 +69,7 @@ pub fn event_key(event: u64, seed: u64, purpose: &str) -> u64 {
 }
 
 /// The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection of `u64` whose every output bit depends on every input bit.
-fn mix(mut x: u64) -> u64 {
+pub(crate) fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

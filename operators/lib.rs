@@ -12,6 +12,8 @@
 
 pub mod auc;
 pub mod axis;
+pub mod binning;
+pub mod bootstrap;
 pub mod column;
 pub mod error;
 pub mod exact;
@@ -23,6 +25,7 @@ pub mod folding;
 pub mod form;
 pub mod hdf5;
 pub mod hits;
+pub mod interval;
 pub mod ladder;
 pub mod npz;
 pub mod onnx;
@@ -42,6 +45,7 @@ pub mod uhi;
 pub mod varint;
 pub mod words;
 pub mod work;
+pub mod working_point;
 
 pub use error::Fault;
 pub use facts::{Facts, Need};

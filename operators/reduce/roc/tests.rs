@@ -1,6 +1,9 @@
 //! Areas under ROC curves against scikit-learn.
 
 use super::*;
+use crate::axis::AxisWords;
+use crate::figure::Content;
+use arrow::array::RecordBatch;
 use crate::trial::{at, batch, bits, column_of, floats, fold, normal, problems, python, uniform, word};
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,7 +12,19 @@ const SAMPLES: [&str; 3] = ["electron", "photon", "pion"];
 
 fn roc() -> Roc {
     let scores = [("electron", "p_electron"), ("pion", "p_pion")].map(|(class, score)| (word(class), word(score)));
-    Roc { scores: Placed::unplaced(BTreeMap::from(scores)), truth: sample(), by: None, precision: None, weight: None }
+    Roc {
+        scores: Placed::unplaced(BTreeMap::from(scores)),
+        truth: sample(),
+        signal: None,
+        background: None,
+        against: Against::Rest,
+        by: None,
+        at: WorkingPoints::default(),
+        gain: None,
+        precision: None,
+        weight: None,
+        bootstrap: None,
+    }
 }
 
 struct Rows {
@@ -66,7 +81,7 @@ fn areas_are_those_of_sklearn_within_the_error_of_the_ladder() {
         let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), edges: None };
         roc.by = Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])));
         roc.weight = weighted.then(|| word("weight"));
-        roc.precision = precision.map(Placed::unplaced);
+        roc.precision = precision.map(|steps| Placed::unplaced(PrecisionWord::Steps(steps)));
         let (_, summary) = fold(&roc, &rows.batch(), 4);
         let mut given = rows.given();
         given["weighted"] = weighted.into();
@@ -103,7 +118,7 @@ fn highlights_give_the_area_with_both_errors() {
     // All scores are equal: half of 3 x 1 pairs, and the ladder can't know that they are.
     assert_eq!(summary.highlights[2], ["pion", "1", "3", "0.5000", "at most 0.50"]);
     assert_eq!(summary.remarks[1..], ["2 rows with p_pion NaN or infinite in no curve of pion"]);
-    assert_eq!(summary.table.num_columns(), 6);
+    assert_eq!(summary.table.num_columns(), 7);
 }
 
 #[test]
@@ -120,7 +135,7 @@ fn mistakes_have_places() {
     let mut wrong = roc();
     wrong.scores = at(3, 1, BTreeMap::from([(at(3, 5, "electrom".into()), at(3, 15, "p_electrn".into()))]));
     wrong.by = Some(at(4, 5, BTreeMap::from([(at(4, 8, "energy".into()), AxisWords::default())])));
-    wrong.precision = Some(at(5, 5, 0));
+    wrong.precision = Some(at(5, 5, PrecisionWord::Steps(0)));
     wrong.weight = Some(at(6, 5, "w".into()));
     assert_eq!(
         problems(&wrong, &rows),
