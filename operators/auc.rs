@@ -189,6 +189,27 @@ mod tests {
     }
 
     #[test]
+    fn delongs_error_covers_the_true_area_as_often_as_it_should() {
+        // Normal scores a distance of 1 apart: the true area is Phi(1 / sqrt 2).
+        let truth = 0.5 * statrs::function::erf::erfc(-0.5);
+        let mut g = crate::trial::normal(5);
+        let (toys, mut covered) = (2000, 0);
+        for _ in 0..toys {
+            let mut rows: Vec<(f64, bool)> = (0..500).map(|row| (g() + f64::from(row % 3 == 0), row % 3 == 0)).collect();
+            rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let one = Load { n: 1, w: 1.0, w2: 1.0 };
+            let rung = |(_, is): &(f64, bool)| {
+                let (signal, background) = if *is { (one, Load::default()) } else { (Load::default(), one) };
+                Rung { exact: true, signal, background }
+            };
+            let auc = Auc::of(&rows.iter().map(rung).collect::<Vec<_>>()).unwrap();
+            covered += usize::from((auc.value - truth).abs() <= auc.error.unwrap());
+        }
+        let share = covered as f64 / f64::from(toys);
+        assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
+    }
+
+    #[test]
     fn what_cannot_be_seen_is_left_out_of_a_curve() {
         let curve: Vec<(f64, f64)> = (0..=1024).map(|i| (f64::from(i) / 1024.0, 1.0)).collect();
         let thin = thinned(&curve, 1.0 / 128.0);

@@ -101,20 +101,43 @@ impl Replicas {
         true
     }
 
-    /// What stands on each rung in each replica, `[replica][rung]`, summed over the cells of several groups.
-    pub fn loads<'a>(&self, groups: impl Iterator<Item = &'a [i64]>) -> Vec<Vec<f64>> {
-        let mut whole = vec![0_i64; self.cells()];
-        groups.for_each(|cells| whole.iter_mut().zip(cells).for_each(|(sum, cell)| *sum += cell));
-        let value = |replica: usize, rung: usize| {
-            let digit = |i: usize| whole[(rung * self.digits() + i) * self.number + replica];
-            if self.weighted {
-                let all = (0..DIGITS).map(|i| i128::from(digit(i)) << (32 * i)).sum::<i128>();
-                all as f64 * f64::from(-UNIT).exp2()
-            } else {
-                digit(0) as f64
+    /// What stands on the rungs in each replica, `[replica][rung]`, of two sides that are the cells of several groups each;
+    /// rungs on which nothing stands are left out.
+    pub fn pairs<'a>(
+        &self,
+        own: impl Iterator<Item = &'a [i64]> + Clone,
+        others: impl Iterator<Item = &'a [i64]> + Clone,
+    ) -> Vec<Vec<(f64, f64)>> {
+        let mut replicas = vec![Vec::new(); self.number];
+        let length = self.digits() * self.number;
+        let mut sums = [vec![0_i64; length], vec![0_i64; length]];
+        for rung in (0..self.rungs()).map(|rung| rung * length..(rung + 1) * length) {
+            let mut any = false;
+            let mut sum = |sum: &mut [i64], groups: &mut dyn Iterator<Item = &'a [i64]>| {
+                sum.fill(0);
+                for cells in groups.map(|cells| &cells[rung.clone()]).filter(|cells| cells.iter().any(|cell| *cell != 0)) {
+                    any = true;
+                    sum.iter_mut().zip(cells).for_each(|(sum, cell)| *sum += cell);
+                }
+            };
+            sum(&mut sums[0], &mut own.clone());
+            sum(&mut sums[1], &mut others.clone());
+            if any {
+                for (number, replica) in replicas.iter_mut().enumerate() {
+                    replica.push((self.value(&sums[0], number), self.value(&sums[1], number)));
+                }
             }
-        };
-        (0..self.number).map(|replica| (0..self.rungs()).map(|rung| value(replica, rung)).collect()).collect()
+        }
+        replicas
+    }
+
+    /// The weight on a rung in a replica.
+    fn value(&self, digits: &[i64], replica: usize) -> f64 {
+        if !self.weighted {
+            return digits[replica] as f64;
+        }
+        let all = (0..DIGITS).map(|i| i128::from(digits[i * self.number + replica]) << (32 * i)).sum::<i128>();
+        all as f64 * f64::from(-UNIT).exp2()
     }
 }
 
@@ -143,7 +166,7 @@ pub fn spread(values: impl Iterator<Item = Option<f64>>) -> Result<f64, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trial::{close, python, uniform};
+    use crate::trial::{close, normal, python, uniform};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -203,11 +226,49 @@ n = np.array(given['n']); answer(float(chisquare(n, p * n.sum()).pvalue))
                 let weight = if weighted { f64::from(*weight as f32) } else { 1.0 };
                 expected.iter_mut().zip(&row).for_each(|(e, n)| *e += weight * *n as f64);
             }
-            let found: Vec<f64> = replicas.loads([&cells[..]].into_iter()).iter().map(|r| r.iter().sum()).collect();
+            let pairs = replicas.pairs([&cells[..]].into_iter(), std::iter::empty());
+            let found: Vec<f64> = pairs.iter().map(|replica| replica.iter().map(|pair| pair.0).sum()).collect();
             for (f, e) in found.iter().zip(&expected) {
                 prop_assert!((f - e).abs() < 1e-9, "{f} {e}");
             }
         }
+    }
+
+    /// Of areas of normal scores a distance of 1 apart, whose truth is Phi(1 / sqrt 2).
+    #[test]
+    fn the_spread_over_replicas_covers_the_truth_as_often_as_one_standard_error_should() {
+        let truth = 0.5 * statrs::function::erf::erfc(-0.5);
+        let (mut g, mut u) = (normal(5), uniform(6));
+        let replicas = Replicas::new(60, true);
+        let mut drawn = vec![0; 60];
+        let (toys, mut covered, mut event) = (2000, 0, 0);
+        for _ in 0..toys {
+            let mut cells = [vec![0; replicas.cells()], vec![0; replicas.cells()]];
+            let mut rows = Vec::new();
+            for row in 0..180 {
+                let (side, weight) = (row % 2, 0.5 + u());
+                let score = g() + if side == 0 { 1.0 } else { 0.0 };
+                counts(event, 3, &mut drawn);
+                event += 1;
+                assert!(replicas.add(&mut cells[side], score, weight, &drawn));
+                rows.push((score, side, weight));
+            }
+            rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let area = |pairs: &mut dyn Iterator<Item = (f64, f64)>| {
+                let (mut wins, mut below, mut signal) = (0.0, 0.0, 0.0);
+                for (s, b) in pairs {
+                    wins += s * (below + b / 2.0);
+                    (below, signal) = (below + b, signal + s);
+                }
+                wins / (signal * below)
+            };
+            let found = area(&mut rows.iter().map(|(_, side, w)| if *side == 0 { (*w, 0.0) } else { (0.0, *w) }));
+            let pairs = replicas.pairs([&cells[0][..]].into_iter(), [&cells[1][..]].into_iter());
+            let error = spread(pairs.into_iter().map(|replica| Some(area(&mut replica.into_iter())))).unwrap();
+            covered += usize::from((found - truth).abs() <= error);
+        }
+        let share = covered as f64 / f64::from(toys);
+        assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
     }
 
     #[test]

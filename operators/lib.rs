@@ -33,6 +33,7 @@ pub mod pattern;
 pub mod place;
 pub mod planned;
 pub mod registry;
+pub mod rungs;
 pub mod schema;
 pub mod shower;
 pub mod slices;
@@ -99,6 +100,8 @@ registry::registry! {
         histogram => Histogram,
         resolution => Resolution,
         roc => Roc,
+        efficiency => Efficiency,
+        confusion => Confusion,
     }
     /// Files and pages.
     write {

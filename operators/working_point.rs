@@ -11,6 +11,65 @@
 //! background change places at a fixed signal efficiency.
 
 use crate::interval::{Method, ONE_SIGMA};
+use crate::{Placed, Problem, words};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Efficiencies that are held fixed, between 0 and 1.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkingPoints {
+    /// Background efficiencies at which the signal efficiency is wanted.
+    #[serde(default)]
+    pub background_efficiency: Option<Placed<Numbers>>,
+    /// Signal efficiencies at which the background efficiency and the rejection are wanted.
+    #[serde(default)]
+    pub signal_efficiency: Option<Placed<Numbers>>,
+}
+
+/// One number or several.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Numbers {
+    /// One.
+    One(f64),
+    /// Several.
+    Several(Vec<f64>),
+}
+
+impl WorkingPoints {
+    /// The working points in order, or what is wrong with them.
+    pub fn plan(&self) -> Result<Vec<Fixed>, Vec<Problem>> {
+        let (mut points, mut problems) = (Vec::new(), Vec::new());
+        let words =
+            [(&self.background_efficiency, Fixed::Background as fn(f64) -> Fixed), (&self.signal_efficiency, Fixed::Signal)];
+        for (words, fixed) in words {
+            let Some(words) = words else { continue };
+            let numbers = match &words.value {
+                Numbers::One(number) => std::slice::from_ref(number),
+                Numbers::Several(numbers) => numbers,
+            };
+            if numbers.is_empty() {
+                problems.push(Problem::at(words, "no efficiency is given").help("[0.1, 0.2]"));
+            }
+            for number in numbers {
+                if !(*number > 0.0 && *number < 1.0) {
+                    let problem = Problem::at(words, format!("{number} is no efficiency between 0 and 1"));
+                    problems.push(if *number > 1.0 && *number < 100.0 {
+                        problem.help(format!("for {number} % write {}", number / 100.0))
+                    } else {
+                        problem
+                    });
+                } else if points.contains(&fixed(*number)) {
+                    problems.push(Problem::at(words, format!("{number} is given twice")));
+                } else {
+                    points.push(fixed(*number));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(points) } else { Err(problems) }
+    }
+}
 
 /// What is held fixed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,6 +150,26 @@ impl Fixed {
         }
         let at = Pair { signal: 1.0, background: 1.0 };
         Some(Crossing { at, around: (at, at), rung: None, share: 1.0 })
+    }
+
+    /// What is fixed, as the parameters say it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Background(_) => "background_efficiency",
+            Self::Signal(_) => "signal_efficiency",
+        }
+    }
+
+    /// The same as people say it: `background 20 %`.
+    #[must_use]
+    pub fn label(self) -> String {
+        let percent = words::significant(100.0 * self.value(), 4);
+        let percent = if percent.contains('.') { percent.trim_end_matches('0').trim_end_matches('.') } else { &percent };
+        match self {
+            Self::Background(_) => format!("background {percent} %"),
+            Self::Signal(_) => format!("signal {percent} %"),
+        }
     }
 
     /// The same with another number.

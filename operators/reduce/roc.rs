@@ -11,9 +11,8 @@
 //!
 //! What the precision of the ladder could change at most stands beside every number that is read from it.
 //!
-//! * [`counting`]: rows to sums. * [`measuring`]: sums to numbers. * [`telling`]: numbers to tables and plots.
+//! [`crate::rungs`] makes sums of rows, [`measuring`] numbers of sums, [`telling`] tables and plots of numbers.
 
-mod counting;
 mod measuring;
 mod telling;
 
@@ -21,19 +20,15 @@ use crate::binning::{Binning, By};
 use crate::bootstrap::{MOST_REPLICAS, REPLICAS};
 use crate::column;
 use crate::folding::{Classes, gather, one_input, table};
-use crate::ladder::MOST_STEPS;
 use crate::registry::Describe;
-use crate::working_point::Fixed;
+use crate::rungs::{Counter, Precision, PrecisionWord, Scored};
+use crate::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
-use counting::{Layout, Precision};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Rungs in an octave where nothing is said.
-const STEPS: u32 = 256;
 
 /// ROC curves, areas and working points. Without `signal`, each score is that of a class, and the class is told from all others; with
 /// `signal`, the scores are several ways to tell that one class from the others.
@@ -88,61 +83,6 @@ pub enum Against {
     Each,
 }
 
-/// Efficiencies that are held fixed, between 0 and 1.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WorkingPoints {
-    /// Background efficiencies at which the signal efficiency is wanted.
-    #[serde(default)]
-    pub background_efficiency: Option<Placed<Numbers>>,
-    /// Signal efficiencies at which the background efficiency and the rejection are wanted.
-    #[serde(default)]
-    pub signal_efficiency: Option<Placed<Numbers>>,
-}
-
-/// One number or several.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Numbers {
-    /// One.
-    One(f64),
-    /// Several.
-    Several(Vec<f64>),
-}
-
-impl WorkingPoints {
-    /// The working points in order, or what is wrong with them.
-    pub fn plan(&self) -> Result<Vec<Fixed>, Vec<Problem>> {
-        let (mut points, mut problems) = (Vec::new(), Vec::new());
-        let words = [(&self.background_efficiency, Fixed::Background as fn(f64) -> Fixed), (&self.signal_efficiency, Fixed::Signal)];
-        for (words, fixed) in words {
-            let Some(words) = words else { continue };
-            let numbers = match &words.value {
-                Numbers::One(number) => std::slice::from_ref(number),
-                Numbers::Several(numbers) => numbers,
-            };
-            if numbers.is_empty() {
-                problems.push(Problem::at(words, "no efficiency is given").help("[0.1, 0.2]"));
-            }
-            for number in numbers {
-                if !(*number > 0.0 && *number < 1.0) {
-                    let problem = Problem::at(words, format!("{number} is no efficiency between 0 and 1"));
-                    problems.push(if *number > 1.0 && *number < 100.0 {
-                        problem.help(format!("for {number} % write {}", number / 100.0))
-                    } else {
-                        problem
-                    });
-                } else if points.contains(&fixed(*number)) {
-                    problems.push(Problem::at(words, format!("{number} is given twice")));
-                } else {
-                    points.push(fixed(*number));
-                }
-            }
-        }
-        if problems.is_empty() { Ok(points) } else { Err(problems) }
-    }
-}
-
 /// Two scores to compare.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -151,24 +91,6 @@ pub struct Gain {
     pub of: Placed<String>,
     /// The score that it is measured by.
     pub over: Placed<String>,
-}
-
-/// How fine a ladder is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum PrecisionWord {
-    /// Rungs in an octave.
-    Steps(u32),
-    /// A rung for every float32.
-    Exact(ExactWord),
-}
-
-/// `exact`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ExactWord {
-    /// A rung for every float32.
-    Exact,
 }
 
 fn sample() -> Placed<String> {
@@ -196,31 +118,23 @@ separation:
 struct Scoring {
     scores: Vec<Score>,
     contests: Vec<Contest>,
-    classes: Classes,
-    binning: Binning,
+    counter: Counter,
     points: Vec<Fixed>,
     /// Of which score over which, by number.
     gain: Option<(usize, usize)>,
     /// True where all scores look for the same class.
     one_signal: bool,
-    weight: Option<String>,
-    seed: u64,
-    layout: Layout,
     schema: Arc<Schema>,
-    hand: counting::Hand,
 }
 
 /// A score and what it looks for.
 #[derive(Debug)]
 struct Score {
     name: String,
-    column: String,
     signal: usize,
-    /// The side on which a class stands: the signal on 0; none where it takes no part.
-    sides: Vec<Option<usize>>,
 }
 
-/// A score against some sides.
+/// A score against some sides; its signal stands on side 0.
 #[derive(Debug)]
 struct Contest {
     score: usize,
@@ -230,22 +144,16 @@ struct Contest {
 }
 
 impl Roc {
-    fn class(&self, classes: &Classes, word: &Placed<String>) -> Result<usize, Problem> {
-        classes.names.iter().position(|name| *name == word.value).ok_or_else(|| {
-            Problem::at(word, format!("no sample `{}`", word.value)).suggest(word, classes.names.iter().map(String::as_str))
-        })
-    }
-
     /// The scores with their signals, and what each is against.
-    fn contests(&self, classes: &Classes, problems: &mut Vec<Problem>) -> (Vec<Score>, Vec<Contest>) {
-        let signal = self.signal.as_ref().and_then(|word| gather(self.class(classes, word), problems));
+    fn contests(&self, classes: &Classes, problems: &mut Vec<Problem>) -> (Vec<Score>, Vec<Scored>, Vec<Contest>) {
+        let signal = self.signal.as_ref().and_then(|word| gather(classes.number(word), problems));
         let mut backgrounds = Vec::new();
         if let Some(words) = &self.background {
             if words.is_empty() {
                 problems.push(Problem::at(words, "`background` names no class").help("leave it out for all but the signal"));
             }
             for word in &words.value {
-                let Some(class) = gather(self.class(classes, word), problems) else { continue };
+                let Some(class) = gather(classes.number(word), problems) else { continue };
                 if Some(class) == signal {
                     problems.push(Problem::at(word, format!("`{}` is the signal", word.value)));
                 } else if !backgrounds.contains(&class) {
@@ -255,9 +163,9 @@ impl Roc {
         } else {
             backgrounds.extend(0..classes.names.len());
         }
-        let (mut scores, mut contests) = (Vec::new(), Vec::new());
+        let (mut scores, mut scored, mut contests) = (Vec::new(), Vec::new(), Vec::new());
         for (name, score) in &self.scores.value {
-            let found = if self.signal.is_some() { signal } else { gather(self.class(classes, name), problems) };
+            let found = if self.signal.is_some() { signal } else { gather(classes.number(name), problems) };
             let Some(signal) = found else { continue };
             let against: Vec<usize> = backgrounds.iter().copied().filter(|class| *class != signal).collect();
             if against.is_empty() {
@@ -269,7 +177,8 @@ impl Roc {
                 sides[*class] = Some(if self.against == Against::Each { 1 + number } else { 1 });
             }
             let score_number = scores.len();
-            scores.push(Score { name: name.value.clone(), column: score.value.clone(), signal, sides });
+            scores.push(Score { name: name.value.clone(), signal });
+            scored.push(Scored { column: score.value.clone(), sides });
             match self.against {
                 Against::Rest => contests.push(Contest { score: score_number, background: vec![1], against: None }),
                 Against::Each => contests.extend(against.iter().enumerate().map(|(number, class)| Contest {
@@ -279,7 +188,7 @@ impl Roc {
                 })),
             }
         }
-        (scores, contests)
+        (scores, scored, contests)
     }
 
     fn gain(&self, problems: &mut Vec<Problem>) -> Option<(usize, usize)> {
@@ -301,32 +210,6 @@ impl Roc {
             problems.push(Problem::at(&gain.over, format!("`{}` has no gain over itself", gain.over.value)));
         }
         of.zip(over)
-    }
-
-    fn precision(&self, schema: &Schema, rows: Option<u64>, problems: &mut Vec<Problem>) -> Precision {
-        match self.precision.as_ref().map(|word| (word, word.value)) {
-            None => Precision { steps: STEPS, exact: false },
-            Some((word, PrecisionWord::Steps(steps))) => {
-                if steps == 0 || steps > MOST_STEPS {
-                    problems.push(Problem::at(word, format!("{steps} rungs in an octave")).help(format!("give 1 to {MOST_STEPS}")));
-                }
-                Precision { steps, exact: false }
-            }
-            Some((word, PrecisionWord::Exact(_))) => {
-                for score in self.scores.values() {
-                    let fits = |t: &DataType| matches!(t, DataType::Float16 | DataType::Float32 | DataType::Boolean);
-                    if schema.field_with_name(score).is_ok_and(|field| !fits(field.data_type())) {
-                        let problem = Problem::at(word, format!("`{}` is no float32, so its values cannot all be told apart", score.value));
-                        problems.push(problem.help(format!("give a number of rungs, up to {MOST_STEPS}, or derive `cast({} as real)`", score.value)));
-                    }
-                }
-                if rows.is_none() {
-                    let problem = Problem::at(word, "how many rows come is not known before the run, so `exact` may not fit the memory");
-                    problems.push(problem.help(format!("give a number of rungs in an octave, as `precision: {STEPS}`")));
-                }
-                Precision { steps: MOST_STEPS, exact: true }
-            }
-        }
     }
 
     /// How many replicas.
@@ -370,24 +253,21 @@ impl Roc {
         let binning = gather(Binning::plan(schema, self.by.as_ref(), 1), &mut problems);
         let points = gather(self.at.plan(), &mut problems);
         let gain = self.gain(&mut problems);
-        let precision = self.precision(schema, rows, &mut problems);
+        let precision = gather(Precision::plan(self.precision.as_ref(), self.scores.values(), schema, rows), &mut problems);
         if let Some(weight) = &self.weight {
             gather(column::number(schema, weight), &mut problems);
         }
         let replicas = self.replicas(schema, &mut problems);
-        let (Some(classes), Some((scores, contests)), Some(binning), Some(points), true) =
-            (classes, contests, binning, points, problems.is_empty())
+        let (Some(classes), Some((scores, scored, contests)), Some(binning), Some(points), Some(precision), true) =
+            (classes, contests, binning, points, precision, problems.is_empty())
         else {
             return Err(problems);
         };
         let weight = self.weight.as_ref().map(|w| w.value.clone());
-        let sides = scores.iter().flat_map(|score| &score.sides).flatten().max().map_or(1, |side| side + 1);
-        let layout = Layout::new((binning.slots(), scores.len(), sides), precision, weight.is_some(), replicas);
         let one_signal = self.signal.is_some();
         let table = telling::table_schema(&binning, one_signal, self.against, !points.is_empty(), gain.is_some());
-        let hand = counting::Hand::default();
-        let schema = Arc::new(table);
-        Ok(Scoring { scores, contests, classes, binning, points, gain, one_signal, weight, seed, layout, schema, hand })
+        let counter = Counter::new((classes, binning), scored, weight, precision, (replicas, seed));
+        Ok(Scoring { scores, contests, counter, points, gain, one_signal, schema: Arc::new(table) })
     }
 }
 
@@ -395,14 +275,11 @@ impl Operator for Roc {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let schema = one_input(inputs)?;
         let scoring = self.scoring(schema, inputs[0].rows, 0)?;
-        let scores = scoring.scores.iter().map(|score| score.column.clone());
-        let event = scoring.layout.replicas.as_ref().map(|_| column::EVENT.to_owned());
-        let others = scoring.classes.column.clone().into_iter().chain(scoring.weight.clone()).chain(event);
-        let reads = Reads::columns(scores.chain(scoring.binning.names()).chain(others));
-        let rows = scoring.contests.len() * (1 + scoring.binning.len()) * scoring.points.len().max(1);
-        let bytes = scoring.layout.bytes(inputs[0].rows);
+        let reads = Reads::Columns(scoring.counter.reads());
+        let rows = scoring.contests.len() * (1 + scoring.counter.binning.len()) * scoring.points.len().max(1);
+        let bytes = scoring.counter.layout.bytes(inputs[0].rows);
         let mut planned = Planned::new(Shape::Fold, vec![table(scoring.schema, rows)]).reading(reads).holding(bytes);
-        if self.weight.is_some() && self.bootstrap.is_none() && scoring.layout.replicas.is_none() {
+        if self.weight.is_some() && self.bootstrap.is_none() && scoring.counter.layout.replicas.is_none() {
             planned.remarks.push("no column `event` to draw from: errors of weighted areas are DeLong's with effective counts".into());
         }
         Ok(planned)

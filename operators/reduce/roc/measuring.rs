@@ -1,9 +1,9 @@
 //! Sums to numbers: areas, working points, gains, each with its error, or why it has none.
 
-use super::counting::{Counted, Layout, OnRung};
 use super::{Contest, Scoring};
 use crate::auc::{Auc, Load, Rung};
 use crate::bootstrap::spread;
+use crate::rungs::{Counted, Layout, OnRung};
 use crate::working_point::{Crossing, Fixed, Pair};
 
 /// What is known of a contest in a bin, or in all.
@@ -99,22 +99,21 @@ impl Scoring {
     /// Every contest in these slots.
     pub(super) fn measure(&self, counted: &Counted, contest: &Contest, slots: &[usize]) -> Measured {
         let groups = |sides: &[usize]| {
-            let groups = slots.iter().flat_map(|slot| sides.iter().map(|side| self.layout.group(*slot, contest.score, *side)));
+            let groups = slots.iter().flat_map(|slot| sides.iter().map(|side| self.counter.layout.group(*slot, contest.score, *side)));
             groups.collect::<Vec<_>>()
         };
         let (own, others) = (groups(&[0]), groups(&contest.background));
         let [signal, background] = [&own, &others].map(|groups| counted.rows(groups.iter().copied()));
         let [on_signal, on_background] = [&own, &others].map(|groups| counted.on_rungs(groups.iter().copied()));
-        let (numbers, rungs) = rungs(&self.layout, &on_signal, &on_background);
+        let (numbers, rungs) = rungs(&self.counter.layout, &on_signal, &on_background);
         let mut measured =
             Measured { signal, background, auc: Auc::of(&rungs), auc_error: None, points: Vec::new(), reasons: Vec::new(), played: Vec::new() };
         let total = |loads: &[OnRung]| loads.iter().map(|(_, load)| load.w).sum::<f64>();
         measured.reasons.extend(missing("signal", signal, total(&on_signal)));
         measured.reasons.extend(missing("background", background, total(&on_background)));
-        if let Some(replicas) = &self.layout.replicas {
-            let loads = [&own, &others].map(|groups| replicas.loads(counted.cells(replicas, groups.iter().copied())));
-            let [own, others] = loads;
-            measured.played = own.iter().zip(&others).map(|(own, others)| self.play(own, others)).collect();
+        if let Some(replicas) = &self.counter.layout.replicas {
+            let cells = |groups: &Vec<usize>| counted.cells(replicas, groups.clone().into_iter());
+            measured.played = replicas.pairs(cells(&own), cells(&others)).iter().map(|rungs| self.play(rungs)).collect();
         }
         self.auc_error(&mut measured);
         for (number, fixed) in self.points.iter().enumerate() {
@@ -126,7 +125,7 @@ impl Scoring {
 
     fn auc_error(&self, measured: &mut Measured) {
         let Some(auc) = &measured.auc else { return };
-        if self.weight.is_none() || self.layout.replicas.is_none() {
+        if self.counter.weight.is_none() || self.counter.layout.replicas.is_none() {
             measured.auc_error = auc.error;
             if auc.error.is_none() {
                 measured.reasons.push("an area from a single row of signal or background has no error".into());
@@ -139,10 +138,10 @@ impl Scoring {
         }
     }
 
-    fn play(&self, signal: &[f64], background: &[f64]) -> Played {
+    fn play(&self, rungs: &[(f64, f64)]) -> Played {
         let load = |w: f64| Load { n: 0, w, w2: 0.0 };
-        let rung = |(s, b): (&f64, &f64)| Rung { exact: false, signal: load(*s), background: load(*b) };
-        let rungs: Vec<Rung> = signal.iter().zip(background).filter(|(s, b)| **s != 0.0 || **b != 0.0).map(rung).collect();
+        let rung = |(s, b): &(f64, f64)| Rung { exact: false, signal: load(*s), background: load(*b) };
+        let rungs: Vec<Rung> = rungs.iter().map(rung).collect();
         let sums = sums(&rungs);
         let points = self.points.iter().map(|fixed| fixed.cross(descending(&rungs), sums).map(|crossing| crossing.at));
         Played { auc: Auc::value_of(&rungs), points: points.collect() }
@@ -153,7 +152,7 @@ impl Scoring {
         let crossing = fixed.cross(descending(rungs), sums)?;
         let rung = crossing.rung.map(|from_above| numbers.len() - 1 - from_above);
         let threshold = rung.map_or(f64::NEG_INFINITY, |rung| {
-            let (low, high) = self.layout.bounds(numbers[rung]);
+            let (low, high) = self.counter.layout.bounds(numbers[rung]);
             high - crossing.share * (high - low)
         });
         let exact = rung.is_none_or(|rung| rungs[rung].exact);
@@ -161,7 +160,7 @@ impl Scoring {
             let [value, one, other] = [at, around.0, around.1].map(|pair| fixed.free(pair));
             (value - one).abs().max((other - value).abs())
         };
-        let interval = if self.weight.is_none() {
+        let interval = if self.counter.weight.is_none() {
             let rows = (measured.signal as f64, measured.background as f64);
             fixed.interval(&crossing, rows, sums, descending(rungs))
         } else {
@@ -169,7 +168,7 @@ impl Scoring {
             let value = fixed.free(crossing.at);
             match spread(measured.played.iter().map(free)) {
                 Ok(error) => Some(((value - error).max(0.0), (value + error).min(1.0))),
-                Err(_) if self.layout.replicas.is_none() => {
+                Err(_) if self.counter.layout.replicas.is_none() => {
                     measured.reasons.push("intervals of weighted working points are the bootstrap's, which is turned off".into());
                     None
                 }
@@ -227,23 +226,6 @@ impl Scoring {
         reasons.sort();
         reasons.dedup();
         Gained { auc, points, reasons }
-    }
-}
-
-impl Layout {
-    /// The values between which all scores on a rung lie; one value where all are told apart.
-    fn bounds(&self, rung: u64) -> (f64, f64) {
-        let (low, high) = self.ladder.bounds(rung);
-        if !self.precision.exact {
-            return (low, high);
-        }
-        // The float32 on the rung is the end of it that is one, towards 0 or towards 1.
-        let value = [low, high, f64::midpoint(low, high)].into_iter().find(|x| self.is_on(*x, rung)).unwrap_or(low);
-        (value, value)
-    }
-
-    fn is_on(&self, x: f64, rung: u64) -> bool {
-        f64::from(x as f32) == x && self.ladder.rung(x) == rung
     }
 }
 

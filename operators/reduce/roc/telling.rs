@@ -1,11 +1,11 @@
 //! Numbers to tables, plots and the few lines that people read first.
 
-use super::counting::Counted;
 use super::measuring::{Gained, Measured, Value, WorkingPoint};
 use super::{Against, Scoring};
 use crate::auc::{Auc, thinned};
 use crate::binning::{Binning, Cell};
 use crate::bootstrap::Replicas;
+use crate::rungs::Counted;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::sums::Sums;
 use crate::work::Fold;
@@ -82,13 +82,13 @@ impl Line<'_> {
 
 impl Fold for Scoring {
     fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
-        self.count(batch, into)
+        self.counter.add(batch, into)
     }
 
     fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
-        let counted = Counted::of(&self.layout, sums);
-        let everywhere: Vec<usize> = (0..self.layout.slots()).collect();
-        let cells = self.binning.cells();
+        let counted = Counted::of(&self.counter.layout, sums);
+        let everywhere: Vec<usize> = (0..self.counter.layout.slots()).collect();
+        let cells = self.counter.binning.cells();
         let told = |contest| Told {
             whole: self.measure(&counted, contest, &everywhere),
             bins: cells.iter().map(|cell| self.measure(&counted, contest, &[cell.slot])).collect(),
@@ -127,6 +127,10 @@ impl Scoring {
         if here.score == of { self.contests.iter().position(same) } else { None }
     }
 
+    fn column(&self, score: usize) -> &str {
+        &self.counter.scores[score].column
+    }
+
     fn name(&self, contest: usize) -> String {
         let contest = &self.contests[contest];
         let name = &self.scores[contest.score].name;
@@ -153,14 +157,14 @@ impl Scoring {
         if self.contests.iter().any(|contest| contest.against.is_some()) {
             columns.push(text(&|line| contest(line).against.clone()));
         }
-        columns.extend(self.binning.arrays(lines.iter().map(|line| line.cell)));
+        columns.extend(self.counter.binning.arrays(lines.iter().map(|line| line.cell)));
         columns.extend([whole(|m| m.signal), whole(|m| m.background)]);
         columns.push(float(&|line| line.measured.auc.as_ref().map(|auc| auc.value)));
         columns.push(float(&|line| line.measured.auc_error));
         columns.push(float(&|line| line.measured.auc.as_ref().map(|auc| auc.ladder_error)));
         if !self.points.is_empty() {
             let fixed = |line: &Line<'_>| line.point.map(|point| self.points[point]);
-            columns.push(text(&|line| Some(words_of(fixed(line)?).to_owned())));
+            columns.push(text(&|line| Some(fixed(line)?.word().to_owned())));
             columns.push(float(&|line| Some(fixed(line)?.value())));
             columns.push(float(&|line| Some(line.at()?.threshold)));
             columns.push(float(&|line| Some(line.at()?.at.signal)));
@@ -197,7 +201,7 @@ impl Scoring {
             let points = told.whole.points.iter().flatten().map(|at| crossed(at, place(at), false)).collect();
             Some(Curve { label, points, line: thinned(&auc.curve, 1.0 / 512.0) })
         };
-        let signal = self.scores.first().map(|score| self.classes.names[score.signal].clone()).unwrap_or_default();
+        let signal = self.scores.first().map(|score| self.counter.classes.names[score.signal].clone()).unwrap_or_default();
         let title = match (self.one_signal, self.contests.iter().any(|contest| contest.against.is_some())) {
             (true, _) => format!("{signal} told from background"),
             (false, true) => "Each class against each other one".into(),
@@ -235,7 +239,7 @@ impl Scoring {
 
     /// Everything against the column that is binned in.
     fn against(&self, told: &[Told], cells: &[Cell]) -> Vec<Figure> {
-        let bins = &self.binning.columns[0];
+        let bins = &self.counter.binning.columns[0];
         let figure = |name: String, what: &str, y: String, curves: Vec<Curve>| Figure {
             name,
             title: format!("{what} against {}", bins.column),
@@ -277,7 +281,7 @@ impl Scoring {
                 Fixed::Background(_) => ("Signal efficiency", "signal efficiency"),
                 Fixed::Signal(_) => ("Background rejection", "background rejection"),
             };
-            figures.push(figure(name.clone(), &format!("{what} at {}", in_words(*fixed)), y.into(), curves(&value)));
+            figures.push(figure(name.clone(), &format!("{what} at {}", fixed.label()), y.into(), curves(&value)));
             let Some((of, over)) = self.gain else { continue };
             let gain = |told: &Told, bin: usize| {
                 let (_, relative) = told.gained.as_ref()?.1[bin].points[number]?;
@@ -287,7 +291,7 @@ impl Scoring {
             let mut gains = curves(&gain);
             gains.retain(|curve| !curve.points.is_empty());
             let [of, over] = [of, over].map(|score| &self.scores[score].name);
-            let what = format!("Relative gain in {y} of {of} over {over} at {}", in_words(*fixed));
+            let what = format!("Relative gain in {y} of {of} over {over} at {}", fixed.label());
             figures.push(figure(format!("gain_{name}"), &what, "relative gain [%]".into(), gains));
         }
         figures
@@ -298,14 +302,14 @@ impl Scoring {
         header.extend(["signal", "background", "AUC", "error of the ladder"].map(String::from));
         for fixed in &self.points {
             header.push(match fixed {
-                Fixed::Background(_) => format!("signal [%] at {}", in_words(*fixed)),
-                Fixed::Signal(_) => format!("rejection at {}", in_words(*fixed)),
+                Fixed::Background(_) => format!("signal [%] at {}", fixed.label()),
+                Fixed::Signal(_) => format!("rejection at {}", fixed.label()),
             });
         }
         if let Some((_, over)) = self.gain {
             let over = &self.scores[over].name;
             header.push(format!("AUC over {over}"));
-            header.extend(self.points.iter().map(|fixed| format!("gain over {over} [%] at {}", in_words(*fixed))));
+            header.extend(self.points.iter().map(|fixed| format!("gain over {over} [%] at {}", fixed.label())));
         }
         let none = || "-".to_owned();
         let mut lines = vec![header];
@@ -320,9 +324,9 @@ impl Scoring {
             }
             for point in &whole.points {
                 line.push(point.as_ref().map_or_else(none, |at| match at.fixed {
-                    Fixed::Background(_) => between(100.0 * at.at.signal, at.signal_interval().map(|(l, h)| (100.0 * l, Some(100.0 * h)))),
+                    Fixed::Background(_) => words::with_ends(100.0 * at.at.signal, at.signal_interval().map(|(l, h)| (100.0 * l, Some(100.0 * h)))),
                     Fixed::Signal(_) => match (at.rejection(), at.rejection_interval()) {
-                        (Some(value), (low, high)) => between(value, low.map(|low| (low, high))),
+                        (Some(value), (low, high)) => words::with_ends(value, low.map(|low| (low, high))),
                         (None, (Some(low), _)) => format!("> {}", words::significant(low, 3)),
                         (None, _) => none(),
                     },
@@ -344,13 +348,13 @@ impl Scoring {
     }
 
     fn remarks(&self, sums: &Sums) -> Vec<String> {
-        let replicas = self.layout.replicas.as_ref().map(Replicas::number);
-        let mut remarks = vec![match (&self.weight, replicas) {
+        let replicas = self.counter.layout.replicas.as_ref().map(Replicas::number);
+        let mut remarks = vec![match (&self.counter.weight, replicas) {
             (None, _) => "errors of areas are DeLong's (1988)".to_owned(),
             (Some(_), None) => "errors of areas are DeLong's (1988), with effective counts of weighted rows".to_owned(),
             (Some(_), Some(replicas)) => format!("errors are the spread of {replicas} replicas of the bootstrap"),
         }];
-        if !self.points.is_empty() && self.weight.is_none() {
+        if !self.points.is_empty() && self.counter.weight.is_none() {
             remarks.push("intervals of working points are Wilson's for what passes, with those of the cut in quadrature".into());
         }
         if let (Some((of, over)), Some(replicas)) = (self.gain, replicas) {
@@ -358,37 +362,18 @@ impl Scoring {
             remarks.push(format!("the error of the gain of {of} over {over} is the spread of {replicas} paired replicas"));
         }
         for (number, score) in self.scores.iter().enumerate() {
-            let sides = score.sides.iter().flatten().max().map_or(0, |side| side + 1);
-            let groups = (0..self.layout.slots()).flat_map(|slot| (0..sides).map(move |side| (slot, side)));
-            let odd: i64 = groups.map(|(slot, side)| sums.count(self.layout.odd(self.layout.group(slot, number, side)))).sum();
+            let odd = self.counter.odd(sums, number);
             if odd != 0 {
-                let what = self.weight.as_ref().map_or_else(|| score.column.clone(), |weight| format!("{} or {weight}", score.column));
-                let rows = words::counted(odd.unsigned_abs(), "row");
+                let what = self.counter.weight.as_ref().map_or_else(|| self.column(number).to_owned(), |weight| format!("{} or {weight}", self.column(number)));
+                let rows = words::counted(odd, "row");
                 remarks.push(format!("{rows} with {what} NaN or infinite in no curve of {}", score.name));
             }
         }
-        let unplayed = sums.count(self.layout.unplayed());
+        let unplayed = sums.count(self.counter.layout.unplayed());
         if unplayed != 0 {
             remarks.push(format!("{} with a weight beyond 10^11 in no replica", words::counted(unplayed.unsigned_abs(), "row")));
         }
         remarks
-    }
-}
-
-fn words_of(fixed: Fixed) -> &'static str {
-    match fixed {
-        Fixed::Background(_) => "background_efficiency",
-        Fixed::Signal(_) => "signal_efficiency",
-    }
-}
-
-/// `background 20 %`.
-fn in_words(fixed: Fixed) -> String {
-    let percent = words::significant(100.0 * fixed.value(), 4);
-    let percent = if percent.contains('.') { percent.trim_end_matches('0').trim_end_matches('.') } else { &percent };
-    match fixed {
-        Fixed::Background(_) => format!("background {percent} %"),
-        Fixed::Signal(_) => format!("signal {percent} %"),
     }
 }
 
@@ -420,22 +405,4 @@ fn crossed(at: &WorkingPoint, point: Point, rejection: bool) -> Point {
             Point { x_error: width, ..point }
         }
     }
-}
-
-/// `85.1 ± 0.4`, `12.1 +1.3 -1.0`.
-pub(crate) fn between(value: f64, ends: Option<(f64, Option<f64>)>) -> String {
-    let Some((low, high)) = ends else { return words::significant(value, 4) };
-    let (below, Some(above)) = (value - low, high.map(|high| high - value)) else {
-        return format!("{} (> {})", words::significant(value, 3), words::significant(low, 3));
-    };
-    if (above - below).abs() <= 0.1 * above.max(below) {
-        return words::with_error(value, f64::midpoint(below, above));
-    }
-    // As many places as the smaller error of two digits has, of those that are not 0.
-    let least = [below, above].into_iter().filter(|e| *e > 0.0).fold(f64::INFINITY, f64::min);
-    if !least.is_finite() {
-        return words::significant(value, 4);
-    }
-    let places = usize::try_from(1 - least.log10().floor() as i64).unwrap_or_default().min(12);
-    format!("{value:.places$} +{above:.places$} -{below:.places$}")
 }
