@@ -140,8 +140,8 @@ answer(bits(found))
         let expected = floats(&python(script, &given));
         for (column, name) in ["threshold", "passed", "efficiency"].iter().enumerate() {
             let expected: Vec<f64> = expected.iter().skip(column).step_by(3).copied().collect();
-            // A cut is put at the lower end of its rung, or at that of the next: within two float32 of scikit-learn's.
-            close(&column_of(&summary.table, name), &expected, if column == 0 { 1e-6 } else { 1e-9 });
+            // A cut stands right above the last background that fails; scikit-learn's is the next score that passes.
+            close(&column_of(&summary.table, name), &expected, if column == 0 { 1e-3 } else { 1e-9 });
         }
         let Content::Matrix { columns, rows, shares, texts } = &summary.figures[2].content else { panic!("a matrix") };
         assert_eq!((columns.len(), rows.len(), shares.len(), texts.len()), (1, 3, 3, 3));
