@@ -74,14 +74,21 @@ impl Ladder {
     #[must_use]
     #[inline]
     pub fn rung(self, x: f64) -> u64 {
+        if x > 0.0 && x < 1.0 {
+            // Scores: which half they lie in is not to be guessed, so it is computed and not branched on.
+            let upper = x >= 0.5;
+            let climbed = self.climb(if upper { 1.0 - x } else { x });
+            if upper { self.half() + HALF * u64::from(self.steps) - climbed } else { self.zero() + 1 + climbed }
+        } else {
+            self.rung_of_others(x)
+        }
+    }
+
+    fn rung_of_others(self, x: f64) -> u64 {
         if x < 0.0 {
             self.zero() - 1 - self.climb(-x)
         } else if x == 0.0 {
             self.zero()
-        } else if x < 0.5 {
-            self.zero() + 1 + self.climb(x)
-        } else if x < 1.0 {
-            self.half() + HALF * u64::from(self.steps) - self.climb(1.0 - x)
         } else if x == 1.0 {
             self.one()
         } else {

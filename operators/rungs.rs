@@ -3,7 +3,7 @@
 //! A group is a slot of the bins, a score and a side (a class, or several together). In each group is summed how much stands on each
 //! rung of the score's ladder: rows and, where they have weights, w and w^2. The keys of counts, in this order:
 //!
-//! * rows of a group whose score or weight is not finite; rows of a group; rows that no replica could take;
+//! * rows of a group whose score or weight is not finite; rows that no replica could take;
 //! * the cells of the groups' replicas;
 //! * the rungs where nearly all scores stand, which lie in a slice (where rows have no weights and these rungs take little memory);
 //! * all other rungs.
@@ -156,19 +156,14 @@ impl Layout {
         group as u64
     }
 
-    /// Where the rows of a group are counted.
-    fn rows(&self, group: usize) -> usize {
-        self.groups() + group
-    }
-
     /// Where the rows are counted that no replica could take.
     #[must_use]
     pub fn unplayed(&self) -> u64 {
-        2 * self.groups() as u64
+        self.groups() as u64
     }
 
     fn first_cell(&self) -> usize {
-        2 * self.groups() + 1
+        self.groups() + 1
     }
 
     fn first_dense_rung(&self) -> usize {
@@ -276,7 +271,7 @@ impl Counter {
         let finite = |row: usize| weights.as_ref().is_none_or(|weights| weights[row].is_finite());
         for (number, (score, values)) in scores.iter().zip(&columns).enumerate() {
             let (counts, _) = into.dense(layout.dense(), 0);
-            let (groups, first) = (layout.groups(), layout.first_dense_rung());
+            let first = layout.first_dense_rung();
             hand.elsewhere.clear();
             for (row, ((class, slot), x)) in hand.classes.iter().zip(&hand.slots).zip(values.iter()).enumerate() {
                 let Some(side) = score.sides[*class as usize] else { continue };
@@ -285,7 +280,6 @@ impl Counter {
                     counts[group] += 1;
                     continue;
                 }
-                counts[groups + group] += 1;
                 let rung = layout.ladder.rung(*x);
                 let near = layout.window.as_ref().and_then(|window| Some(first + group * window.len() + window.place(rung)?));
                 match near {
@@ -325,8 +319,6 @@ impl Counter {
 pub struct Counted {
     /// What stands on the rungs of each group, by ascending rung.
     groups: Vec<Vec<OnRung>>,
-    /// The rows of each group.
-    rows: Vec<i64>,
     cells: Vec<i64>,
 }
 
@@ -340,7 +332,6 @@ impl Counted {
             &counts[at(from)..at(to)]
         };
         let mut groups = vec![Vec::new(); layout.groups()];
-        let rows = (0..layout.groups()).map(|group| sums.count(layout.rows(group) as u64)).collect();
         let mut cells = vec![0; layout.first_dense_rung() - layout.first_cell()];
         for (key, n) in between(layout.first_cell(), layout.first_dense_rung()) {
             cells[*key as usize - layout.first_cell()] = *n;
@@ -368,13 +359,13 @@ impl Counted {
                 *if key % 2 == 1 { &mut load.w2 } else { &mut load.w } = sum;
             }
         }
-        Self { groups, rows, cells }
+        Self { groups, cells }
     }
 
     /// The rows of some groups.
     #[must_use]
     pub fn rows(&self, groups: impl Iterator<Item = usize>) -> i64 {
-        groups.map(|group| self.rows[group]).sum()
+        groups.flat_map(|group| &self.groups[group]).map(|(_, load)| load.n).sum()
     }
 
     /// What stands on the rungs of several groups together.

@@ -55,7 +55,7 @@ pub fn with_error(value: f64, error: f64) -> String {
     format!("{value:.places$} ± {error:.places$}")
 }
 
-/// A value with the ends of its interval: `85.1 ± 0.4`, `12.1 +1.3 -1.0`, `140 (> 97)`.
+/// A value with the ends of its interval: `85.1 ± 0.4`, `12.1 +1.3 -1.0`, `100.0 -1.8`, `140 (> 97)`.
 #[must_use]
 pub fn with_ends(value: f64, ends: Option<(f64, Option<f64>)>) -> String {
     let Some((low, high)) = ends else { return significant(value, 4) };
@@ -71,7 +71,8 @@ pub fn with_ends(value: f64, ends: Option<(f64, Option<f64>)>) -> String {
         return significant(value, 4);
     }
     let places = usize::try_from(1 - least.log10().floor() as i64).unwrap_or_default().min(12);
-    format!("{value:.places$} +{above:.places$} -{below:.places$}")
+    let end = |sign, error: f64| if error > 0.0 { format!(" {sign}{error:.places$}") } else { String::new() };
+    format!("{value:.places$}{}{}", end('+', above), end('-', below))
 }
 
 /// A number with so many significant digits, without an exponent where it is of everyday size.
@@ -108,7 +109,7 @@ mod tests {
     fn an_interval_is_shown_by_the_distances_of_its_ends() {
         assert_eq!(with_ends(85.1, Some((84.7, Some(85.5)))), "85.10 ± 0.40");
         assert_eq!(with_ends(12.1, Some((11.1, Some(13.4)))), "12.1 +1.3 -1.0");
-        assert_eq!(with_ends(0.0, Some((0.0, Some(1.8)))), "0.0 +1.8 -0.0");
+        assert_eq!(with_ends(0.0, Some((0.0, Some(1.8)))), "0.0 +1.8");
         assert_eq!(with_ends(140.0, Some((97.0, None))), "140 (> 97.0)");
         assert_eq!(with_ends(0.25, None), "0.2500");
         assert_eq!(with_ends(1.0, Some((1.0, Some(1.0)))), "1.000");

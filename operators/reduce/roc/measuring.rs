@@ -129,6 +129,8 @@ impl Scoring {
             measured.auc_error = auc.error;
             if auc.error.is_none() {
                 measured.reasons.push("an area from a single row of signal or background has no error".into());
+            } else if auc.error == Some(0.0) {
+                measured.reasons.push("every signal is above every background, of which DeLong's error knows nothing but 0".into());
             }
         } else {
             match spread(measured.played.iter().map(|played| played.auc)) {

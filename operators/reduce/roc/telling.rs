@@ -302,14 +302,14 @@ impl Scoring {
         header.extend(["signal", "background", "AUC", "error of the ladder"].map(String::from));
         for fixed in &self.points {
             header.push(match fixed {
-                Fixed::Background(_) => format!("signal [%] at {}", fixed.label()),
-                Fixed::Signal(_) => format!("rejection at {}", fixed.label()),
+                Fixed::Background(_) => format!("signal [%]\nat {}", fixed.label()),
+                Fixed::Signal(_) => format!("rejection\nat {}", fixed.label()),
             });
         }
         if let Some((_, over)) = self.gain {
             let over = &self.scores[over].name;
-            header.push(format!("AUC over {over}"));
-            header.extend(self.points.iter().map(|fixed| format!("gain over {over} [%] at {}", fixed.label())));
+            header.push(format!("AUC\nover {over}"));
+            header.extend(self.points.iter().map(|fixed| format!("gain over {over} [%]\nat {}", fixed.label())));
         }
         let none = || "-".to_owned();
         let mut lines = vec![header];

@@ -328,7 +328,7 @@ answer([bits(numbers(w0)), bits(np.std(toys, axis=0, ddof=1))])
         assert_eq!(texts_of(&summary.table, "over"), ["", "", "BDT", "BDT"]);
         assert!(of("gain")[..2].iter().all(|gain| gain.is_nan()), "of the one that is compared with there is no gain");
         assert_eq!(texts_of(&summary.table, "score"), ["BDT", "BDT", "CNN", "CNN"]);
-        assert_eq!(summary.highlights[0][5..], ["signal [%] at background 20 %", "rejection at signal 80 %", "AUC over BDT", "gain over BDT [%] at background 20 %", "gain over BDT [%] at signal 80 %"]);
+        assert_eq!(summary.highlights[0][5..], ["signal [%]\nat background 20 %", "rejection\nat signal 80 %", "AUC\nover BDT", "gain over BDT [%]\nat background 20 %", "gain over BDT [%]\nat signal 80 %"]);
         assert_eq!(summary.highlights[1][7..], ["-", "-", "-"]);
         assert!(texts_of(&summary.table, "reason").iter().all(String::is_empty));
     }
