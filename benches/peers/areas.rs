@@ -38,10 +38,8 @@ pub fn seconds(rows: usize, times: usize) -> Result<f64> {
         for batch in &batches {
             fold.add(batch, &mut sums).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
         }
-        let added = begun.elapsed().as_secs_f64();
         let lines = fold.finish(&sums)?.table.num_rows();
         least = least.min(begun.elapsed().as_secs_f64());
-        eprintln!("of which adding {added:.3} s of {:.3} s", begun.elapsed().as_secs_f64());
         anyhow::ensure!(lines == 44, "{lines} lines");
     }
     Ok(least)
@@ -75,7 +73,8 @@ fn batches(rows: usize) -> Result<Vec<RecordBatch>> {
             // A sum of twelve is normal enough.
             let mut logit = |key: &i8| {
                 let normal = (0..12).map(|_| random()).sum::<f64>() - 6.0;
-                if *key == class { 1.0 } else { -1.0 } + 2.0 * normal
+                let shift = if *key == class { 1.0 } else { -1.0 };
+                shift + 2.0 * normal
             };
             columns.push(Arc::new(Float64Array::from_iter_values(keys.iter().map(|key| 1.0 / (1.0 + (-logit(key)).exp())))));
         }

@@ -234,7 +234,8 @@ fn tell_apart(place: &Place, claims: &mut Claims) {
     let rows = (ROWS * place.scale / 5.0).ceil() as usize;
     let mut command = place.python("areas.py");
     command.args([rows, 1].map(|n| n.to_string()));
-    let [ours, theirs] = turns([&mut || areas::seconds(rows, 3).expect("areas"), &mut || run(&mut on_one_core(&command), None).number()]);
+    let [ours, theirs] =
+        turns([&mut || areas::seconds(rows, 3).expect("areas"), &mut || run(&mut on_one_core(&command), None).number()]);
     let time = |seconds: f64| (1e9 * seconds / rows as f64, "ns/row");
     let what = "AUC of 4 classes, 10 bins and all rows, with errors";
     claims.add(what, time(ours), Some(("sklearn.roc_auc_score, no errors", time(theirs), theirs / ours)), Asked::AtLeast(30.0));

@@ -5,6 +5,7 @@ use crate::axis::AxisWords;
 use crate::ladder::MOST_STEPS;
 use crate::figure::Content;
 use arrow::array::RecordBatch;
+use arrow::datatypes::Field;
 use crate::rungs::ExactWord;
 use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word};
 use crate::working_point::Numbers;
@@ -402,6 +403,39 @@ fn exact_ladders_are_for_float32_scores_of_known_number() {
     assert_eq!(found.len(), 3);
     assert_eq!(found[0], "5:5 `p_electron` is no float32, so its values cannot all be told apart (derive `cast(p_electron as real)`, or give a number of rungs up to 8388608)");
     assert_eq!(found[2], "5:5 how many rows come is not known before the run, so `exact` may not fit the memory (give a number of rungs, as in `precision: 256`)");
+}
+
+#[test]
+fn an_exact_ladder_tells_all_float32_scores_apart() {
+    let rows = Rows::new(4000);
+    let wide = rows.batch();
+    let narrow = |field: &Arc<Field>| match field.name().starts_with("p_") {
+        true => Arc::new(Field::new(field.name(), DataType::Float32, false)),
+        false => field.clone(),
+    };
+    let fields: Vec<_> = wide.schema().fields().iter().map(narrow).collect();
+    let columns = wide.columns().iter().zip(&fields).map(|(column, field)| arrow::compute::cast(column, field.data_type()).unwrap());
+    let schema = Arc::new(Schema::new_with_metadata(fields.clone(), wide.schema().metadata().clone()));
+    let batch = RecordBatch::try_new(schema, columns.collect()).unwrap();
+    let mut roc = roc();
+    roc.precision = Some(Placed::unplaced(PrecisionWord::Exact(ExactWord::Exact)));
+    roc.at = points(&[0.1], &[0.5]);
+    let inputs = [Output { rows: Some(4000), ..crate::trial::stream(&batch) }];
+    let (facts, runtime) = (Facts::default(), crate::work::Runtime::default());
+    let planned = roc.plan(&facts, &inputs).unwrap();
+    assert!(planned.holds >= 24 * 8000 && planned.holds < 1 << 20, "as many rungs as rows at most: {}", planned.holds);
+    let worker = crate::Worker { index: 0, peers: 1 };
+    let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
+    let Work::Fold(mut fold) = roc.start(&start).unwrap() else { panic!("a fold") };
+    let mut sums = crate::sums::Sums::default();
+    fold.add(&batch, &mut sums).unwrap();
+    let table = fold.finish(&sums).unwrap().table;
+    assert_eq!(column_of(&table, "ladder_error"), [0.0; 4]);
+    assert_eq!(column_of(&table, "point_ladder_error"), [0.0; 4]);
+    // A cut is a score that is there.
+    for (row, threshold) in column_of(&table, "threshold").iter().enumerate() {
+        assert!(rows.scores[row / 2].contains(threshold), "{threshold:e}");
+    }
 }
 
 #[test]
