@@ -77,8 +77,10 @@ fn dot(svg: &mut Svg, frame: &Frame, number: usize, point: &Point, label: &str) 
     if point.x_error > 0.0 {
         svg.line((frame.x(point.x - point.x_error), y), (frame.x(point.x + point.x_error), y), &style);
     }
-    if point.y_error > 0.0 || point.up() > 0.0 {
-        let ends = [point.y - point.y_error, point.y + point.up()].map(|v| frame.y(v));
+    // `max` takes a NaN for no error.
+    let (down, up) = (point.y_error.max(0.0), point.up().max(0.0));
+    if down > 0.0 || up > 0.0 {
+        let ends = [point.y - down, point.y + up].map(|v| frame.y(v));
         svg.line((x, ends[0]), (x, ends[1]), &style);
         for end in ends {
             svg.line((x - 3.0, end), (x + 3.0, end), &style);
@@ -88,7 +90,8 @@ fn dot(svg: &mut Svg, frame: &Frame, number: usize, point: &Point, label: &str) 
     let error = |e: f64| if e > 0.0 && e.is_finite() { format!(" ± {}", significant(e, 3)) } else { String::new() };
     let (at, value) = (significant(point.x, 5), significant(point.y, 5));
     let y_error = match point.y_error_up {
-        Some(up) => format!(" +{} -{}", significant(up, 3), significant(point.y_error, 3)),
+        Some(_) if up.is_finite() && down.is_finite() => format!(" +{} -{}", significant(up, 3), significant(down, 3)),
+        Some(_) => String::new(),
         None => error(point.y_error),
     };
     svg.raw(&format!("<title>{} at {at}{}: {value}{y_error}</title></g>", escape(label), error(point.x_error)));
