@@ -1,9 +1,10 @@
 //! The paired bootstrap: what a number would have been, had other events come.
 //!
-//! In each replica an event counts as often as a Poisson number of mean 1 says (Hanley, MacGibbon, Am. J. Epidemiol. 164
-//! (2006) 68; Chamandy et al., Google, 2012). That number is a hash of the event's identity and of the replica: so replicas are
-//! the same whatever the batches, workers and order, an event that comes twice is drawn twice, and two scores of one event
-//! rise and fall together, which is what makes the error of a difference right.
+//! In each replica an event counts as often as a Poisson number of mean 1 says (Hanley, MacGibbon, Comput. Methods Programs
+//! Biomed. 83 (2006) 57; for sums over many machines Chamandy, Muralidharan, Najmi, Naidu, Google, 2012). That number is a
+//! hash of the event's identity and of the replica: so replicas are the same whatever the batches, workers and order, an
+//! event that comes twice is drawn twice, and two scores of one event rise and fall together, which is what makes the
+//! error of a difference right.
 //!
 //! In each group, replicas keep how much stands on the rungs of a coarse ladder. Weights are rounded to a float32 and counted
 //! as whole numbers in units of 2^-56, in digits of 32 bits, so that sums are exact without being long. The spread of a

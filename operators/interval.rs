@@ -1,8 +1,7 @@
 //! Efficiencies and their intervals.
 //!
 //! An efficiency is k of n. Its interval at a confidence level 1 - alpha, with z the normal quantile of 1 - alpha / 2 and
-//! B(p; a, b) the quantile of the beta distribution, is (Brown, Cai, DasGupta, Stat. Sci. 16 (2001) 101; the first two also
-//! in PDG, Statistics, 40.4.2.4)
+//! B(p; a, b) the quantile of the beta distribution, is (Brown, Cai, DasGupta, Stat. Sci. 16 (2001) 101)
 //!
 //! * Clopper-Pearson: B(alpha/2; k, n-k+1) to B(1-alpha/2; k+1, n-k); covers at least as often as it says;
 //! * Wilson: (k + z^2/2 -+ z sqrt(k (n-k) / n + z^2/4)) / (n + z^2); covers as often as it says, on average;

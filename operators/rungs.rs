@@ -199,7 +199,7 @@ impl Layout {
         let rungs = self.groups() as u64 * OCTAVES * u64::from(self.precision.steps);
         let rungs = rows.map_or(rungs, |rows| rungs.min(rows.saturating_mul(self.scores as u64)));
         let rungs = if self.window.is_some() { rungs / 16 } else { rungs };
-        8 * self.dense() as u64 + rungs * if self.weighted { 256 } else { 24 }
+        8 * self.dense() as u64 + rungs * if self.weighted { 384 } else { 24 }
     }
 }
 
