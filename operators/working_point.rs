@@ -265,10 +265,11 @@ mod tests {
         let quantile_above = |p: f64| std::f64::consts::SQRT_2 * statrs::function::erf::erfc_inv(2.0 * p);
         let truth = normal_above(quantile_above(0.1) - 1.0);
         let found = coverage(Fixed::Background(0.1), 1.0, truth, (400, 300));
-        assert!((found - ONE_SIGMA).abs() < 0.035, "signal efficiency: {found}");
+        assert!((found - ONE_SIGMA).abs() < 0.02, "signal efficiency: {found}");
+        // With a third of these rows 71 % were covered: for few rows the interval is a little wide.
         let truth = normal_above(1.5 + quantile_above(0.8));
-        let found = coverage(Fixed::Signal(0.8), 1.5, truth, (300, 500));
-        assert!((found - ONE_SIGMA).abs() < 0.035, "background efficiency: {found}");
+        let found = coverage(Fixed::Signal(0.8), 1.5, truth, (900, 1200));
+        assert!((found - ONE_SIGMA).abs() < 0.02, "background efficiency: {found}");
     }
 
     #[test]
