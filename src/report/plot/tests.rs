@@ -163,6 +163,24 @@ fn every_kind_is_drawn() {
 }
 
 #[test]
+fn a_matrix_has_its_numbers_in_its_fields_and_an_error_two_ends() {
+    let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+    let content = Content::Matrix {
+        columns: names(["electron", "none"]),
+        rows: names(["electron", "pion"]),
+        shares: vec![1.0, 0.0, 0.5, f64::NAN],
+        texts: ["2,378\n79.27 ± 0.76", "0", "1", "-"].map(str::to_owned).to_vec(),
+    };
+    let text = check(&Figure { content, ..curves() });
+    assert!(text.contains(r##"fill="#3f90da""##) && text.contains(r##"fill="#f2f2f2""##), "full, and none at all");
+    assert!(text.contains(">2,378</text>") && text.contains(">79.27 ± 0.76</text>"), "a line each");
+    let point = Point { x: 1.0, y: 0.9, y_error: 0.2, y_error_up: Some(0.1), ..Point::default() };
+    let curve = Curve { label: "a".into(), points: vec![point], line: Vec::new() };
+    let text = check(&Figure { content: Content::Curves { curves: vec![curve], log_y: false }, ..curves() });
+    assert!(text.contains("a at 1: 0.9 +0.1 -0.2</title>"), "{text}");
+}
+
+#[test]
 fn one_bad_point_does_not_flatten_the_others() {
     let points = [(1.0, 2.0, 0.1), (2.0, 2.2, 0.1), (3.0, 2.1, 1e9)].map(|(x, y, y_error)| Point {
         x,
