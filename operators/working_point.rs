@@ -6,9 +6,11 @@
 //! the lowest one that reaches it: `numpy.interp` over scikit-learn's `roc_curve` with all its points.
 //!
 //! The interval of the signal efficiency at a fixed background efficiency has two parts, added in quadrature: Wilson's
-//! interval of the signal efficiency, and how far the curve moves over Wilson's interval of the background efficiency, which
-//! is how well the cut is known (Linnet, Stat. Med. 6 (1987) 147, with the curve itself for its slope). Signal and
-//! background change places at a fixed signal efficiency.
+//! interval of the signal efficiency, and how far the curve moves to the ends of Wilson's interval of the background
+//! efficiency, which is how well the cut is known (Linnet, Stat. Med. 6 (1987) 147, with the curve itself for its slope): the
+//! root of the mean square of both ways, to both sides, because either by itself has the curve's own wriggles. Signal and
+//! background change places at a fixed signal efficiency. In toys of normal scores it covers 67 to 70 % from some 400 rows of
+//! each on.
 
 use crate::interval::{Method, ONE_SIGMA};
 use crate::{Placed, Problem, words};
@@ -197,9 +199,9 @@ impl Fixed {
         let own = Method::Wilson.interval(value * free_rows, free_rows, ONE_SIGMA);
         let cut = Method::Wilson.interval(self.value() * fixed_rows, fixed_rows, ONE_SIGMA);
         let moved = |to: f64| self.moved(to).cross(rungs.clone(), sums).map(|c| self.free(c.at));
-        let (low, high) = (moved(cut.0)?, moved(cut.1)?);
-        let below = (value - own.0).max(0.0).hypot((value - low).max(0.0));
-        let above = (own.1 - value).max(0.0).hypot((high - value).max(0.0));
+        let sway = (value - moved(cut.0)?).hypot(value - moved(cut.1)?) * std::f64::consts::FRAC_1_SQRT_2;
+        let below = (value - own.0).max(0.0).hypot(sway);
+        let above = (own.1 - value).max(0.0).hypot(sway);
         Some(((value - below).max(0.0), (value + above).min(1.0)))
     }
 }
@@ -243,7 +245,7 @@ mod tests {
     /// How often the interval covers, over toys of normal scores whose true signal efficiency is `truth`.
     fn coverage(fixed: Fixed, shift: f64, truth: f64, (n_signal, n_background): (usize, usize)) -> f64 {
         let mut g = normal(17);
-        let toys = 2000;
+        let toys = 8000;
         let mut covered = 0;
         for _ in 0..toys {
             let mut rows: Vec<(f64, bool)> = (0..n_signal).map(|_| (shift + g(), true)).collect();
@@ -266,9 +268,8 @@ mod tests {
         let truth = normal_above(quantile_above(0.1) - 1.0);
         let found = coverage(Fixed::Background(0.1), 1.0, truth, (400, 300));
         assert!((found - ONE_SIGMA).abs() < 0.02, "signal efficiency: {found}");
-        // With a third of these rows 71 % were covered: for few rows the interval is a little wide.
         let truth = normal_above(1.5 + quantile_above(0.8));
-        let found = coverage(Fixed::Signal(0.8), 1.5, truth, (900, 1200));
+        let found = coverage(Fixed::Signal(0.8), 1.5, truth, (400, 300));
         assert!((found - ONE_SIGMA).abs() < 0.02, "background efficiency: {found}");
     }
 
