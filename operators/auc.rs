@@ -55,6 +55,18 @@ pub struct Auc {
 }
 
 impl Auc {
+    /// The area alone; none where there is no signal or no background.
+    #[must_use]
+    pub fn value_of(rungs: &[Rung]) -> Option<f64> {
+        let (mut signal, mut below, mut wins) = (0.0, 0.0, 0.0);
+        for rung in rungs {
+            wins += rung.signal.w * (below + rung.background.w / 2.0);
+            below += rung.background.w;
+            signal += rung.signal.w;
+        }
+        (signal > 0.0 && below > 0.0).then(|| wins / (signal * below))
+    }
+
     /// The area from rungs in ascending order; none where there is no signal or no background.
     #[must_use]
     pub fn of(rungs: &[Rung]) -> Option<Self> {
@@ -148,6 +160,7 @@ mod tests {
                 None => prop_assert_eq!(all, 0.0),
                 Some(auc) => {
                     prop_assert!((auc.value - won / all).abs() < 1e-12);
+                    prop_assert!((Auc::value_of(&rungs(&rows, false)).unwrap() - auc.value).abs() < 1e-12);
                     prop_assert!((auc.ladder_error - tied / all / 2.0).abs() < 1e-12);
                     let trapezoids: f64 = auc.curve.windows(2).map(|p| (p[1].0 - p[0].0) * (p[0].1 + p[1].1) / 2.0).sum();
                     prop_assert!((trapezoids - auc.value).abs() < 1e-12);
@@ -173,6 +186,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn delongs_error_covers_the_true_area_as_often_as_it_should() {
+        // Normal scores a distance of 1 apart: the true area is Phi(1 / sqrt 2).
+        let truth = 0.5 * statrs::function::erf::erfc(-0.5);
+        let mut g = crate::trial::normal(5);
+        let (toys, mut covered) = (2000, 0);
+        for _ in 0..toys {
+            let mut rows: Vec<(f64, bool)> = (0..500).map(|row| (g() + f64::from(row % 3 == 0), row % 3 == 0)).collect();
+            rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let one = Load { n: 1, w: 1.0, w2: 1.0 };
+            let rung = |(_, is): &(f64, bool)| {
+                let (signal, background) = if *is { (one, Load::default()) } else { (Load::default(), one) };
+                Rung { exact: true, signal, background }
+            };
+            let auc = Auc::of(&rows.iter().map(rung).collect::<Vec<_>>()).unwrap();
+            covered += usize::from((auc.value - truth).abs() <= auc.error.unwrap());
+        }
+        let share = covered as f64 / f64::from(toys);
+        assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
     }
 
     #[test]

@@ -64,6 +64,17 @@ pub enum Content {
         /// Whether the colours are logarithmic.
         log: bool,
     },
+    /// A table of numbers between named rows and columns, each a colour with its number in it.
+    Matrix {
+        /// The names below, from left to right.
+        columns: Vec<String>,
+        /// The names at the left, from top to bottom.
+        rows: Vec<String>,
+        /// `rows * columns` shares from 0 to 1, which say the colours; NaN for none. Row by row.
+        shares: Vec<f64>,
+        /// What is written into each; lines are kept.
+        texts: Vec<String>,
+    },
 }
 
 /// Points with errors, and a line.
@@ -77,7 +88,7 @@ pub struct Curve {
     pub line: Vec<(f64, f64)>,
 }
 
-/// A point with symmetric errors.
+/// A point with errors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Point {
     /// Horizontal position.
@@ -88,4 +99,14 @@ pub struct Point {
     pub y: f64,
     /// One standard error.
     pub y_error: f64,
+    /// The error upwards, where it is another than downwards.
+    pub y_error_up: Option<f64>,
+}
+
+impl Point {
+    /// The error upwards.
+    #[must_use]
+    pub fn up(&self) -> f64 {
+        self.y_error_up.unwrap_or(self.y_error)
+    }
 }

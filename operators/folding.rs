@@ -53,6 +53,13 @@ impl Classes {
         Ok(Self { column: Some(word.value.clone()), names })
     }
 
+    /// The number of a class, or that there is none of this name.
+    pub fn number(&self, word: &Placed<String>) -> Result<usize, Problem> {
+        self.names.iter().position(|name| *name == word.value).ok_or_else(|| {
+            Problem::at(word, format!("no sample `{}`", word.value)).suggest(word, self.names.iter().map(String::as_str))
+        })
+    }
+
     /// The class number of each row.
     pub fn numbers(&self, batch: &RecordBatch, into: &mut Vec<u32>) -> Result<(), Fault> {
         into.clear();

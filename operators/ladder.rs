@@ -74,14 +74,21 @@ impl Ladder {
     #[must_use]
     #[inline]
     pub fn rung(self, x: f64) -> u64 {
+        if x > 0.0 && x < 1.0 {
+            // Scores: which half they lie in is not to be guessed, so it is computed and not branched on.
+            let upper = x >= 0.5;
+            let climbed = self.climb(if upper { 1.0 - x } else { x });
+            if upper { self.half() + HALF * u64::from(self.steps) - climbed } else { self.zero() + 1 + climbed }
+        } else {
+            self.rung_of_others(x)
+        }
+    }
+
+    fn rung_of_others(self, x: f64) -> u64 {
         if x < 0.0 {
             self.zero() - 1 - self.climb(-x)
         } else if x == 0.0 {
             self.zero()
-        } else if x < 0.5 {
-            self.zero() + 1 + self.climb(x)
-        } else if x < 1.0 {
-            self.half() + HALF * u64::from(self.steps) - self.climb(1.0 - x)
         } else if x == 1.0 {
             self.one()
         } else {
@@ -137,6 +144,85 @@ impl Ladder {
     }
 }
 
+/// A stretch of a ladder whose rungs are numbered from 0, so that they can lie in a slice.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// First rung, rungs, and number of the first; that of most values in front.
+    pieces: Vec<(u64, u64, u64)>,
+}
+
+impl Window {
+    /// That of scores: 0, from 2^-60 to 1 - 2^-26, and 1.
+    #[must_use]
+    pub fn of_scores(ladder: Ladder) -> Self {
+        let (low, high) = (ladder.rung((-60_f64).exp2()), ladder.rung(1.0 - (-26_f64).exp2()));
+        Self { pieces: vec![(low, high + 1 - low, 1), (ladder.zero(), 1, 0), (ladder.one(), 1, high + 2 - low)] }
+    }
+
+    /// That of all values that [`Window::within`] gives.
+    #[must_use]
+    pub fn coarse(ladder: Ladder) -> Self {
+        let far = (ladder.rung(-FAR), ladder.rung(-NEAR_ZERO));
+        let scores = (ladder.rung(NEAR_ZERO), ladder.rung(1.0 - NEAR_ONE));
+        let (below, between, above) = (far.1 + 1 - far.0, scores.1 + 1 - scores.0, ladder.rung(FAR) + 1 - ladder.one());
+        let pieces = vec![
+            (scores.0, between, below + 1),
+            (far.0, below, 0),
+            (ladder.zero(), 1, below),
+            (ladder.one(), above, below + 1 + between),
+        ];
+        Self { pieces }
+    }
+
+    /// The value, or the nearest one that a coarse window tells apart.
+    #[must_use]
+    pub fn within(x: f64) -> f64 {
+        if x.abs() < NEAR_ZERO {
+            0.0
+        } else if (1.0 - NEAR_ONE..1.0).contains(&x) && x > 1.0 - NEAR_ONE {
+            1.0
+        } else {
+            x.clamp(-FAR, FAR)
+        }
+    }
+
+    /// How many rungs it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.1 as usize).sum()
+    }
+
+    /// True for a window without rungs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of a rung; none outside of the window.
+    #[must_use]
+    #[inline]
+    pub fn place(&self, rung: u64) -> Option<usize> {
+        let inside = |(first, length, start): &(u64, u64, u64)| {
+            let up = rung.wrapping_sub(*first);
+            (up < *length).then(|| (start + up) as usize)
+        };
+        self.pieces.iter().find_map(inside)
+    }
+
+    /// The rung of a number below [`Window::len`].
+    #[must_use]
+    pub fn rung(&self, place: usize) -> u64 {
+        let place = place as u64;
+        let at = self.pieces.iter().find(|(_, length, start)| place.wrapping_sub(*start) < *length);
+        at.map_or(0, |(first, _, start)| first + (place - start))
+    }
+}
+
+/// Below this a coarse window knows no difference from 0, from 1, and above the last none at all.
+const NEAR_ZERO: f64 = 1.0 / (1_u64 << 30) as f64;
+const NEAR_ONE: f64 = 1.0 / (1_u64 << 26) as f64;
+const FAR: f64 = 256.0;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +256,31 @@ mod tests {
             }
             if x > 0.5 && x < 1.0 {
                 prop_assert!(high - low <= 1.000_001 * (1.0 - low) / f64::from(steps) + 1e-16, "{low:e} {x:e} {high:e}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_numbers_its_rungs_in_order(x in value(), y in value(), steps in 1_u32..300) {
+            let ladder = Ladder::new(steps);
+            let (scores, coarse) = (Window::of_scores(ladder), Window::coarse(ladder));
+            for (window, x, y) in [(&scores, x, y), (&coarse, Window::within(x), Window::within(y))] {
+                let (low, high) = if x <= y { (x, y) } else { (y, x) };
+                let places = [low, high].map(|x| window.place(ladder.rung(x)));
+                if let [Some(low), Some(high)] = places {
+                    prop_assert!(low <= high && high < window.len());
+                }
+                for (place, x) in places.iter().zip([low, high]) {
+                    if let Some(place) = place {
+                        prop_assert_eq!(window.rung(*place), ladder.rung(x));
+                    }
+                }
+            }
+            prop_assert!(coarse.place(ladder.rung(Window::within(x))).is_some());
+            prop_assert!(!(0.0..=1.0).contains(&x) || x < 1e-18 || 1.0 - x < 1e-7 || scores.place(ladder.rung(x)).is_some());
+            for (window, place) in [(&scores, 0), (&scores, scores.len() - 1), (&coarse, 0), (&coarse, coarse.len() - 1)] {
+                prop_assert_eq!(window.place(window.rung(place)), Some(place));
             }
         }
     }

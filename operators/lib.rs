@@ -12,6 +12,8 @@
 
 pub mod auc;
 pub mod axis;
+pub mod binning;
+pub mod bootstrap;
 pub mod column;
 pub mod draw;
 pub mod error;
@@ -24,6 +26,7 @@ pub mod folding;
 pub mod form;
 pub mod hdf5;
 pub mod hits;
+pub mod interval;
 pub mod kinematics;
 pub mod ladder;
 pub mod motion;
@@ -36,6 +39,7 @@ pub mod place;
 pub mod planned;
 mod random;
 pub mod registry;
+pub mod rungs;
 pub mod schema;
 pub mod shower;
 pub mod slices;
@@ -48,6 +52,7 @@ pub mod uhi;
 pub mod varint;
 pub mod words;
 pub mod work;
+pub mod working_point;
 
 pub use error::Fault;
 pub use facts::{Facts, Need};
@@ -109,6 +114,8 @@ registry::registry! {
         histogram => Histogram,
         resolution => Resolution,
         roc => Roc,
+        efficiency => Efficiency,
+        confusion => Confusion,
         mass_peak => MassPeak,
     }
     /// Files and pages.

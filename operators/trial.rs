@@ -5,7 +5,7 @@ use crate::figure::Summary;
 use crate::sums::Sums;
 use crate::work::Runtime;
 use crate::{Facts, Operator, Output, Place, Placed, Start, Work, Worker};
-use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int8Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int8Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema};
 use serde_json::Value;
 use std::path::Path;
@@ -34,6 +34,22 @@ pub fn batch(samples: &[&str], classes: &[i8], columns: &[(&str, &[f64])]) -> Re
         arrays.push(Arc::new(Float64Array::from(values.to_vec())));
     }
     RecordBatch::try_new(Arc::new(column::with_samples(Schema::new(fields), &names)), arrays).unwrap()
+}
+
+/// The same with identities of events: the numbers of the rows.
+pub fn with_events(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let event = Arc::new(Field::new(column::EVENT, DataType::UInt64, false));
+    let fields: Vec<_> = schema.fields().iter().cloned().chain([event]).collect();
+    let events: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..batch.num_rows() as u64));
+    let columns = batch.columns().iter().cloned().chain([events]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())), columns).unwrap()
+}
+
+/// The texts of a table's column; empty where there is none.
+pub fn texts_of(table: &RecordBatch, name: &str) -> Vec<String> {
+    let texts = column::get(table, name).as_string::<i32>();
+    texts.iter().map(|text| text.unwrap_or_default().to_owned()).collect()
 }
 
 /// The stream that such batches make.

@@ -55,6 +55,26 @@ pub fn with_error(value: f64, error: f64) -> String {
     format!("{value:.places$} ± {error:.places$}")
 }
 
+/// A value with the ends of its interval: `85.1 ± 0.4`, `12.1 +1.3 -1.0`, `100.0 -1.8`, `140 (> 97)`.
+#[must_use]
+pub fn with_ends(value: f64, ends: Option<(f64, Option<f64>)>) -> String {
+    let Some((low, high)) = ends else { return significant(value, 4) };
+    let (below, Some(above)) = (value - low, high.map(|high| high - value)) else {
+        return format!("{} (> {})", significant(value, 3), significant(low, 3));
+    };
+    if (above - below).abs() <= 0.1 * above.max(below) {
+        return with_error(value, f64::midpoint(below, above));
+    }
+    // As many places as the smaller error of two digits has, of those that are not 0.
+    let least = [below, above].into_iter().filter(|e| *e > 0.0).fold(f64::INFINITY, f64::min);
+    if !least.is_finite() {
+        return significant(value, 4);
+    }
+    let places = usize::try_from(1 - least.log10().floor() as i64).unwrap_or_default().min(12);
+    let end = |sign, error: f64| if error > 0.0 { format!(" {sign}{error:.places$}") } else { String::new() };
+    format!("{value:.places$}{}{}", end('+', above), end('-', below))
+}
+
 /// A number with so many significant digits, without an exponent where it is of everyday size.
 #[must_use]
 pub fn significant(value: f64, digits: usize) -> String {
@@ -83,6 +103,16 @@ mod tests {
         assert_eq!(with_error(1e-14, 1e-15), "1.000e-14 ± 1.0e-15");
         assert_eq!(significant(123_456.7, 4), "123457");
         assert_eq!(significant(0.001_234_56, 3), "0.00123");
+    }
+
+    #[test]
+    fn an_interval_is_shown_by_the_distances_of_its_ends() {
+        assert_eq!(with_ends(85.1, Some((84.7, Some(85.5)))), "85.10 ± 0.40");
+        assert_eq!(with_ends(12.1, Some((11.1, Some(13.4)))), "12.1 +1.3 -1.0");
+        assert_eq!(with_ends(0.0, Some((0.0, Some(1.8)))), "0.0 +1.8");
+        assert_eq!(with_ends(140.0, Some((97.0, None))), "140 (> 97.0)");
+        assert_eq!(with_ends(0.25, None), "0.2500");
+        assert_eq!(with_ends(1.0, Some((1.0, Some(1.0)))), "1.000");
     }
 
     #[test]

@@ -58,6 +58,40 @@ print(mean['electron'] < 0.05, mean['photon'] < 0.05, mean['pion'] > 0.2)";
 }
 
 #[test]
+fn particles_are_identified_over_geant4_showers() {
+    let Some(corpus) = corpus() else { return };
+    let place = Place::new();
+    let set = [
+        format!("data={}", shown(&corpus.join("geant4_lcd"))),
+        "out=run".to_owned(),
+        format!("classifier={}", shown(&repository().join("models/classes.onnx"))),
+    ];
+    let pipeline = shown(&repository().join("pipelines/lcd-particle-identification.yaml"));
+    let mut args = vec!["run", "-q", pipeline.as_str()];
+    set.iter().for_each(|s| args.extend(["--set", s]));
+    place.calostream(&args).code(0);
+    // What different steps say of the same rows is the same.
+    let script = "
+import csv, sys
+table = lambda step: list(csv.DictReader(open(f'{sys.argv[1]}/{step}/{step}.csv')))
+whole = lambda step: [row for row in table(step) if not row['energy_low']]
+confused, cut = whole('confused'), whole('electromagnetic')
+rows = {row['sample']: int(row['n']) for row in cut}
+print(all(sum(int(r['n']) for r in confused if r['truth'] == s) == n for s, n in rows.items()), min(rows.values()) > 0)
+print(all(abs(float(r['efficiency']) - 0.9) < 0.05 for r in table('identified') if r['score'] == r['sample']))
+loose, tight = ({row['sample']: float(row['efficiency']) for row in cut if row['cut'] == name} for name in ('loose', 'tight'))
+print(all(loose[s] >= tight[s] for s in rows), loose['electron'] > 0.5 > loose['pion'])
+network, = {(r['signal'], r['auc']) for r in whole('electrons') if r['score'] == 'network'}
+pairs = [float(r['auc']) for r in table('pairs') if r['class'] == 'electron']
+# Against all others it is the mean over the others, as all are as many.
+print(int(network[0]) == rows['electron'], abs(float(network[1]) - sum(pairs) / 3) < 1e-9 or len(set(rows.values())) > 1)
+gain = [r for r in whole('electrons') if r['score'] == 'network']
+print(len(gain), all(float(r['gain_error']) > 0 for r in gain))";
+    let said = python(script, &[&place.path("run")]);
+    assert_eq!(said, "True True\nTrue\nTrue True\nTrue True\n3 True\n");
+}
+
+#[test]
 fn waveforms_of_next_white_are_what_h5py_reads() {
     let Some(corpus) = corpus() else { return };
     let place = Place::new();

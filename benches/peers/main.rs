@@ -10,6 +10,7 @@
 //! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `premix`,
 //! `predict`, `resolve`, `start`.
 
+mod areas;
 mod child;
 mod input;
 mod reading;
@@ -56,6 +57,7 @@ fn main() {
         ("premix", &mut |claims| premix(&place, &input, claims)),
         ("predict", &mut |claims| predict(&place, &input, claims)),
         ("resolve", &mut |claims| resolve(&place, claims)),
+        ("areas", &mut |claims| tell_apart(&place, claims)),
         ("start", &mut |claims| start(&place, claims)),
     ];
     let some = parts.iter().any(|(name, _)| std::env::args().any(|word| word == *name));
@@ -263,6 +265,18 @@ fn resolve(place: &Place, claims: &mut Claims) {
     // Neither exact nor for any bins: how near that is to the least that there is to do.
     add("", "numpy, equal bins by arithmetic", arithmetic, Asked::Nothing);
     add("", "the same, two processes", arithmetic_two, Asked::Nothing);
+}
+
+/// Two million rows to areas under ROC curves.
+fn tell_apart(place: &Place, claims: &mut Claims) {
+    let rows = (ROWS * place.scale / 5.0).ceil() as usize;
+    let mut command = place.python("areas.py");
+    command.args([rows, 1].map(|n| n.to_string()));
+    let [ours, theirs] =
+        turns([&mut || areas::seconds(rows, 3).expect("areas"), &mut || run(&mut on_one_core(&command), None).number()]);
+    let time = |seconds: f64| (1e9 * seconds / rows as f64, "ns/row");
+    let what = "AUC of 4 classes, 10 bins and all rows, with errors";
+    claims.add(what, time(ours), Some(("sklearn.roc_auc_score, no errors", time(theirs), theirs / ours)), Asked::AtLeast(30.0));
 }
 
 /// From the start to the first batch, with a hundred files to look at: until the file of a sink is there.

@@ -507,7 +507,7 @@ impl Measuring {
         let point = |(bin, width): (&Option<Bin>, f64)| {
             let (y, error) = value(bin.as_ref()?);
             let x = bin.as_ref()?.by_mean;
-            Some(Point { x, x_error: width, y: y * self.shown(), y_error: error * self.shown() })
+            Some(Point { x, x_error: width, y: y * self.shown(), y_error: error * self.shown(), y_error_up: None })
         };
         bins.iter().zip(widths).filter_map(point).collect()
     }

@@ -100,6 +100,7 @@ impl Weighing {
                 x_error: (ends[1] - ends[0]) / 2.0,
                 y: *content,
                 y_error: squares.map_or(*content, |squares| squares[bin]).max(0.0).sqrt(),
+                y_error_up: None,
             });
             let spectrum = Spectrum { edges: &edges, contents, variances: squares };
             let line = width.peak.as_ref().map(|peak| peak.curve(&spectrum, self.line, 400)).unwrap_or_default();

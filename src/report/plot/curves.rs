@@ -17,7 +17,7 @@ pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, curves: &[Curve], l
     let ends = |p: &Point| [p.x - p.x_error, p.x + p.x_error];
     let x = extent(points().flat_map(ends).chain(lines().map(|l| l.0))).unwrap_or((0.0, 1.0));
     let x = Axis::linear(x.0, x.1).padded(0.02, 0.02);
-    let whiskers = points().flat_map(|p| [p.y - p.y_error, p.y + p.y_error]).chain(lines().map(|l| l.1));
+    let whiskers = points().flat_map(|p| [p.y - p.y_error, p.y + p.up()]).chain(lines().map(|l| l.1));
     let base = extent(points().map(|p| p.y)).or_else(|| extent(lines().map(|l| l.1)));
     let wide = extent(whiskers.filter(|y| !log_y || *y > 0.0)).or(base);
     let y = range(base.unwrap_or((0.0, 1.0)), wide.unwrap_or((0.0, 1.0)), log_y);
@@ -77,8 +77,10 @@ fn dot(svg: &mut Svg, frame: &Frame, number: usize, point: &Point, label: &str) 
     if point.x_error > 0.0 {
         svg.line((frame.x(point.x - point.x_error), y), (frame.x(point.x + point.x_error), y), &style);
     }
-    if point.y_error > 0.0 {
-        let ends = [point.y - point.y_error, point.y + point.y_error].map(|v| frame.y(v));
+    // `max` takes a NaN for no error.
+    let (down, up) = (point.y_error.max(0.0), point.up().max(0.0));
+    if down > 0.0 || up > 0.0 {
+        let ends = [point.y - down, point.y + up].map(|v| frame.y(v));
         svg.line((x, ends[0]), (x, ends[1]), &style);
         for end in ends {
             svg.line((x - 3.0, end), (x + 3.0, end), &style);
@@ -87,7 +89,12 @@ fn dot(svg: &mut Svg, frame: &Frame, number: usize, point: &Point, label: &str) 
     svg.path(&marker(number, x, y), &format!(r##"fill="{}" stroke="#fff" stroke-width="0.6""##, colour(number)));
     let error = |e: f64| if e > 0.0 && e.is_finite() { format!(" ± {}", significant(e, 3)) } else { String::new() };
     let (at, value) = (significant(point.x, 5), significant(point.y, 5));
-    svg.raw(&format!("<title>{} at {at}{}: {value}{}</title></g>", escape(label), error(point.x_error), error(point.y_error)));
+    let y_error = match point.y_error_up {
+        Some(_) if up.is_finite() && down.is_finite() => format!(" +{} -{}", significant(up, 3), significant(down, 3)),
+        Some(_) => String::new(),
+        None => error(point.y_error),
+    };
+    svg.raw(&format!("<title>{} at {at}{}: {value}{y_error}</title></g>", escape(label), error(point.x_error)));
 }
 
 /// The outline of a marker; by shape as well as by colour it says whose it is.

@@ -6,6 +6,7 @@
 mod axis;
 mod curves;
 mod heat;
+mod matrix;
 mod steps;
 mod svg;
 
@@ -38,6 +39,7 @@ pub fn svg(figure: &Figure, id: &str) -> String {
         Content::Curves { curves, log_y } => curves::draw(&mut svg, figure, id, curves, *log_y),
         Content::Steps { edges, series, log_y } => steps::draw(&mut svg, figure, id, edges, series, *log_y),
         Content::Heat { x_edges, y_edges, values, log } => heat::draw(&mut svg, figure, x_edges, y_edges, values, *log),
+        Content::Matrix { columns, rows, shares, texts } => matrix::draw(&mut svg, figure, columns, rows, (shares, texts)),
     }
     svg.finish(&figure.title)
 }

@@ -14,7 +14,13 @@ fn curves() -> Figure {
             .map(|i| {
                 let x = 35.0 + 50.0 * f64::from(i);
                 let y = a / x.sqrt() + 0.8;
-                Point { x, x_error: 25.0, y: y * (1.0 + 0.04 * (noise(10 * number + i as usize) - 0.5)), y_error: 0.02 * y }
+                Point {
+                    x,
+                    x_error: 25.0,
+                    y: y * (1.0 + 0.04 * (noise(10 * number + i as usize) - 0.5)),
+                    y_error: 0.02 * y,
+                    ..Point::default()
+                }
             })
             .collect(),
         line: (0..200).map(|i| 10.0 + 2.5 * f64::from(i)).map(|x| (x, a / x.sqrt() + 0.8)).collect(),
@@ -157,8 +163,32 @@ fn every_kind_is_drawn() {
 }
 
 #[test]
+fn a_matrix_has_its_numbers_in_its_fields_and_an_error_two_ends() {
+    let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+    let content = Content::Matrix {
+        columns: names(["electron", "none"]),
+        rows: names(["electron", "pion"]),
+        shares: vec![1.0, 0.0, 0.5, f64::NAN],
+        texts: ["2,378\n79.27 ± 0.76", "0", "1", "-"].map(str::to_owned).to_vec(),
+    };
+    let text = check(&Figure { content, ..curves() });
+    assert!(text.contains(r##"fill="#3f90da""##) && text.contains(r##"fill="#f2f2f2""##), "full, and none at all");
+    assert!(text.contains(">2,378</text>") && text.contains(">79.27 ± 0.76</text>"), "a line each");
+    let point = Point { x: 1.0, y: 0.9, y_error: 0.2, y_error_up: Some(0.1), ..Point::default() };
+    let curve = Curve { label: "a".into(), points: vec![point], line: Vec::new() };
+    let text = check(&Figure { content: Content::Curves { curves: vec![curve], log_y: false }, ..curves() });
+    assert!(text.contains("a at 1: 0.9 +0.1 -0.2</title>"), "{text}");
+}
+
+#[test]
 fn one_bad_point_does_not_flatten_the_others() {
-    let points = [(1.0, 2.0, 0.1), (2.0, 2.2, 0.1), (3.0, 2.1, 1e9)].map(|(x, y, y_error)| Point { x, y, y_error, x_error: 0.5 });
+    let points = [(1.0, 2.0, 0.1), (2.0, 2.2, 0.1), (3.0, 2.1, 1e9)].map(|(x, y, y_error)| Point {
+        x,
+        y,
+        y_error,
+        x_error: 0.5,
+        ..Point::default()
+    });
     let curve = Curve { label: "a".into(), points: points.to_vec(), line: vec![(1.0, 1e12), (3.0, -1e12)] };
     let figure = Figure { content: Content::Curves { curves: vec![curve], log_y: false }, ..curves() };
     assert!(check(&figure).contains(">2.0</text>"), "the axis is that of the points");
@@ -172,12 +202,13 @@ proptest! {
     #[test]
     fn nothing_that_a_fold_says_breaks_a_plot(values in prop::collection::vec(any_value(), 1..30), log in any::<bool>()) {
         let edges: Vec<f64> = (0..=values.len()).map(|i| i as f64).collect();
-        let points = values.windows(4).map(|v| Point { x: v[0], x_error: v[1], y: v[2], y_error: v[3] }).collect();
+        let points = values.windows(4).map(|v| Point { x: v[0], x_error: v[1], y: v[2], y_error: v[3], y_error_up: (v[0] > 0.0).then_some(v[1]) }).collect();
         let line = values.windows(2).map(|v| (v[0], v[1])).collect();
         let contents = [
             Content::Curves { curves: vec![Curve { label: "<a & b>".into(), points, line }], log_y: log },
             Content::Steps { edges: edges.clone(), series: vec![("a".into(), values.clone())], log_y: log },
-            Content::Heat { x_edges: edges, y_edges: vec![0.0, 1.0], values, log },
+            Content::Heat { x_edges: edges, y_edges: vec![0.0, 1.0], values: values.clone(), log },
+            Content::Matrix { columns: vec!["<a & b>".into(); 2], rows: vec!["c".into(); 3], shares: values, texts: vec!["1\n<2>".into(); 5] },
         ];
         for content in contents {
             check(&Figure { content, ..curves() });

@@ -1,0 +1,166 @@
+//! The bins that a fold gives its numbers in: those of one or more columns, as `by` says them.
+//!
+//! Every row has a slot: the slots of the axes, the last fastest, flow included, so that all slots together are all rows.
+//! A cell is a slot within all axes.
+
+use crate::axis::{Axis, AxisWords};
+use crate::column;
+use crate::folding::gather;
+use crate::{Placed, Problem};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What `by` says: columns with their bins.
+pub type By = Placed<BTreeMap<Placed<String>, AxisWords>>;
+
+/// More slots than these are taken for a mistake.
+const MOST_SLOTS: usize = 1 << 20;
+
+/// The bins of one column.
+#[derive(Debug, Clone)]
+pub struct Binned {
+    /// The column.
+    pub column: String,
+    /// Its name with its unit.
+    pub label: String,
+    /// Its unit.
+    pub unit: Option<String>,
+    /// Its bins.
+    pub axis: Axis,
+}
+
+/// The bins of all columns of a `by`; a single slot where there are none.
+#[derive(Debug, Clone, Default)]
+pub struct Binning {
+    /// The columns, in the order of their names.
+    pub columns: Vec<Binned>,
+}
+
+/// A bin on every axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Its slot.
+    pub slot: usize,
+    /// Its edges on each axis.
+    pub edges: Vec<(f64, f64)>,
+}
+
+impl Binning {
+    /// The bins of at most `most` columns.
+    pub fn plan(schema: &Schema, by: Option<&By>, most: usize) -> Result<Self, Vec<Problem>> {
+        let Some(by) = by else { return Ok(Self::default()) };
+        let mut problems = Vec::new();
+        if by.is_empty() || by.len() > most {
+            let takes = if most == 1 { "one column".to_owned() } else { format!("one to {most} columns") };
+            let problem = Problem::at(by, format!("`by` takes {takes}, not {}", by.len()));
+            return Err(vec![problem.help("by: { energy: { range: [10, 510], bins: 10 } }")]);
+        }
+        let mut columns = Vec::new();
+        for (name, words) in &by.value {
+            let unit = gather(column::number(schema, name), &mut problems).and_then(column::unit).map(str::to_owned);
+            let axis = gather(Axis::plan(name, words), &mut problems);
+            let label = column::label(schema, name);
+            columns.extend(axis.map(|axis| Binned { column: name.value.clone(), label, unit, axis }));
+        }
+        let binning = Self { columns };
+        if problems.is_empty() && binning.slots() > MOST_SLOTS {
+            problems
+                .push(Problem::at(by, format!("{} bins are too many", binning.slots())).help(format!("stay below {MOST_SLOTS}")));
+        }
+        if problems.is_empty() { Ok(binning) } else { Err(problems) }
+    }
+
+    /// How many slots there are, with flow.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.columns.iter().fold(1, |slots, c| slots.saturating_mul(c.axis.slots()))
+    }
+
+    /// The slot of each row.
+    pub fn numbers(&self, batch: &RecordBatch, into: &mut Vec<u32>) -> anyhow::Result<()> {
+        into.clear();
+        into.resize(batch.num_rows(), 0);
+        for Binned { column, axis, .. } in &self.columns {
+            axis.refine(&column::floats(batch, column)?, into);
+        }
+        Ok(())
+    }
+
+    /// The cells in order; none where no bins are asked for.
+    #[must_use]
+    pub fn cells(&self) -> Vec<Cell> {
+        let mut cells = vec![Cell { slot: 0, edges: Vec::new() }];
+        for Binned { axis, .. } in &self.columns {
+            let edges = axis.edges();
+            let deeper = |cell: Cell| {
+                let pairs = edges.windows(2).enumerate().map(|(i, pair)| Cell {
+                    slot: cell.slot * axis.slots() + i + 1,
+                    edges: cell.edges.iter().copied().chain([(pair[0], pair[1])]).collect(),
+                });
+                pairs.collect::<Vec<_>>()
+            };
+            cells = cells.into_iter().flat_map(deeper).collect();
+        }
+        if self.columns.is_empty() { Vec::new() } else { cells }
+    }
+
+    /// How many cells there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        if self.columns.is_empty() { 0 } else { self.columns.iter().map(|c| c.axis.bins()).product() }
+    }
+
+    /// True where no bins are asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// The names of the columns.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.columns.iter().map(|c| c.column.clone())
+    }
+
+    /// The fields `<column>_low` and `<column>_high` of a table; null where all rows are meant.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field> {
+        let edge = |c: &Binned, edge: &str| {
+            column::with_unit(Field::new(format!("{}_{edge}", c.column), DataType::Float64, true), c.unit.as_deref())
+        };
+        self.columns.iter().flat_map(|c| ["low", "high"].map(|which| edge(c, which))).collect()
+    }
+
+    /// The columns of these fields, for rows of the table that each stand for a cell, or for all rows.
+    #[must_use]
+    pub fn arrays<'a>(&self, rows: impl Iterator<Item = Option<&'a Cell>> + Clone) -> Vec<ArrayRef> {
+        let side = |axis: usize, of: fn(&(f64, f64)) -> f64| -> ArrayRef {
+            Arc::new(rows.clone().map(|cell| cell.map(|cell| of(&cell.edges[axis]))).collect::<Float64Array>())
+        };
+        (0..self.columns.len()).flat_map(|axis| [side(axis, |e| e.0), side(axis, |e| e.1)]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{batch, word};
+
+    #[test]
+    fn every_row_has_a_slot_and_cells_are_those_within() {
+        let rows = batch(&["a"], &[0; 4], &[("x", &[0.5, 1.5, -1.0, f64::NAN]), ("y [GeV]", &[5.0, 15.0, 15.0, 5.0])]);
+        let axis =
+            |range, bins| AxisWords { range: Some(Placed::unplaced(range)), bins: Some(Placed::unplaced(bins)), edges: None };
+        let by = BTreeMap::from([(word("y"), axis((0.0, 20.0), 2)), (word("x"), axis((0.0, 2.0), 2))]);
+        let binning = Binning::plan(&rows.schema(), Some(&Placed::unplaced(by)), 2).unwrap();
+        let mut numbers = Vec::new();
+        binning.numbers(&rows, &mut numbers).unwrap();
+        assert_eq!(numbers, [5 + 1, 2 * 5 + 2, 2, 4 * 5 + 1]);
+        let cells = binning.cells();
+        assert_eq!((cells.len(), binning.len(), binning.slots()), (4, 4, 25));
+        assert_eq!(cells[1], Cell { slot: 7, edges: vec![(0.0, 1.0), (10.0, 20.0)] });
+        assert_eq!(binning.fields()[2].name(), "y_low");
+        assert_eq!(column::unit(&binning.fields()[3]), Some("GeV"));
+    }
+}

@@ -1,0 +1,379 @@
+//! Efficiencies of cuts and of working points, for each class and in bins, with intervals; mis-identification at a working point.
+//!
+//! An efficiency is the share of rows (or of their weights) that pass; the formulae and their sources are in
+//! [`crate::interval`]. A cut is a condition. A working point is the cut on a score at which its signal (or all else) has a given
+//! efficiency over all rows; since it is put between two rungs of the score's ladder, the efficiencies at it are exact, and what
+//! the ladder costs is that the efficiency asked for is reached to within a rung. The efficiencies of all classes
+//! at the working points of all scores are the mis-identification matrix.
+//!
+//! What is summed for a cut, by slot of the bins and class: rows that pass and that fail, and their w and w^2. A row for
+//! which a cut is unknown, because a value is missing or NaN, does not pass it (`keep` cuts it, too), and is counted.
+
+mod telling;
+
+use crate::auc::Load;
+use crate::binning::{Binning, By};
+use crate::column;
+use crate::expression::Expression;
+use crate::folding::{Classes, gather, one_input, table};
+use crate::interval::{Method, ONE_SIGMA};
+use crate::registry::Describe;
+use crate::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
+use crate::sums::Sums;
+use crate::working_point::{Fixed, WorkingPoints};
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Schema;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The efficiency of a cut, of several, or of the working points of scores.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Efficiency {
+    /// The condition whose efficiency is wanted, as an SQL expression: `p_electron > 0.5`.
+    #[serde(default)]
+    pub cut: Option<Placed<String>>,
+    /// Several conditions by name: `{ loose: p_electron > 0.5, tight: p_electron > 0.9 }`.
+    #[serde(default)]
+    pub cuts: Option<Placed<BTreeMap<Placed<String>, Placed<String>>>>,
+    /// The score column of each class, for cuts at working points: `{ electron: p_electron }`.
+    #[serde(default)]
+    pub scores: Option<Placed<BTreeMap<Placed<String>, Placed<String>>>>,
+    /// The working points of the scores, over all rows: `{ signal_efficiency: 0.9 }`, `{ background_efficiency: [0.01, 0.1] }`.
+    #[serde(default)]
+    pub at: WorkingPoints,
+    /// One or two columns to bin in, with their bins: `{ energy: { range: [10, 510], bins: 10 } }`.
+    #[serde(default)]
+    pub by: Option<By>,
+    /// The class column, each class by itself: `sample`. With `scores` it is the true class, and always told apart.
+    #[serde(default)]
+    pub for_each: Option<Placed<String>>,
+    /// How intervals are found: `clopper_pearson` (covers at least as often as it says), `wilson`, `jeffreys`.
+    #[serde(default)]
+    pub interval: Method,
+    /// How often an interval covers the truth; 0.6827 (one standard deviation) where nothing is said.
+    #[serde(default)]
+    pub level: Option<Placed<f64>>,
+    /// Rungs of the ladder of scores in an octave, 256 where nothing is said, or `exact` for float32 scores: how
+    /// closely a working point is met.
+    #[serde(default)]
+    pub precision: Option<Placed<PrecisionWord>>,
+    /// The column of weights; without it every row counts 1.
+    #[serde(default)]
+    pub weight: Option<Placed<String>>,
+}
+
+impl Describe for Efficiency {
+    const ABOUT: &'static str = "Gives the efficiency of cuts or working points, by class and in bins, with intervals";
+    const EXAMPLE: &'static str = "\
+# Of a cut, against energy. Of working points, and so the mis-identification matrix:
+#   scores: { electron: p_electron, pion: p_pion }
+#   at: { signal_efficiency: 0.9 }
+efficiency:
+  from: predicted
+  efficiency:
+    cut: p_electron > 0.5
+    by: { energy: { range: [10, 510], bins: 10 } }
+    for_each: sample
+    interval: wilson
+";
+}
+
+/// An `efficiency` whose words were found right.
+#[derive(Debug)]
+struct Testing {
+    of: Of,
+    method: Method,
+    level: f64,
+    weight: Option<String>,
+    schema: Arc<Schema>,
+}
+
+/// What is tested.
+#[derive(Debug)]
+enum Of {
+    /// Conditions.
+    Cuts(Cuts),
+    /// Scores, each with its name and its class, and their working points.
+    Points { counter: Box<Counter>, signals: Vec<(String, usize)>, points: Vec<Fixed> },
+}
+
+#[derive(Debug)]
+struct Cuts {
+    cuts: Vec<(String, Expression)>,
+    classes: Classes,
+    binning: Binning,
+    numbers: Vec<u32>,
+    slots: Vec<u32>,
+}
+
+/// What was tested, with what came of it in groups of slots and classes.
+struct Tested {
+    name: String,
+    point: Option<(Fixed, f64)>,
+    /// Why nothing can pass or fail.
+    reason: Option<String>,
+    /// `[slot * classes + class]`: what passed, and what failed.
+    groups: Vec<(Load, Load)>,
+}
+
+impl Efficiency {
+    fn testing(&self, schema: &Schema, rows: Option<u64>) -> Result<Testing, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let binning = gather(Binning::plan(schema, self.by.as_ref(), 2), &mut problems);
+        if let Some(weight) = &self.weight {
+            gather(column::number(schema, weight), &mut problems);
+        }
+        let level = self.level.as_ref().map_or(ONE_SIGMA, |level| level.value);
+        if let Some(word) = self.level.as_ref().filter(|level| !(level.value > 0.0 && level.value < 1.0)) {
+            let problem = Problem::at(word, format!("{level} is no confidence level between 0 and 1"));
+            problems.push(problem.help(if level > 1.0 && level < 100.0 { format!("for {level} % write {}", level / 100.0) } else { "0.95".into() }));
+        }
+        let of = match (&self.cut, &self.cuts, &self.scores) {
+            (Some(cut), None, None) => self.cuts(schema, binning.clone(), &[(cut.value.clone(), cut)], &mut problems),
+            (None, Some(cuts), None) => {
+                if cuts.is_empty() {
+                    problems.push(Problem::at(cuts, "`cuts` names no cut").help("cuts: { tight: p_electron > 0.9 }"));
+                }
+                let cuts: Vec<_> = cuts.value.iter().map(|(name, cut)| (name.value.clone(), cut)).collect();
+                self.cuts(schema, binning.clone(), &cuts, &mut problems)
+            }
+            (None, None, Some(scores)) => self.points(schema, (binning.clone(), rows), scores, &mut problems),
+            (cut, cuts, _) => {
+                let places = [cut.as_ref().map(|word| word.place), cuts.as_ref().map(|word| word.place)];
+                let at = Placed { value: (), place: places.into_iter().flatten().max().unwrap_or_default() };
+                let problem = Problem::at(&at, "an efficiency is either of a `cut`, of `cuts`, or of `scores`");
+                problems.push(problem.help("cut: p_electron > 0.5"));
+                None
+            }
+        };
+        let (Some(of), Some(binning), true) = (of, binning, problems.is_empty()) else { return Err(problems) };
+        let weight = self.weight.as_ref().map(|w| w.value.clone());
+        let table = Arc::new(telling::table_schema(&of, &binning, weight.is_some()));
+        Ok(Testing { of, method: self.interval, level, weight, schema: table })
+    }
+
+    fn cuts(
+        &self,
+        schema: &Schema,
+        binning: Option<Binning>,
+        cuts: &[(String, &Placed<String>)],
+        problems: &mut Vec<Problem>,
+    ) -> Option<Of> {
+        let classes = gather(Classes::plan(schema, self.for_each.as_ref()), problems);
+        for words in [&self.at.background_efficiency, &self.at.signal_efficiency].into_iter().flatten() {
+            problems.push(Problem::at(words, "a cut has no working points").help("they are of `scores`: { electron: p_electron }"));
+        }
+        if let Some(word) = &self.precision {
+            problems.push(Problem::at(word, "a cut has no precision").help("leave it out"));
+        }
+        let cut = |(name, text): &(String, &Placed<String>)| {
+            Some((name.clone(), gather(Expression::condition(text, schema), problems)?))
+        };
+        let cuts: Vec<_> = cuts.iter().filter_map(cut).collect();
+        Some(Of::Cuts(Cuts { cuts, classes: classes?, binning: binning?, numbers: Vec::new(), slots: Vec::new() }))
+    }
+
+    fn points(
+        &self,
+        schema: &Schema,
+        (binning, rows): (Option<Binning>, Option<u64>),
+        scores: &Placed<BTreeMap<Placed<String>, Placed<String>>>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Of> {
+        let sample = Placed::unplaced(column::SAMPLE.to_owned());
+        let classes = gather(Classes::plan(schema, Some(self.for_each.as_ref().unwrap_or(&sample))), problems);
+        if scores.is_empty() {
+            problems.push(Problem::at(scores, "`scores` names no class").help("scores: { electron: p_electron }"));
+        }
+        let points = gather(self.at.plan(), problems);
+        if points.as_ref().is_some_and(Vec::is_empty) {
+            problems.push(Problem::at(scores, "scores without a working point").help("at: { signal_efficiency: 0.9 }"));
+        }
+        let precision = gather(Precision::plan(self.precision.as_ref(), scores.values(), schema, rows), problems);
+        let (mut signals, mut scored) = (Vec::new(), Vec::new());
+        for (class, score) in &scores.value {
+            gather(column::number(schema, score), problems);
+            let Some(classes) = &classes else { continue };
+            let Some(number) = gather(classes.number(class), problems) else { continue };
+            signals.push((class.value.clone(), number));
+            scored.push(Scored { column: score.value.clone(), sides: (0..classes.names.len()).map(Some).collect() });
+        }
+        let weight = self.weight.as_ref().map(|w| w.value.clone());
+        let counter = Counter::new((classes?, binning?), scored, weight, precision?, (0, 0));
+        Some(Of::Points { counter: Box::new(counter), signals, points: points? })
+    }
+}
+
+impl Operator for Efficiency {
+    fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+        let testing = self.testing(one_input(inputs)?, inputs[0].rows)?;
+        let (reads, bytes) = match &testing.of {
+            Of::Cuts(cuts) => (cuts.reads(), (cuts.keys() * if self.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64),
+            Of::Points { counter, .. } => (counter.reads(), counter.layout.bytes(inputs[0].rows)),
+        };
+        let reads = Reads::Columns(reads.into_iter().chain(testing.weight.clone()).collect());
+        let rows = testing.of.tests() * testing.of.classes().names.len() * (1 + testing.of.binning().len());
+        Ok(Planned::new(Shape::Fold, vec![table(testing.schema, rows)]).reading(reads).holding(bytes))
+    }
+
+    fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("an efficiency of one input"))?;
+        let testing = self.testing(schema, at.inputs[0].rows);
+        Ok(Work::Fold(Box::new(testing.map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?)))
+    }
+}
+
+impl Of {
+    fn classes(&self) -> &Classes {
+        match self {
+            Self::Cuts(cuts) => &cuts.classes,
+            Self::Points { counter, .. } => &counter.classes,
+        }
+    }
+
+    fn binning(&self) -> &Binning {
+        match self {
+            Self::Cuts(cuts) => &cuts.binning,
+            Self::Points { counter, .. } => &counter.binning,
+        }
+    }
+
+    /// How many things are tested.
+    fn tests(&self) -> usize {
+        match self {
+            Self::Cuts(cuts) => cuts.cuts.len(),
+            Self::Points { signals, points, .. } => signals.len() * points.len(),
+        }
+    }
+
+    /// What came of each test.
+    fn tested(&self, sums: &Sums, weighted: bool) -> Vec<Tested> {
+        match self {
+            Self::Cuts(cuts) => cuts.tested(sums, weighted),
+            Self::Points { counter, signals, points } => {
+                let counted = Counted::of(&counter.layout, sums);
+                let tests = signals.iter().enumerate().flat_map(|(score, signal)| points.iter().map(move |fixed| (score, signal, *fixed)));
+                tests.map(|(score, (name, class), fixed)| at_point(counter, &counted, (score, name, *class), fixed)).collect()
+            }
+        }
+    }
+}
+
+/// Where a working point of a score is, and what passes it.
+fn at_point(counter: &Counter, counted: &Counted, (score, name, class): (usize, &str, usize), fixed: Fixed) -> Tested {
+    let layout = &counter.layout;
+    let classes = counter.classes.names.len();
+    let of = |classes: &[usize]| {
+        let groups = (0..layout.slots()).flat_map(|slot| classes.iter().map(move |class| layout.group(slot, score, *class)));
+        counted.on_rungs(groups)
+    };
+    let others: Vec<usize> = (0..classes).filter(|other| *other != class).collect();
+    let (fixes, what) = match fixed {
+        Fixed::Signal(_) => (of(&[class]), "signal"),
+        Fixed::Background(_) => (of(&others), "background"),
+    };
+    let all: f64 = fixes.iter().map(|(_, load)| load.w).sum();
+    // Down the rungs: the first at which the signal reaches its efficiency, the last at which the background keeps within its own.
+    let (mut above, mut lowest) = (0.0, None);
+    for (rung, load) in fixes.iter().rev() {
+        above += load.w / all;
+        match fixed {
+            Fixed::Signal(target) if above >= target * (1.0 - 1e-12) => {
+                lowest = Some(*rung);
+                break;
+            }
+            Fixed::Background(target) if above > target * (1.0 + 1e-12) => {
+                lowest = Some(rung + 1);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let none = if fixes.is_empty() { format!("no {what}, so no working point") } else { format!("the weights of the {what} make no working point") };
+    let reason = (all <= 0.0 || lowest.is_none()).then_some(none);
+    let lowest = lowest.unwrap_or(u64::MAX);
+    let group = |group: usize| {
+        let (mut passed, mut failed) = (Load::default(), Load::default());
+        for (rung, load) in counted.on_rungs([group].into_iter()) {
+            if rung >= lowest { &mut passed } else { &mut failed }.plus(load);
+        }
+        (passed, failed)
+    };
+    let groups = (0..layout.slots()).flat_map(|slot| (0..classes).map(move |class| layout.group(slot, score, class)));
+    let threshold = if reason.is_some() { f64::NAN } else { layout.bounds(lowest.min(layout.ladder.rungs() - 1)).0 };
+    Tested { name: name.to_owned(), point: Some((fixed, threshold)), reason, groups: groups.map(group).collect() }
+}
+
+impl Cuts {
+    fn reads(&self) -> BTreeSet<String> {
+        let cuts = self.cuts.iter().flat_map(|(_, cut)| cut.columns());
+        cuts.chain(self.binning.names()).chain(self.classes.column.clone()).collect()
+    }
+
+    fn groups(&self) -> usize {
+        self.binning.slots() * self.classes.names.len()
+    }
+
+    /// Passed and failed, of each group and cut; behind them, for each cut, rows for which it is unknown; rows without a weight.
+    fn keys(&self) -> usize {
+        2 * self.groups() * self.cuts.len()
+    }
+
+    fn unknown(&self, cut: usize) -> usize {
+        self.keys() + cut
+    }
+
+    fn unweighable(&self) -> usize {
+        self.keys() + self.cuts.len()
+    }
+
+    fn add(&mut self, batch: &RecordBatch, weight: Option<&String>, into: &mut Sums) -> Result<(), Fault> {
+        self.classes.numbers(batch, &mut self.numbers)?;
+        self.binning.numbers(batch, &mut self.slots)?;
+        let weights = weight.map(|weight| column::floats(batch, weight)).transpose()?;
+        let finite = |row: usize| weights.as_ref().is_none_or(|weights| weights[row].is_finite());
+        let (keys, classes) = (self.keys(), self.classes.names.len());
+        let (counts, sums) = into.dense(self.unweighable() + 1, if weights.is_some() { 2 * keys } else { 0 });
+        counts[self.unweighable()] += (0..batch.num_rows()).filter(|row| !finite(*row)).count() as i64;
+        for (cut, (_, condition)) in self.cuts.iter().enumerate() {
+            let passes = condition.evaluate(batch)?;
+            let known = passes.logical_nulls();
+            let passes = passes.as_boolean();
+            for (row, (class, slot)) in self.numbers.iter().zip(&self.slots).enumerate().filter(|(row, _)| finite(*row)) {
+                let known = known.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+                counts[self.unknown(cut)] += i64::from(!known);
+                let group = *slot as usize * classes + *class as usize;
+                let key = 2 * (cut * self.groups() + group) + usize::from(!(known && passes.value(row)));
+                counts[key] += 1;
+                if let Some(weights) = &weights {
+                    sums[2 * key].add(weights[row]);
+                    sums[2 * key + 1].add(weights[row] * weights[row]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tested(&self, sums: &Sums, weighted: bool) -> Vec<Tested> {
+        let load = |key: usize| {
+            let (key, n) = (key as u64, sums.count(key as u64));
+            let (w, w2) = if weighted { (sums.sum(2 * key), sums.sum(2 * key + 1)) } else { (n as f64, n as f64) };
+            Load { n, w, w2 }
+        };
+        let tested = |(cut, (name, _)): (usize, &(String, Expression))| {
+            let group = |group: usize| {
+                let key = 2 * (cut * self.groups() + group);
+                (load(key), load(key + 1))
+            };
+            Tested { name: name.clone(), point: None, reason: None, groups: (0..self.groups()).map(group).collect() }
+        };
+        self.cuts.iter().enumerate().map(tested).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
