@@ -51,7 +51,7 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [Measure<'_>; 6] = [
+    let parts: [Measure<'_>; 7] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
         ("premix", &mut |claims| premix(&place, &input, claims)),
