@@ -115,7 +115,7 @@ for name, n in (('a', 30), ('b', 20)):
     place.write(
         "run.yaml",
         "pipeline: missing\nout: run\nsteps:\n  events:\n    read_hdf5: { schema: ./s.yaml, samples: { a: ./a.h5, b: ./b.h5 } }\n  \
-         mixed:\n    from: events\n    premix: { shares: all }\n  both:\n    from: mixed\n    write_parquet: { images: both }\n  \
+         mixed:\n    from: events\n    premix: { shares: natural }\n  both:\n    from: mixed\n    write_parquet: { images: both }\n  \
          arrow:\n    from: mixed\n    write_arrow: {}\n  hits:\n    from: mixed\n    write_parquet: {}\n",
     );
     place.calostream(&["run", "-q", "run.yaml"]).code(0);

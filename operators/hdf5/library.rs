@@ -43,6 +43,8 @@ impl File {
         // What stays open of a file is found again by its inode when another file is opened; so nothing may stay open.
         let access = handle(call!(h5p::H5Pcreate(*h5p::H5P_CLS_FILE_ACCESS)))?;
         call!(h5p::H5Pset_fclose_degree(access.0, h5f::H5F_close_degree_t::H5F_CLOSE_STRONG))?;
+        // Locks fail on many shared file systems, and linger in a child between its fork and its exec; nobody writes here.
+        call!(h5p::H5Pset_file_locking(access.0, 0, 1))?;
         let file = handle(call!(h5f::H5Fopen(name.as_ptr(), h5f::H5F_ACC_RDONLY, access.0)))?;
         Ok(Self { file, path: path.into(), bytes })
     }

@@ -118,7 +118,12 @@ impl Writer {
     pub fn create(path: &Path, specs: &[Spec], chunks: Chunks) -> Result<Self> {
         ensure!(chunks.rows > 0, "a chunk needs at least one row");
         let describe = || format!("can't write {}", path.display());
-        let file = library::File::with_options().with_fcpl(|p| p.obj_track_times(false)).create(path).with_context(describe)?;
+        let mut options = library::File::with_options();
+        let file = options
+            .with_fcpl(|p| p.obj_track_times(false))
+            .with_fapl(|p| p.file_locking(false))
+            .create(path)
+            .with_context(describe)?;
         let mut datasets = Vec::with_capacity(specs.len());
         for spec in specs {
             let builder = file.new_dataset_builder().obj_track_times(false).chunk(rows_first(chunks.rows, &spec.shape));

@@ -15,15 +15,15 @@ struct Fake {
     outputs: Vec<&'static str>,
     table: bool,
     holds: u64,
-    /// Of a source: files, the rows of each, and the bytes of a row.
-    files: (u64, u64, Option<u64>),
+    /// Of a source: files, and the rows of each.
+    files: (u64, u64),
 }
 
 impl Fake {
     fn new(shape: Shape) -> Self {
         let ends = matches!(shape, Shape::Sink | Shape::Page);
         let outputs = if ends { vec![] } else { vec![""] };
-        Self { shape, adds: vec![], reads: None, outputs, table: shape == Shape::Fold, holds: 0, files: (1, 10, None) }
+        Self { shape, adds: vec![], reads: None, outputs, table: shape == Shape::Fold, holds: 0, files: (1, 10) }
     }
     fn adds(mut self, columns: &[&'static str]) -> Self {
         self.adds = columns.to_vec();
@@ -50,7 +50,7 @@ impl Operator for Fake {
             }
         }
         fields.extend(self.adds.iter().map(|name| Arc::new(Field::new(*name, DataType::Float64, false))));
-        let row_bytes = first.map(|i| i.row_bytes).or(self.files.2).unwrap_or(8 * fields.len() as u64);
+        let row_bytes = 8 * fields.len() as u64;
         let rows = if self.shape == Shape::Source { Some(self.files.0 * self.files.1) } else { first.and_then(|i| i.rows) };
         let schema = Arc::new(Schema::new(fields));
         let output =
@@ -169,8 +169,9 @@ fn a_table_of_a_fold_and_the_output_of_a_shuffle_are_of_the_next_phase() {
 
 #[test]
 fn ten_terabytes_in_a_hundred_thousand_files_are_foreseen() {
-    let mut source = Fake::new(Shape::Source).adds(&["event", "a"]);
-    source.files = (100_000, 10_000, Some(10_000));
+    let names: Vec<&str> = (0..1250).map(|i| &*Box::leak(format!("c{i}").into_boxed_str())).collect();
+    let mut source = Fake::new(Shape::Source).adds(&names);
+    source.files = (100_000, 10_000);
     let steps = vec![
         ("events", &[][..], Some(source)),
         ("mixed", &["events"][..], Some(Fake::new(Shape::Shuffle))),
