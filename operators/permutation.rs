@@ -121,4 +121,24 @@ mod tests {
             }
         }
     }
+
+    /// Pearson's test of old against new order in ten groups each, for many keys: its p-values are uniform themselves.
+    #[test]
+    fn old_and_new_order_are_unrelated() {
+        for n in [1598u64, 6331] {
+            let p = |seed: u64| {
+                let permutation = Permutation::new(n, seed, b"groups");
+                let mut counts = [[0u64; 10]; 10];
+                (0..n).for_each(|x| counts[(x * 10 / n) as usize][(permutation.of(x) * 10 / n) as usize] += 1);
+                let size = |k: u64| ((k + 1) * n).div_ceil(10) - (k * n).div_ceil(10);
+                let expected = |i: usize, j: usize| (size(i as u64) * size(j as u64)) as f64 / n as f64;
+                let cells = (0..10).flat_map(|i| (0..10).map(move |j| (i, j)));
+                let chi2: f64 = cells.map(|(i, j)| (counts[i][j] as f64 - expected(i, j)).powi(2) / expected(i, j)).sum();
+                crate::fit::p_value(chi2, 81)
+            };
+            let mut groups = vec![0; 10];
+            (0..1000).for_each(|seed| groups[((p(seed) * 10.0) as usize).min(9)] += 1);
+            assert!(p_value(&groups) > 1e-4, "{n}: {groups:?}");
+        }
+    }
 }
