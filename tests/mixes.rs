@@ -322,3 +322,49 @@ open(f"{run}/commits.jsonl", "w").writelines(json.dumps(line, separators=(",", "
     let said = place.calostream(&["verify", "run"]).code(1);
     assert!(said.err.contains("wrong: all, part 2: row 0 is file "), "{}", said.err);
 }
+
+#[test]
+fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
+    let place = prepared();
+    place.write("mix.yaml", &pipeline("{ shares: natural }", "", &[""]));
+    place.calostream(&["run", "-q", "--out", "whole", "mix.yaml"]).code(0);
+    // Something is in the way of the files: the run stops when its rows are put aside.
+    std::fs::create_dir(place.path("run")).expect("made");
+    place.write("run/all", "");
+    place.calostream(&["run", "-q", "-w", "2", "mix.yaml"]).code(1);
+    std::fs::remove_file(place.path("run/all")).expect("out of the way");
+    let spills = || {
+        let found = std::fs::read_dir(place.path("run/.spill")).expect("spills").map(|e| e.expect("an entry").path());
+        found.collect::<Vec<_>>()
+    };
+    let spill = spills().pop().expect("a spill");
+    let mut bytes = std::fs::read(&spill).expect("its bytes");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&spill, bytes).expect("damaged");
+    let said = place.calostream(&["run", "-q", "mix.yaml"]).code(1);
+    let name = spill.file_name().expect("a name").to_string_lossy();
+    assert!(
+        said.err.contains(&format!("{name} is damaged or can't be read; where it is removed, the run makes it again")),
+        "{}",
+        said.err
+    );
+    std::fs::remove_file(&spill).expect("removed");
+    let said = place.calostream(&["run", "mix.yaml"]).code(0);
+    assert!(said.err.contains("done again: what was put aside is gone"), "{}", said.err);
+    assert!(!place.path("run/.spill").exists(), "what was put aside is removed in the end");
+    common::assert_same("after a damaged spill", &common::outputs(&place.path("whole")), &common::outputs(&place.path("run")));
+}
+
+#[test]
+fn an_input_that_has_changed_since_it_was_counted_is_refused() {
+    let place = prepared();
+    let cut = "  chosen:\n    from: events\n    keep: x > 0\n";
+    place.write("mix.yaml", &pipeline("{ shares: natural }", cut, &[""]));
+    std::fs::create_dir(place.path("run")).expect("made");
+    place.write("run/all", "");
+    place.calostream(&["run", "-q", "mix.yaml"]).code(1);
+    std::fs::copy(place.path("data/a_01.h5"), place.path("data/a_00.h5")).expect("changed");
+    let said = place.calostream(&["run", "-q", "mix.yaml"]).code(1);
+    assert!(said.err.contains("a_00.h5 has changed since this run folder read it"), "{}", said.err);
+}
