@@ -5,18 +5,19 @@
 //! Whether a piece crosses a thread or a network is timely's business. A part is complete when as many rows have come as
 //! were put aside for it, which the ledger says beforehand.
 
+use super::columns::{project, with_copies};
 use super::parcel::{Content, Parcel};
 use super::phase::{Phase, Run};
 use super::ranks::{EXTRA, Routing};
 use super::source::{Read, Reading};
 use super::spiller::RunReader;
-use super::stage::{Given, Record, Stage, project};
+use super::stage::{Given, Record, Stage};
 use super::{Pass, Shared};
 use crate::ledger::lock::host;
 use crate::plan::Port;
 use crate::plan::spill::OPEN;
 use anyhow::{Context, Result, ensure};
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{AsArray, RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{SchemaRef, UInt16Type, UInt64Type};
 use calostream_operators::work::Join;
@@ -143,21 +144,6 @@ impl Placer {
             }
         }
     }
-}
-
-/// The planned columns, with how often each event was there before where that is one of them.
-pub fn with_copies(batch: &RecordBatch, copies: impl Iterator<Item = u32>, schema: &SchemaRef) -> Result<RecordBatch> {
-    if schema.field_with_name(column::COPY).is_err() || batch.column_by_name(column::COPY).is_some() {
-        return project(batch, schema);
-    }
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    let copies: ArrayRef = Arc::new(UInt32Array::from_iter_values(copies));
-    for field in schema.fields() {
-        let of_batch = batch.column_by_name(field.name()).filter(|_| field.name() != column::COPY);
-        let made = of_batch.or((field.name() == column::COPY).then_some(&copies));
-        columns.push(made.with_context(|| format!("the planned column `{}` was not put aside", field.name()))?.clone());
-    }
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
 impl Stage for Placer {

@@ -31,6 +31,7 @@
 
 mod budget;
 mod cluster;
+mod columns;
 mod commit;
 mod failure;
 mod gather;

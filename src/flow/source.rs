@@ -181,7 +181,7 @@ pub fn read_parts(
                 // With a fault found the rest of the part is read only to find the others, not to be sent.
                 if faults.is_empty() && batch.num_rows() > 0 {
                     counter.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
-                    let batch = super::stage::project(&batch, schema)?;
+                    let batch = super::columns::project(&batch, schema)?;
                     let parcel =
                         Parcel { unit: planned.number, to: 0, content: Content::Batch(batch), permit: Some(Arc::new(permit)) };
                     counter.spend(Spent::Blocked, || reading.send(Read::Parcel(output, parcel)))?;

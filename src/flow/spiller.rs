@@ -100,7 +100,7 @@ impl Spiller {
 
     /// The rows of a batch that go to outputs that are read, with the planned columns.
     pub fn wanted(&self, batch: RecordBatch, mut places: Vec<(Place, u32)>) -> Result<(RecordBatch, Vec<(Place, u32)>)> {
-        let batch = super::stage::project(&batch, &self.input_schema)?;
+        let batch = super::columns::project(&batch, &self.input_schema)?;
         places.retain(|(place, _)| self.parts.get(usize::from(place.output)).is_some_and(|parts| *parts > 0));
         let mut rows: Vec<u32> = places.iter().map(|(_, row)| *row).collect();
         rows.dedup();

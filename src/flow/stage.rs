@@ -8,6 +8,7 @@
 //!   again without the unit in the next pass, so no other stage has to know how to take rows back.
 //! - What comes out has the planned columns, in the planned order; anything else is a mistake in calostream and stops the run.
 
+use super::columns::{project, with_copies};
 use super::parcel::{Content, Parcel};
 use super::phase::Phase;
 use super::progress::Counter;
@@ -15,8 +16,8 @@ use super::ranks::{Counts, Place, Router, Tally};
 use super::spiller::{Made, Spiller};
 use crate::files;
 use crate::ledger::log::{self, FileMade, Spill};
-use anyhow::{Context, Result, ensure};
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use anyhow::{Context, Result};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use calostream_operators::Fault;
@@ -185,7 +186,7 @@ impl StepStage {
                         let rows = UInt32Array::from_iter_values(of.iter().map(|(_, row)| *row));
                         let taken = take_record_batch(&batch, &rows)?;
                         let copies = of.iter().map(|(place, _)| router.copy(*place));
-                        let taken = super::gather::with_copies(&taken, copies, &self.schemas[output])?;
+                        let taken = with_copies(&taken, copies, &self.schemas[output])?;
                         made.push((output, taken));
                     }
                 }
@@ -372,23 +373,4 @@ impl Stage for StepStage {
 
 fn run(step: usize, Made { spill, index, parts }: Made) -> Record {
     Record::Run { step, spill, index, parts }
-}
-
-/// The batch with just the planned columns, in the planned order.
-pub fn project(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let column =
-            batch.column_by_name(field.name()).with_context(|| format!("the planned column `{}` was not made", field.name()))?;
-        ensure!(
-            column.data_type() == field.data_type(),
-            "column `{}` was planned as {} and made as {}",
-            field.name(),
-            field.data_type(),
-            column.data_type()
-        );
-        columns.push(Arc::clone(column));
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }

@@ -6,7 +6,7 @@
 
 use super::{PlannedStep, Port};
 use calostream_operators::column::PROVENANCE;
-use calostream_operators::{Output, Reads, Shape};
+use calostream_operators::{Facts, Output, Place, Problem, Reads, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The columns that each output must have; what is not in the map is read by nobody. In a counting plan a shuffle is the end.
@@ -42,4 +42,51 @@ pub fn needed(steps: &[PlannedStep], counting: bool) -> BTreeMap<Port, BTreeSet<
 #[must_use]
 pub fn narrowed(output: &Output, keep: &BTreeSet<String>) -> Output {
     output.narrowed(|name| keep.contains(name) || (!output.table && PROVENANCE.contains(&name)))
+}
+
+/// Takes out the columns that nobody reads and plans every step again with what is left.
+pub fn narrow(
+    steps: &mut [PlannedStep],
+    facts: &Facts,
+    remarks: &mut Vec<(String, String)>,
+    counting: bool,
+) -> Result<(), Vec<Problem>> {
+    let needed = needed(steps, counting);
+    for number in 0..steps.len() {
+        let (before, rest) = steps.split_at_mut(number);
+        let step = &mut rest[0];
+        if step.idle {
+            continue;
+        }
+        if step.planned.shape != Shape::Source {
+            step.inputs = step.from.iter().map(|port| before[port.step].planned.outputs[port.output].clone()).collect();
+            let quarantined = std::mem::take(&mut step.planned.quarantined);
+            step.planned = step.operator.plan(facts, &step.inputs).map_err(|found| placed(found, step.place))?;
+            step.planned.quarantined = quarantined;
+        }
+        let mut share = 0.0f64;
+        let several = step.planned.outputs.len() > 1;
+        for (output, made) in step.planned.outputs.iter_mut().enumerate() {
+            let columns = needed.get(&Port { step: number, output });
+            let stream = !made.table;
+            if columns.is_none() && stream && !counting {
+                let which = if several { format!("the output `{}`", made.name) } else { "the output".to_owned() };
+                remarks.push((step.name.clone(), format!("nobody reads {which} of `{}`", step.name)));
+            }
+            if stream {
+                let narrowed = narrowed(made, &columns.cloned().unwrap_or_default());
+                share = share.max(narrowed.row_bytes as f64 / made.row_bytes.max(1) as f64);
+                *made = narrowed;
+            }
+        }
+        for unit in &mut step.planned.units {
+            unit.row_bytes = (unit.row_bytes as f64 * share).ceil() as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Problems that stand nowhere (a default, a word inside a choice) are shown at the operator.
+pub fn placed(problems: Vec<Problem>, place: Place) -> Vec<Problem> {
+    problems.into_iter().map(|p| if p.place == Place::default() { Problem { place, ..p } } else { p }).collect()
 }

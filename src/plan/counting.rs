@@ -1,7 +1,7 @@
 //! The plans of the phases that only count: of each level whose shuffles have to know how many rows there are, the steps that
 //! lead to them, with just the columns that it takes to count.
 
-use super::{PlannedStep, forward};
+use super::{PlannedStep, columns};
 use calostream_operators::{Facts, Problem};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,6 +34,6 @@ fn plan(steps: &[PlannedStep], level: usize, facts: &Facts) -> Result<Vec<Planne
         ..*s
     };
     let mut narrowed: Vec<PlannedStep> = steps.iter().enumerate().map(copy).collect();
-    forward::narrow(&mut narrowed, facts, &mut Vec::new(), true)?;
+    columns::narrow(&mut narrowed, facts, &mut Vec::new(), true)?;
     Ok(narrowed)
 }

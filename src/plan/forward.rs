@@ -5,7 +5,7 @@
 
 use super::{Plan, PlannedStep, Port, canonical, columns, counting, levels};
 use crate::language::{Pipeline, Step};
-use calostream_operators::{Facts, Output, Place, Placed, Planned, Problem, Shape, words};
+use calostream_operators::{Facts, Output, Placed, Planned, Problem, Shape, words};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
     levels::number(&mut steps);
     facts.narrowed = true;
     let counting = counting::plans(&steps, &facts)?;
-    narrow(&mut steps, &facts, &mut remarks, false)?;
+    columns::narrow(&mut steps, &facts, &mut remarks, false)?;
     for step in &steps {
         remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
     }
@@ -122,16 +122,11 @@ fn draft(steps: &[Step], number: usize, drafts: &[Option<Draft>], facts: &Facts)
         }
     }
     let Some(operator) = step.operator.as_ref().filter(|_| problems.is_empty() && !passed_over) else { return Err(problems) };
-    let mut planned = operator.plan(facts, &inputs).map_err(|found| placed(found, step.kind.place))?;
+    let mut planned = operator.plan(facts, &inputs).map_err(|found| columns::placed(found, step.kind.place))?;
     for unit in &mut planned.units {
         unit.step.clone_from(&step.name.value);
     }
     Ok(Draft { from, inputs, planned })
-}
-
-/// Problems that stand nowhere (a default, a word inside a choice) are shown at the operator.
-fn placed(problems: Vec<Problem>, place: Place) -> Vec<Problem> {
-    problems.into_iter().map(|p| if p.place == Place::default() { Problem { place, ..p } } else { p }).collect()
 }
 
 /// The output that a word of `from` means; none where its step failed.
@@ -177,46 +172,4 @@ fn resolve(
             Problem::at(word, format!("`{name}` has no output `{output}`")).suggest(word, names.iter().map(String::as_str))
         }
     })
-}
-
-/// Takes out the columns that nobody reads and plans every step again with what is left.
-pub(super) fn narrow(
-    steps: &mut [PlannedStep],
-    facts: &Facts,
-    remarks: &mut Vec<(String, String)>,
-    counting: bool,
-) -> Result<(), Vec<Problem>> {
-    let needed = columns::needed(steps, counting);
-    for number in 0..steps.len() {
-        let (before, rest) = steps.split_at_mut(number);
-        let step = &mut rest[0];
-        if step.idle {
-            continue;
-        }
-        if step.planned.shape != Shape::Source {
-            step.inputs = step.from.iter().map(|port| before[port.step].planned.outputs[port.output].clone()).collect();
-            let quarantined = std::mem::take(&mut step.planned.quarantined);
-            step.planned = step.operator.plan(facts, &step.inputs).map_err(|found| placed(found, step.place))?;
-            step.planned.quarantined = quarantined;
-        }
-        let mut share = 0.0f64;
-        let several = step.planned.outputs.len() > 1;
-        for (output, made) in step.planned.outputs.iter_mut().enumerate() {
-            let columns = needed.get(&Port { step: number, output });
-            let stream = !made.table;
-            if columns.is_none() && stream && !counting {
-                let which = if several { format!("the output `{}`", made.name) } else { "the output".to_owned() };
-                remarks.push((step.name.clone(), format!("nobody reads {which} of `{}`", step.name)));
-            }
-            if stream {
-                let narrowed = columns::narrowed(made, &columns.cloned().unwrap_or_default());
-                share = share.max(narrowed.row_bytes as f64 / made.row_bytes.max(1) as f64);
-                *made = narrowed;
-            }
-        }
-        for unit in &mut step.planned.units {
-            unit.row_bytes = (unit.row_bytes as f64 * share).ceil() as u64;
-        }
-    }
-    Ok(())
 }
