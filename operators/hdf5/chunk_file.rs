@@ -10,8 +10,7 @@
 //! or of another key, is no index, and a block whose hash is wrong is not used; chunks need not be in order, but a block that
 //! has one of a stretch is found. Whoever uses the entries checks them ([`super::index::Grid::holds`]).
 
-use super::chunk_list::ChunkList;
-use super::index::Entry;
+use super::chunk_list::{ChunkList, Entry};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IntoInnerError, Result, Write};

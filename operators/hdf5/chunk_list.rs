@@ -8,6 +8,19 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
+/// One chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number on the grid, C order.
+    pub number: u64,
+    /// Where it begins in the file.
+    pub address: u64,
+    /// Bytes in the file.
+    pub size: u64,
+    /// Bit i set: filter i was not applied.
+    pub mask: u64,
+}
+
 /// The chunks of a dataset: offsets, address, size and filter mask of each, packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkList(Arc<[u8]>);

@@ -4,7 +4,7 @@
 //! no path and no time, so that a copied file is the same file; it does not read the whole, so that planning 10,000 files is quick.
 
 use super::header::Header;
-use super::rows::Opened;
+use super::opened::Opened;
 use crate::Fault;
 use xxhash_rust::xxh3::Xxh3;
 

@@ -4,27 +4,15 @@
 //! memory that the rows in hand need. Invariant: every chunk here stands on the grid of the dataset and lies within the file.
 
 use super::chunk_file::{BLOCK, ChunkFile, Turn, Writer, name};
+use super::chunk_list::Entry;
 use super::header::{Dataset, Layout};
+use super::opened::Opened;
 use super::process::Reader;
-use super::rows::Opened;
 use crate::Fault;
 use std::io::{Error, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
-
-/// One chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// Its number on the grid, C order.
-    pub number: u64,
-    /// Where it begins in the file.
-    pub address: u64,
-    /// Bytes in the file.
-    pub size: u64,
-    /// Bit i set: filter i was not applied.
-    pub mask: u64,
-}
 
 /// The places that the chunks of a dataset may have.
 #[derive(Debug, Clone)]

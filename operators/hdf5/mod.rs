@@ -19,6 +19,8 @@ pub mod images;
 pub mod index;
 mod library;
 pub mod merge;
+pub mod opened;
+pub mod own;
 pub mod probe;
 pub mod process;
 pub mod propose;

@@ -6,8 +6,8 @@
 use super::cache::Cache;
 use super::fingerprint::fingerprint;
 use super::header::Header;
+use super::opened::Opened;
 use super::process::Reader;
-use super::rows::Opened;
 use crate::Fault;
 use crate::facts::FileFacts;
 use crate::npz;

@@ -8,8 +8,8 @@
 //! are never touched, and what [`needed`] says of the datasets that it is to read, which the step counts in its budget.
 
 use super::header::{Dataset, Header};
+use super::own::is_own;
 use super::protocol::{self, ANSWER, Reply, Request};
-use super::rows::is_own;
 use crate::Fault;
 use crate::work::Runtime;
 use anyhow::{Context, anyhow};

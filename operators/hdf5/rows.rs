@@ -1,61 +1,20 @@
 //! Rows of a dataset: by the own path where the layout is proven, by the reader process everywhere else.
 //!
 //! The own path reads chunks with `pread` and keeps those that the next rows may need, so that each is decoded once however
-//! the batches are cut. Invariants: at most the chunks of the bands that the last rows touched are kept, and as many free
-//! buffers as were in use at once; what is read
-//! lies within the file; a short read is an error of the data, any other I/O error one of the machine.
+//! the batches are cut. Invariant: at most the chunks of the bands that the last rows touched are kept, and as many free
+//! buffers as were in use at once.
 
+use super::chunk_list::Entry;
 use super::decode::{self, Chunk, Decoder};
 use super::header::{Dataset, Layout};
-use super::index::{Entry, Index, Kept};
+use super::index::{Index, Kept};
+pub use super::opened::Opened;
+pub use super::own::{is_own, unknown_filter};
 use super::process::Reader;
-use super::stamp::Stamp;
 use crate::Fault;
 use arrow::buffer::MutableBuffer;
-use rustix::fs::OFlags;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-
-/// A file that is open for `pread`.
-#[derive(Debug)]
-pub struct Opened {
-    /// The path, for the reader process and for messages.
-    pub path: String,
-    /// Its length when it was opened.
-    pub bytes: u64,
-    /// What the system said of it then.
-    pub stamp: Stamp,
-    file: File,
-}
-
-impl Opened {
-    /// Opens a file.
-    pub fn open(path: &str) -> Result<Self, Fault> {
-        // A pipe would keep whoever opens it waiting for its other end.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file = open.map_err(|e| anyhow::Error::new(e).context(format!("cannot open {path}")))?;
-        let found = file.metadata()?;
-        if !found.is_file() {
-            return Err(Fault::content("it is not a regular file"));
-        }
-        Ok(Self { path: path.to_owned(), bytes: found.len(), stamp: Stamp::of(&found), file })
-    }
-
-    /// Fills `into` from byte `address` on.
-    pub fn read(&self, into: &mut [u8], address: u64) -> Result<(), Fault> {
-        if address.checked_add(into.len() as u64).is_none_or(|end| end > self.bytes) {
-            return Err(Fault::content(format!("{} bytes from byte {address} on, in a file of {}", into.len(), self.bytes)));
-        }
-        self.file.read_exact_at(into, address).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => Fault::content(format!("the file ends before byte {}", address + into.len() as u64)),
-            _ => Fault::Machine(anyhow::Error::new(error).context(format!("reading {}", self.path))),
-        })
-    }
-}
 
 /// How the values of a dataset are had.
 #[derive(Debug)]
@@ -121,35 +80,6 @@ fn of(dataset: &str, fault: Fault) -> Fault {
         Fault::Content(reason) => Fault::Content(format!("`{dataset}`: {reason}")),
         machine @ Fault::Machine(_) => machine,
     }
-}
-
-/// True where the own path reads this dataset; else the library does.
-#[must_use]
-pub fn is_own(dataset: &Dataset) -> bool {
-    match &dataset.layout {
-        _ if !dataset.element.is_fixed() => false,
-        Layout::Contiguous { .. } => dataset.filters.is_empty(),
-        Layout::Chunked { bare_edges, turned, .. } => {
-            !bare_edges && !turned && decode::is_known(&dataset.filters, dataset.element.bytes())
-        }
-        Layout::Compact | Layout::Virtual | Layout::External => false,
-    }
-}
-
-/// Why nobody here can read the values of this dataset; none where somebody can.
-#[must_use]
-pub fn unknown_filter(dataset: &Dataset) -> Option<String> {
-    if is_own(dataset) {
-        return None;
-    }
-    let unknown = dataset.filters.iter().find(|f| !f.available)?;
-    Some(format!(
-        "`{}` went through a filter that is not known here: {} ({}, number {})",
-        dataset.path,
-        unknown.label(),
-        unknown.name,
-        unknown.id
-    ))
 }
 
 impl Rows {

@@ -6,6 +6,7 @@
 //! Invariants: a unit is a run of whole row groups of one file; nothing is read that nobody asked for; a file whose columns
 //! are not those of the others is never read as if they were.
 
+mod caught;
 mod layout;
 pub mod probe;
 mod reader;

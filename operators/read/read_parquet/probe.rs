@@ -3,7 +3,7 @@
 //! A file that is no Parquet file is a fact, not an error: it is quarantined by the plan. A disk that does not answer is an
 //! error, because nothing is known of the file then.
 
-use super::reader::caught;
+use super::caught::caught;
 use crate::facts::{FileFacts, ParquetHeader};
 use crate::pattern::matches;
 use arrow::datatypes::{DataType, Schema};

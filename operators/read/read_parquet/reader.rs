@@ -3,6 +3,7 @@
 //! The Parquet crate reports a failed disk and a broken file alike, and may panic on bytes that nobody wrote; so the file is
 //! read through [`Input`], which remembers what the system said, and every call is [`caught`].
 
+use super::caught::caught;
 use super::layout::Layout;
 use super::probe::{in_memory, leaf_bytes};
 use crate::column::{self, SAMPLE};
@@ -19,25 +20,15 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes in memory that a batch is about.
 const BATCH_BYTES: u64 = 8 << 20;
 /// The most rows of a batch.
 const BATCH_ROWS: u64 = 1 << 16;
-
-/// The work, its errors as sentences, a panic too.
-pub(super) fn caught<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err("its bytes make no sense".into()),
-    }
-}
 
 /// A file, read by place. What the system said when a read failed is kept beside it.
 #[derive(Clone)]
