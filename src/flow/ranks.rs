@@ -12,6 +12,7 @@ use calostream_operators::Fault;
 use calostream_operators::work::{Join, Lane, Shuffle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// The columns that go with rows that are put aside: their stratum (or input), and their row in it (or the hash of their key).
 pub const EXTRA: [&str; 2] = ["$stratum", "$row"];
@@ -47,7 +48,12 @@ impl Routing {
     #[must_use]
     pub fn digest(&self) -> String {
         let orders: Vec<String> = self.orders.iter().map(Order::digest).collect();
-        format!("{} parts; {}; {} units {:?}", self.parts, orders.join("; "), self.units.len(), self.units.last_key_value())
+        let mut units = Xxh3Default::new();
+        for (unit, lanes) in &self.units {
+            let words = lanes.iter().flat_map(|(first, count)| [*first, *count]);
+            [*unit].into_iter().chain(words).for_each(|word| units.update(&word.to_le_bytes()));
+        }
+        format!("{} parts; {}; units {:016x}", self.parts, orders.join("; "), units.digest())
     }
 
     /// Parts of an output.
