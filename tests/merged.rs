@@ -89,6 +89,8 @@ fn h5py_and_our_own_reader_find_the_rows_in_their_order() {
     python(SAME_ROWS, &[&place.path("run")]);
     assert_eq!(names(&place, "run/train"), ["train.h5"], "the parts are gone");
     assert_eq!(names(&place, "run/ordered"), ["ordered.h5"]);
+    // What took the place of parts is verified in their place.
+    place.calostream(&["verify", "run"]).code(0).complains("");
     assert_eq!(
         names(&place, "run/plain"),
         ["electron_1.h5", "photon_1.h5", "pi0_1.h5", "pion_1.h5", "plain.h5"],

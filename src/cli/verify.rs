@@ -8,7 +8,6 @@ use super::load::{Load, load, print_problems};
 use super::{LibraryArgs, PipelineArgs, VerifyArgs};
 use crate::flow::verify::{Again, Event, Expected};
 use crate::flow::{self, Basis, Phase};
-use crate::ledger::log::FileMade;
 use crate::ledger::{State, log, units};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, ensure};
@@ -36,11 +35,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     log::read(&folder.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
     ensure!(state.done, "{} is not done; run it again to go on", args.folder.display());
     let mut wrong = changed_files(&folder, &state);
-    let mut said = format!(
-        "{}: {} with the hashes of the log\n",
-        args.folder.display(),
-        words::counted(files(&state).count() as u64, "file")
-    );
+    let mut said =
+        format!("{}: {} with the hashes of the log\n", args.folder.display(), words::counted(state.files().len() as u64, "file"));
     if wrong.is_empty() {
         let settings = super::run::last_settings(&folder)?;
         // The patterns of the inputs are relative to where the run was started.
@@ -65,14 +61,10 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn files(state: &State) -> impl Iterator<Item = &FileMade> {
-    state.commits.values().flat_map(|c| &c.files)
-}
-
 /// What of the files is not as the log says.
 fn changed_files(folder: &Path, state: &State) -> Vec<String> {
     let mut wrong = Vec::new();
-    for file in files(state) {
+    for file in state.files() {
         let path = folder.join(&file.step).join(&file.name);
         match log::hash_file(&path) {
             Err(error) => wrong.push(format!("{error:#}")),
@@ -184,17 +176,16 @@ fn compare(
 /// The events of a file in their order; none where it does not say which they are.
 fn events_of(path: &Path) -> Result<Option<Vec<Event>>> {
     let wanted = [column::FILE, column::ROW, column::COPY];
-    let file = File::open(path)?;
     let batches: Vec<RecordBatch> = match path.extension().and_then(|e| e.to_str()) {
         Some("parquet") => {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+            let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
             let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
             builder.with_projection(mask).build()?.collect::<Result<_, _>>()?
         }
         Some("arrow") => {
             let schema = FileReader::try_new(File::open(path)?, None)?.schema();
             let columns = wanted.iter().filter_map(|name| schema.index_of(name).ok()).collect();
-            FileReader::try_new_buffered(file, Some(columns))?.collect::<Result<_, _>>()?
+            FileReader::try_new_buffered(File::open(path)?, Some(columns))?.collect::<Result<_, _>>()?
         }
         _ => return Ok(None),
     };
