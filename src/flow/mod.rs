@@ -401,7 +401,7 @@ fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
     lines
 }
 
-/// An error when more is quarantined than the pipeline allows: of the units, and of the ranges of a new order.
+/// An error when more is quarantined than the pipeline allows: of the units, and of the parts of a new order.
 fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
     let state = shared.state();
     let Some(first) = state.in_quarantine().next() else { return Ok(()) };

@@ -12,7 +12,7 @@ use crate::ledger::units::Numbered;
 use crate::plan::parts::{self, Rows};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail, ensure};
-use calostream_operators::{Shape, Unit, Work, column};
+use calostream_operators::{Lanes, Shape, Unit, Work, column};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,51 +166,19 @@ impl Phase {
 
     /// Parts of the orders of the level before.
     fn gather(&mut self, basis: Basis<'_>, digest: &mut String) -> Result<()> {
-        let Basis { plan, state, folder, .. } = basis;
+        let plan = basis.plan;
         let active = plan_of(plan, self.number);
-        let contributions = std::fs::File::open(folder.join("contributions.bin")).context("cannot open contributions.bin")?;
         let mut unit = 0;
-        for (step, planned) in plan.steps.iter().enumerate() {
-            if !planned.spills || planned.level + 1 != self.level {
-                continue;
-            }
-            let outputs = planned.planned.outputs.len();
-            let mut runs: BTreeMap<&Spill, Run> = BTreeMap::new();
-            let mut rows: Vec<Vec<u64>> = vec![Vec::new(); outputs];
-            let before = plan.phase_of(planned.level);
-            for commit in state.commits.values().filter(|c| c.phase == before) {
-                let mut indices = commit.contributions.iter().filter(|p| p.step == planned.name);
-                for spill in commit.spills.iter().filter(|s| s.step == planned.name) {
-                    // The first part of a run has its index; the others only name it.
-                    if spill.first != commit.part {
-                        continue;
-                    }
-                    let index = indices.next().context("a run without an index")?;
-                    let (end, index) = read_index(&log::contribution(&contributions, index)?)?;
-                    ensure!(index.len() == outputs, "a run of `{}` with {} outputs", planned.name, index.len());
-                    let mut first = Vec::new();
-                    let mut pieces = 0;
-                    for (rows, of_run) in rows.iter_mut().zip(&index) {
-                        rows.resize(of_run.len().max(rows.len()), 0);
-                        rows.iter_mut().zip(of_run).for_each(|(all, n)| *all += n);
-                        first.push(pieces);
-                        pieces += of_run.len() as u64;
-                    }
-                    let local = spill.path.is_absolute();
-                    let (path, host) = (folder.join(&spill.path), spill.host.clone());
-                    runs.insert(spill, Run { path, local, host, first, end });
-                }
-            }
+        for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.spills && s.level + 1 == self.level) {
+            let (runs, rows) = put_aside(basis, step)?;
             digest.push_str(&format!("{}: {rows:?}\n", planned.name));
-            self.asides.insert(step, Aside { routing: Arc::default(), runs: runs.into_values().collect() });
-            let mut order_of = Self { level: planned.level, ..Self::default() };
-            if planned.planned.lanes != calostream_operators::Lanes::None {
-                let routing = Arc::new(routing(basis, step, &order_of)?);
-                if let Some(aside) = self.asides.get_mut(&step) {
-                    aside.routing = Arc::clone(&routing);
+            // The parts of a join are those of its runs: how many there are was settled when they were made.
+            let routing = match planned.planned.lanes {
+                Lanes::None => {
+                    Routing { parts: rows.iter().map(|of| of.len() as u64).max().unwrap_or(0).max(1), ..Routing::default() }
                 }
-                order_of.routings.insert(step, routing);
-            }
+                Lanes::Samples | Lanes::Rows => routing(basis, step, &Self::default())?,
+            };
             for (output, rows) in rows.into_iter().enumerate() {
                 let port = Port { step, output };
                 if plan.takers(port).next().is_none() {
@@ -219,8 +187,7 @@ impl Phase {
                 // Where only some outputs are counted, the numbers of their units are the same.
                 let active = active.takers(port).next().is_some();
                 self.origins.extend(active.then_some(port));
-                let parts = order_of.routings.get(&step).map_or(rows.len() as u64, |r| r.parts(output)).max(1);
-                for part in 0..parts {
+                for part in 0..routing.parts(output) {
                     let rows = usize::try_from(part).ok().and_then(|part| rows.get(part)).copied().unwrap_or(0);
                     let units = vec![PartUnit { number: unit, rows, unit: None }];
                     unit += 1;
@@ -228,6 +195,7 @@ impl Phase {
                     self.parts.extend(active.then_some(plan));
                 }
             }
+            self.asides.insert(step, Aside { routing: Arc::new(routing), runs });
         }
         Ok(())
     }
@@ -282,6 +250,36 @@ pub fn plan_of(plan: &Plan, phase: usize) -> &Plan {
 /// How many strata the outputs of a shuffle have.
 pub fn strata(plan: &Plan, step: usize) -> usize {
     column::samples(&plan.steps[step].inputs[0].schema).len().max(1)
+}
+
+/// The runs of a shuffle, in order, and the rows that they hold for each part of each output.
+fn put_aside(basis: Basis<'_>, step: usize) -> Result<(Vec<Run>, Vec<Vec<u64>>)> {
+    let Basis { plan, state, folder, .. } = basis;
+    let planned = &plan.steps[step];
+    let contributions = std::fs::File::open(folder.join("contributions.bin")).context("cannot open contributions.bin")?;
+    let mut runs: BTreeMap<&Spill, Run> = BTreeMap::new();
+    let mut rows: Vec<Vec<u64>> = vec![Vec::new(); planned.planned.outputs.len()];
+    let phase = plan.phase_of(planned.level);
+    for commit in state.commits.values().filter(|c| c.phase == phase) {
+        // The first part of a run has its index; the others only name it.
+        let spills = commit.spills.iter().filter(|s| s.step == planned.name && s.first == commit.part);
+        let mut indices = commit.contributions.iter().filter(|p| p.step == planned.name);
+        for spill in spills {
+            let index = indices.next().context("a run without an index")?;
+            let (end, index) = read_index(&log::contribution(&contributions, index)?)?;
+            ensure!(index.len() == rows.len(), "a run of `{}` with {} outputs", planned.name, index.len());
+            let (mut first, mut pieces) = (Vec::new(), 0);
+            for (rows, of_run) in rows.iter_mut().zip(&index) {
+                rows.resize(of_run.len().max(rows.len()), 0);
+                rows.iter_mut().zip(of_run).for_each(|(all, n)| *all += n);
+                first.push(pieces);
+                pieces += of_run.len() as u64;
+            }
+            let (path, local, host) = (folder.join(&spill.path), spill.path.is_absolute(), spill.host.clone());
+            runs.insert(spill, Run { path, local, host, first, end });
+        }
+    }
+    Ok((runs.into_values().collect(), rows))
 }
 
 /// What is known of a shuffle when the rows of its level were counted.
