@@ -24,6 +24,7 @@
 pub mod balance;
 pub mod lock;
 pub mod log;
+pub mod sums;
 pub mod units;
 
 use crate::files;
