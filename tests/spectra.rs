@@ -125,7 +125,7 @@ assert abs(second[back].sum() - got[back].sum()) < 1e-6
 found, _ = np.histogram(eta[back], bins=4, range=(-2, 2), weights=second[back])
 assert np.allclose(found / found.sum(), hs / hs.sum())
 filled = pq.read_table(f"{sys.argv[1]}/filled/filled.parquet").to_pydict()
-sums = [x for c, low, x in zip(filled["sample"], filled["eta_low"], filled["sum"]) if c == "background" and np.isfinite(low) and low < 2]
+sums = [x for c, low, x in zip(filled["sample"], filled["eta_low"], filled["content"]) if c == "background" and np.isfinite(low) and low < 2]
 assert np.allclose(sums, found, rtol=1e-12), (sums, found)
 weights = pq.read_table(f"{sys.argv[1]}/weighted/weighted.parquet").to_pydict()
 kept = [k for k, low in enumerate(weights["pt_low"]) if low is not None and np.isfinite(low) and np.isfinite(weights["eta_low"][k]) and np.isfinite(weights["pt_high"][k]) and np.isfinite(weights["eta_high"][k])]

@@ -6,6 +6,7 @@ use crate::ledger::{State, sums};
 use crate::plan::Plan;
 use anyhow::{Context, Result, bail};
 use calostream_operators::figure::Summary;
+use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Operator, Shape, Work, Worker};
 use std::collections::BTreeMap;
@@ -25,8 +26,18 @@ pub fn start(plan: &Plan, step: usize, runtime: &Runtime) -> Result<Work> {
     operator.start(&at).with_context(|| format!("step `{}`", plan.steps[step].name))
 }
 
+/// The sums of a fold, added up from what all parts have contributed.
+pub fn sums(plan: &Plan, state: &State, step: &str) -> Result<Sums> {
+    sums::of(state, &plan.out, step, |phase| plan.phases.get(phase).is_some_and(|p| p.survey.is_none()))
+}
+
 /// The summary of every fold, and of every survey whose step has no table of its own; in the order of the steps.
-pub fn summaries(plan: &Plan, state: &State, runtime: &Runtime) -> Result<BTreeMap<usize, Summary>> {
+pub fn summaries(
+    plan: &Plan,
+    sums_of: &dyn Fn(&str) -> Result<Sums>,
+    state: &State,
+    runtime: &Runtime,
+) -> Result<BTreeMap<usize, Summary>> {
     let mut summaries = BTreeMap::new();
     for (step, planned) in plan.steps.iter().enumerate() {
         let (name, folds) = (&planned.name, planned.planned.shape == Shape::Fold);
@@ -36,7 +47,7 @@ pub fn summaries(plan: &Plan, state: &State, runtime: &Runtime) -> Result<BTreeM
             (true, _, surveyed) => {
                 let runtime = Runtime { surveyed: surveyed.map(Arc::new), ..runtime.clone() };
                 let Work::Fold(fold) = start(plan, step, &runtime)? else { bail!("`{name}` is no fold any more") };
-                fold.finish(&sums::of(state, &plan.out, name, |phase| Some(phase) != survey)?)
+                fold.finish(&sums_of(name)?)
             }
             (false, Some(survey), Some(sums)) => {
                 let (operator, at) = at(plan.of_phase(survey), step, runtime);

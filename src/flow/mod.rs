@@ -45,6 +45,7 @@ mod ranks;
 mod source;
 mod spiller;
 mod stage;
+pub mod totals;
 pub mod verify;
 
 pub use cluster::{Cluster, secret};
@@ -62,7 +63,7 @@ use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
 use failure::Failure;
 use operator::On;
-use phase::strata;
+use phase::{PartPlan, strata};
 use progress::Counter;
 use ranks::{Router, Tally};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -379,10 +380,9 @@ fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
 /// Commits for ranges in which nothing is to be done: empty ones.
 fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
     let mut lines = Vec::new();
-    if phase.level == 0 {
-        return lines;
-    }
-    for (number, part) in phase.parts.iter().enumerate() {
+    // Of input files, a unit that can't be read is left out by the part that does the others; a part without any has nothing to do.
+    let idle = |part: &&PartPlan| phase.level > 0 || part.units.is_empty();
+    for (number, part) in phase.parts.iter().enumerate().filter(|(_, part)| idle(part)) {
         let left_out = part.units.iter().all(|u| state.quarantined.contains_key(&(phase.number, u.number)));
         if left_out || part.units.iter().all(|u| u.rows == 0) {
             let (out, kept) = part.units.iter().map(|u| u.number).partition(|_| left_out);

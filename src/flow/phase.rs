@@ -164,7 +164,8 @@ impl Phase {
                 let sample = u.unit.sample.clone();
                 self.parts.push(PartPlan { origin, number_in_origin, number_in_sample, sample, units: Vec::new() });
             }
-            if let Some(part) = self.parts.get_mut(index) {
+            // A part stays where it is when all of its units are taken back.
+            if let Some(part) = self.parts.get_mut(index).filter(|_| !basis.state.withdrawn.contains(&u.number)) {
                 part.units.push(PartUnit { number: u.number, rows: u.unit.rows, unit: Some(u.unit.clone()) });
             }
         }
@@ -328,7 +329,9 @@ fn said(basis: Basis<'_>, step: usize, lanes: usize) -> BTreeMap<u64, Vec<u64>> 
     let Basis { plan, state, units, .. } = basis;
     let names = column::samples(&plan.steps[step].inputs[0].schema);
     let source = crate::plan::origin(&plan.steps, step).map(|port| plan.steps[port.step].name.as_str());
-    let of_source = units.iter().filter(|u| Some(u.unit.step.as_str()) == source && !state.replaced.contains(&u.number));
+    let of_source = units.iter().filter(|u| {
+        Some(u.unit.step.as_str()) == source && !state.replaced.contains(&u.number) && !state.withdrawn.contains(&u.number)
+    });
     let count = |u: &Numbered| {
         let mut counts = vec![0; lanes];
         let stratum = u.unit.sample.as_ref().and_then(|sample| names.iter().position(|name| name == sample)).unwrap_or(0);

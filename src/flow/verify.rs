@@ -61,7 +61,8 @@ impl<'a> Again<'a> {
         let counting = basis.plan.survey_of(step);
         let plan = counting.map_or(basis.plan, |counting| basis.plan.of_phase(counting));
         let left_out = basis.state.quarantined.keys().filter(|(p, _)| basis.state.reads_files(*p)).map(|(_, unit)| *unit);
-        let left_out = left_out.chain(basis.state.replaced.iter().copied()).collect();
+        let left_out = left_out.chain(basis.state.replaced.iter().copied());
+        let left_out = left_out.chain(basis.state.withdrawn.iter().copied()).collect();
         Ok(Self { plan, basis, runtime, step, routing, left_out })
     }
 

@@ -18,6 +18,7 @@ pub mod spill;
 mod surveys;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 pub use canonical::difference;
 pub use forward::plan;
