@@ -187,17 +187,19 @@ fn what_needs_all_files_is_refused_at_its_place() {
     );
     place.write("mixed.yaml", &text);
     let wanted = "\
-error: `mixed` can't be watched: with each file that comes, premix has another order for all
-  --> mixed.yaml:17:3
+mixed.yaml:17:3: error: `mixed` can't be watched: with each file that comes, `premix` gives all events another order
    |
 17 |   mixed:
    |   ^^^^^
-   = help: run the pipeline without `--watch`, or leave out the step
+  help: run the pipeline without `--watch`, or leave out the step
 ";
     for args in [&["run", "--watch", "mixed.yaml"][..], &["check", "--watch", "mixed.yaml"][..]] {
         let said = place.calostream(args).code(2);
         assert!(said.err.contains(wanted), "{}", said.err);
-        assert!(said.err.contains("`even` can't be watched: with each file that comes, reweight has something else for all"));
+        assert!(
+            said.err
+                .contains("`even` can't be watched: with each file that comes, `reweight` knows something else of all events")
+        );
     }
     place.calostream(&["check", "mixed.yaml"]).code(0);
     assert!(!place.path("run").exists());

@@ -23,12 +23,12 @@ use crate::ledger::Ledger;
 use crate::ledger::balance::balance;
 use crate::plan::{Plan, watch};
 use anyhow::{Context, Result, bail, ensure};
-use calostream_operators::hdf5::stamp::Stamp;
 use calostream_operators::pattern::matches;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Need, words};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,12 +56,13 @@ pub fn watch(args: &RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     loop {
+        let begun = Instant::now();
         let found = files.look(&patterns(args)?);
         if last.as_ref() != Some(&found.rested) && found.all {
             if let Some(Planned { plan, text }) = plan(args, &found.hidden, false)? {
                 let round = match &mut watched {
-                    Some(watched) => watched.round(args, plan),
-                    None => watched.insert(Watched::open(args, &plan, &text)?).round(args, plan),
+                    Some(watched) => watched.round(args, plan, begun),
+                    None => watched.insert(Watched::open(args, &plan, &text)?).round(args, plan, begun),
                 };
                 match round {
                     Ok(code) => worst = code,
@@ -99,6 +100,10 @@ fn patterns(args: &RunArgs) -> Result<BTreeSet<String>> {
     Ok(needs.filter_map(pattern).collect())
 }
 
+/// What of a file must rest: its inode, its size, and when it was written to. Not when its inode was changed, which a new link
+/// or another owner does.
+type Stamp = (u64, u64, (i64, i64));
+
 /// The files that match, as they were seen.
 struct Files {
     rest: Duration,
@@ -123,7 +128,7 @@ impl Files {
         for path in matched.iter().flatten().cloned() {
             // One that is gone by now is not seen.
             let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            let stamp = Stamp::of(&metadata);
+            let stamp: Stamp = (metadata.ino(), metadata.len(), (metadata.mtime(), metadata.mtime_nsec()));
             let known = self.seen.get(&path).filter(|(before, ..)| *before == stamp).copied();
             // A clock of another machine may be wrong: its word counts only for what was there before this watch looked.
             let first = || {
@@ -198,8 +203,7 @@ impl Watched {
     }
 
     /// Brings everything up to date with the files of this plan.
-    fn round(&mut self, args: &RunArgs, plan: Plan) -> Result<ExitCode> {
-        let start = Instant::now();
+    fn round(&mut self, args: &RunArgs, plan: Plan, start: Instant) -> Result<ExitCode> {
         if plan.hash != self.hash {
             bail!("the pipeline (or a model, or a schema) is another one than when the watch began; start it again");
         }

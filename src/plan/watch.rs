@@ -9,9 +9,11 @@ pub fn problems(plan: &Plan) -> Vec<Problem> {
     let problem = |step: &PlannedStep| {
         let (name, kind) = (&step.name, &step.kind);
         let what = match step.planned.shape {
-            Shape::Shuffle => format!("`{name}` can't be watched: with each file that comes, {kind} has another order for all"),
+            Shape::Shuffle => {
+                format!("`{name}` can't be watched: with each file that comes, `{kind}` gives all events another order")
+            }
             _ if step.planned.survey.is_some() => {
-                format!("`{name}` can't be watched: with each file that comes, {kind} has something else for all")
+                format!("`{name}` can't be watched: with each file that comes, `{kind}` knows something else of all events")
             }
             _ => return None,
         };
