@@ -188,6 +188,7 @@ struct Watched {
     ledger: Option<Ledger>,
     totals: Totals,
     hash: String,
+    text: String,
     go: Go,
     runtime: Runtime,
 }
@@ -199,7 +200,7 @@ impl Watched {
         let (budget, _) = run::shares(plan, workers, 1)?;
         let go = Go::new(args, plan, &runtime, (workers, 1, budget))?;
         let ledger = run::open(args, plan, text, &go)?;
-        Ok(Self { ledger: Some(ledger), totals: Totals::start()?, hash: plan.hash.clone(), go, runtime })
+        Ok(Self { ledger: Some(ledger), totals: Totals::start()?, hash: plan.hash.clone(), text: text.to_owned(), go, runtime })
     }
 
     /// Brings everything up to date with the files of this plan.
@@ -226,8 +227,14 @@ impl Watched {
         let mut ledger = outcome.ledger.context("this process holds the run folder")?;
         self.totals.follow(&outcome.state, &plan.out)?;
         let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
+        let behind = run::behind(&plan, &rows, &outcome.state, &self.text);
         let totals = &self.totals;
-        let pages = run::write_results(&plan, &|step| Ok(totals.of(step)), &outcome.state, (&self.runtime, &mut self.go, start))?;
+        let pages = run::write_results(
+            &plan,
+            &|step| Ok(totals.of(step)),
+            (&outcome.state, &behind),
+            (&self.runtime, &mut self.go, start),
+        )?;
         ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
         assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
         ledger.sweep(&run::sinks(&plan))?;
