@@ -108,7 +108,8 @@ impl Calorimeter {
         let values = &inverse * scaled.tr_mul(&right);
         let chi2 = (&scaled * &values - &right).norm_squared();
         let ndf = points.len() - 3;
-        let mut fit = Self { sum: Sum::Linear, terms: [Term { value: 0.0, error: None }; 3], covariance: [[0.0; 3]; 3], chi2, ndf };
+        let mut fit =
+            Self { sum: Sum::Linear, terms: [Term { value: 0.0, error: None }; 3], covariance: [[0.0; 3]; 3], chi2, ndf };
         for i in 0..3 {
             for j in 0..3 {
                 fit.covariance[i][j] = inverse[(i, j)] / (norms[i] * norms[j]);
@@ -376,11 +377,13 @@ answer({'p': list(p), 'e': list(np.sqrt(np.diag(cov)))})
         let (fit, expected) = (Calorimeter::linear(&points).unwrap(), python(script, &given(&points)));
         close(&fit.terms.map(|term| term.value), &list(&expected["p"]), 1e-5);
         close(&fit.terms.map(|term| term.error.unwrap()), &list(&expected["e"]), 1e-5);
-        let script = format!("{MODEL}
+        let script = format!(
+            "{MODEL}
 from scipy.optimize import curve_fit
 p, cov = curve_fit(f, x, y, p0=[.1, .01, .9], sigma=e, bounds=(0, 1), ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=10000)
 answer(list(p))
-");
+"
+        );
         let fit = Calorimeter::bounded(&points, 1.0).unwrap();
         close(&fit.terms.map(|term| term.value), &list(&python(&script, &given(&points))), 1e-4);
         assert_eq!((fit.terms[2].value, fit.terms[2].error), (1.0, None));
@@ -405,7 +408,8 @@ answer(list(p))
     #[test]
     fn the_derivatives_are_those_found_numerically() {
         let points = points(SAMPLES[0], &ENERGIES, 0.01, &mut normal(5));
-        let mut problem = Residuals { points: &points, free: &[0, 1, 2], held: [0.0; 3], values: DVector::from_vec(vec![0.2, 0.01, 1.0]) };
+        let mut problem =
+            Residuals { points: &points, free: &[0, 1, 2], held: [0.0; 3], values: DVector::from_vec(vec![0.2, 0.01, 1.0]) };
         let numerical = levenberg_marquardt::differentiate_numerically(&mut problem).unwrap();
         let exact = problem.jacobian().unwrap();
         close(exact.as_slice(), numerical.as_slice(), 1e-4);

@@ -157,7 +157,8 @@ impl Bins {
             });
             let fisher = Self::information(&shares, shares.iter().map(|share| self.all * share.share));
             let inverse = inverse(fisher).ok_or(NONE)?;
-            let (step_mean, step_log) = (inverse[0] * slope.0 + inverse[1] * slope.1, inverse[1] * slope.0 + inverse[2] * slope.1);
+            let (step_mean, step_log) =
+                (inverse[0] * slope.0 + inverse[1] * slope.1, inverse[1] * slope.0 + inverse[2] * slope.1);
             if !(step_mean.is_finite() && step_log.is_finite()) {
                 return Err(NONE.into());
             }
