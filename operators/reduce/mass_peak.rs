@@ -225,7 +225,7 @@ impl MassPeak {
         let range = self.range.clone().unwrap_or(usual);
         let bins = self.bins.clone().unwrap_or(Placed::unplaced(BINS));
         let (low, high) = range.value;
-        let words = crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), edges: None };
+        let words = crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::axis::AxisWords::default() };
         let axis = gather(Axis::plan(&Placed::unplaced("mass".into()), &words), problems)?;
         if !(low < line.mass && line.mass < high && low >= 0.0) {
             let what = format!("the mass of {} does not lie in the range [{low}, {high}]", line.mass);

@@ -265,6 +265,10 @@ impl Resolution {
                 let what = format!("the calorimeter fit is of a relative resolution, and {} has a unit", quantity.label);
                 problems.push(Problem::at(fit, what).help("derive (predicted - true) / true first"));
             }
+            if let Some(binned) = binning.as_ref().and_then(|b| b.columns.get(along)).filter(|b| b.axis.names().is_some()) {
+                let what = format!("a fit goes along an energy, and `{}` has categories", binned.column);
+                problems.push(Problem::at(fit, what).help("along: energy"));
+            }
             if self.by.is_none() {
                 let what = "a fit goes along a column, and `by` names none";
                 problems.push(Problem::at(fit, what).help("by: { energy: { range: [10, 510], bins: 10 } }"));

@@ -46,6 +46,7 @@ pub(super) struct Keys {
 pub(super) struct Hand {
     numbers: Vec<u32>,
     slots: Vec<u32>,
+    places: Vec<u32>,
     drawn: Vec<i64>,
     elsewhere: Vec<(u64, f64)>,
 }
@@ -162,7 +163,18 @@ impl Measuring {
         let columns = |names: &mut dyn Iterator<Item = &str>| -> anyhow::Result<Vec<ScalarBuffer<f64>>> {
             names.map(|name| column::floats(batch, name)).collect()
         };
-        let by = columns(&mut binning.columns.iter().map(|c| c.column.as_str()))?;
+        let mut by = Vec::new();
+        for binned in &binning.columns {
+            // Categories have no mean; they are drawn at their numbers.
+            by.push(if binned.axis.names().is_some() {
+                hand.places.clear();
+                hand.places.resize(batch.num_rows(), 0);
+                binned.axis.refine_by(batch, &binned.column, &mut hand.places)?;
+                hand.places.iter().map(|slot| f64::from(*slot)).collect::<Vec<f64>>().into()
+            } else {
+                column::floats(batch, &binned.column)?
+            });
+        }
         let values = columns(&mut quantities.iter().map(|q| q.column.as_str()))?;
         let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
         let powers = keys.powers();

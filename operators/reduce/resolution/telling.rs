@@ -67,6 +67,10 @@ impl Measuring {
         fields.extend(self.told_apart.then(|| Field::new("quantity", DataType::Utf8, false)));
         fields.extend(self.classes.field());
         for axis in &self.binning.columns {
+            if axis.axis.names().is_some() {
+                fields.push(Field::new(&axis.column, DataType::Utf8, false));
+                continue;
+            }
             for (end, nullable) in [("low", false), ("high", false), ("centre", false), ("mean", true)] {
                 fields.push(column::with_unit(float(&format!("{}_{end}", axis.column), nullable), axis.unit.as_deref()));
             }
@@ -152,6 +156,9 @@ impl Measuring {
     fn others(&self, cell: Option<&Cell>) -> Vec<String> {
         let axes = self.binning.columns.iter().enumerate().filter(|(axis, _)| *axis != self.along);
         let of = |(axis, binned): (usize, &crate::binning::Binned)| {
+            if let (Some(names), Some(cell)) = (binned.axis.names(), cell) {
+                return format!("{} {}", binned.column, names[cell.category(axis)]);
+            }
             let (low, high) = cell.map_or((f64::NAN, f64::NAN), |cell| cell.edges[axis]);
             format!("{} {} to {}", binned.column, words::plain(low), words::plain(high))
         };
@@ -183,6 +190,11 @@ impl Measuring {
             columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|(s, _)| &self.classes.names[s.class]))));
         }
         for axis in 0..self.binning.columns.len() {
+            if let Some(names) = self.binning.columns[axis].axis.names() {
+                let name = |told: &Told| told.cell.as_ref().map(|cell| names[cell.category(axis)].clone());
+                columns.push(Arc::new(rows.iter().map(|(_, told)| name(told)).collect::<StringArray>()));
+                continue;
+            }
             let edges = |told: &Told| told.cell.as_ref().map(|cell| cell.edges[axis]);
             columns.push(float(&|_, told| edges(told).map(|e| e.0)));
             columns.push(float(&|_, told| edges(told).map(|e| e.1)));
@@ -465,7 +477,10 @@ impl Measuring {
                     }
                 }
                 let edges = axis.edges();
-                let places = [format!("below {}", edges[0]), format!("at or above {}", edges[edges.len() - 1]), "NaN".to_owned()];
+                let places = match axis.names() {
+                    Some(_) => ["below".to_owned(), "of another category".to_owned(), "missing".to_owned()],
+                    None => [format!("below {}", edges[0]), format!("at or above {}", edges[edges.len() - 1]), "NaN".to_owned()],
+                };
                 for (n, place) in outside.into_iter().zip(places).filter(|(n, _)| *n != 0) {
                     let rows = words::counted(n.unsigned_abs(), "row");
                     remarks.push(format!("{whose}{rows} with {} {place} in no bin", binned.column));

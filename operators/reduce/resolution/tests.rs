@@ -17,7 +17,7 @@ use std::time::Instant;
 const SAMPLES: [&str; 4] = ["electron", "photon", "pi0", "pion"];
 
 fn resolution() -> Resolution {
-    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(10)), edges: None };
+    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(10)), ..AxisWords::default() };
     Resolution {
         of: word("relative_error").into(),
         by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
@@ -37,7 +37,7 @@ fn resolution() -> Resolution {
 /// The same in other bins.
 fn by(axes: &[(&str, f64, f64, u32)]) -> Option<By> {
     let axis = |(name, low, high, bins): &(&str, f64, f64, u32)| {
-        (word(name), AxisWords { range: Some(Placed::unplaced((*low, *high))), bins: Some(Placed::unplaced(*bins)), edges: None })
+        (word(name), AxisWords { range: Some(Placed::unplaced((*low, *high))), bins: Some(Placed::unplaced(*bins)), ..AxisWords::default() })
     };
     Some(Placed::unplaced(axes.iter().map(axis).collect()))
 }

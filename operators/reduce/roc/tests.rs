@@ -82,7 +82,7 @@ fn areas_are_those_of_sklearn_within_the_error_of_the_ladder() {
     let rows = Rows::new(30_000);
     for (weighted, precision) in [(false, None), (false, Some(2)), (true, None), (true, Some(8)), (false, Some(MOST_STEPS))] {
         let mut roc = roc();
-        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), edges: None };
+        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
         roc.by = Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])));
         roc.weight = weighted.then(|| word("weight"));
         roc.precision = precision.map(|steps| Placed::unplaced(PrecisionWord::Steps(steps)));
@@ -170,7 +170,7 @@ fn points(background: &[f64], signal: &[f64]) -> WorkingPoints {
 }
 
 fn energy_bins() -> Option<By> {
-    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), edges: None };
+    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
     Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])))
 }
 
