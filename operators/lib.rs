@@ -119,6 +119,7 @@ registry::registry! {
         efficiency => Efficiency,
         confusion => Confusion,
         mass_peak => MassPeak,
+        scan => Scan,
     }
     /// Files and pages.
     write {

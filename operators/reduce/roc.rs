@@ -70,6 +70,20 @@ pub struct Roc {
     /// with effective counts. A hundred hold 0.6 MB for each bin, score, and signal or background; with weights 1.9 MB.
     #[serde(default)]
     pub bootstrap: Option<Placed<u32>>,
+    /// Reproduces the numbers of an older code where they differ from the right ones, and says so.
+    #[serde(default)]
+    pub compat: Option<Placed<Compat>>,
+}
+
+/// Codes whose numbers can be reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat {
+    /// DLKit: numbers in bins are drawn at the lower edge of their bin.
+    Dlkit,
+    /// The CMS electron identification of 2018: the signal efficiency is that of the first point of scikit-learn's `roc_curve` whose
+    /// background efficiency is above the one that is asked for, without an interval; none in bins of 10 rows or fewer.
+    Eml,
 }
 
 /// What a signal is told from.
@@ -124,6 +138,7 @@ struct Scoring {
     gain: Option<(usize, usize)>,
     /// True where all scores look for the same class.
     one_signal: bool,
+    compat: Option<Compat>,
     schema: Arc<Schema>,
 }
 
@@ -267,7 +282,7 @@ impl Roc {
         let one_signal = self.signal.is_some();
         let table = telling::table_schema(&binning, one_signal, self.against, !points.is_empty(), gain.is_some());
         let counter = Counter::new((classes, binning), scored, weight, precision, (replicas, seed));
-        Ok(Scoring { scores, contests, counter, points, gain, one_signal, schema: Arc::new(table) })
+        Ok(Scoring { scores, contests, counter, points, gain, one_signal, compat: self.compat.as_ref().map(|c| c.value), schema: Arc::new(table) })
     }
 }
 
