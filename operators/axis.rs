@@ -99,7 +99,11 @@ impl Axis {
         match (range, bins) {
             (Some(range), Some(bins)) => {
                 let regular = Self::regular(range, bins)?;
-                if log.as_ref().is_some_and(|log| log.value) { Self::log(range, bins.value).map_err(|p| vec![p]) } else { Ok(regular) }
+                if log.as_ref().is_some_and(|log| log.value) {
+                    Self::log(range, bins.value).map_err(|p| vec![p])
+                } else {
+                    Ok(regular)
+                }
             }
             (Some(range), None) => {
                 Err(vec![Problem::at(range, format!("the axis of `{}` has no `bins`", name.value)).help(SHAPES)])
@@ -407,9 +411,19 @@ answer({'slots': [int(i) + 1 for i in axis.index(floats(given))], 'edges': bits(
         let expected = python(script, &bits(&values));
         assert_eq!(json!(values.iter().map(|x| axis.slot(*x)).collect::<Vec<_>>()), expected["slots"]);
         crate::trial::close(&axis.edges(), &floats(&expected["edges"]), 1e-12);
-        let decades = AxisWords { range: Some(at(1, 1, (1.0, 1000.0))), bins: Some(at(1, 2, 3)), log: Some(at(1, 3, true)), ..AxisWords::default() };
+        let decades = AxisWords {
+            range: Some(at(1, 1, (1.0, 1000.0))),
+            bins: Some(at(1, 2, 3)),
+            log: Some(at(1, 3, true)),
+            ..AxisWords::default()
+        };
         assert_eq!(Axis::plan(&word("x"), &decades).unwrap().edges(), [1.0, 10.0, 100.0, 1000.0]);
-        let wrong = AxisWords { range: Some(at(2, 3, (0.0, 1.0))), bins: Some(at(2, 9, 3)), log: Some(at(2, 1, true)), ..AxisWords::default() };
+        let wrong = AxisWords {
+            range: Some(at(2, 3, (0.0, 1.0))),
+            bins: Some(at(2, 9, 3)),
+            log: Some(at(2, 1, true)),
+            ..AxisWords::default()
+        };
         assert_eq!(problems(&wrong), ["2:3 a logarithmic axis can't begin at 0 (begin above 0)"]);
     }
 
@@ -431,7 +445,8 @@ answer({'slots': [int(i) + 1 for i in axis.index(floats(given))], 'edges': bits(
         assert_eq!(problems(&of(Vec::new())), ["3:1 `categories` names none ([barrel, endcap], or [11, 22, 211])"]);
         let both = AxisWords { integers: Some(at(5, 1, (0, 1))), ..of(vec![text("a")]) };
         assert!(problems(&both)[0].starts_with("5:1 an axis has either `edges`, or `range` and `bins`"));
-        let wrong = Axis::plan_column(&crate::trial::batch(&["a"], &[0], &[("x", &[1.0])]).schema(), &word("x"), &of(vec![text("a")]));
+        let wrong =
+            Axis::plan_column(&crate::trial::batch(&["a"], &[0], &[("x", &[1.0])]).schema(), &word("x"), &of(vec![text("a")]));
         assert_eq!(wrong.unwrap_err()[0].what, "column `x` is Float64, not text");
     }
 

@@ -177,8 +177,11 @@ mod tests {
     #[test]
     fn every_row_has_a_slot_and_cells_are_those_within() {
         let rows = batch(&["a"], &[0; 4], &[("x", &[0.5, 1.5, -1.0, f64::NAN]), ("y [GeV]", &[5.0, 15.0, 15.0, 5.0])]);
-        let axis =
-            |range, bins| AxisWords { range: Some(Placed::unplaced(range)), bins: Some(Placed::unplaced(bins)), ..AxisWords::default() };
+        let axis = |range, bins| AxisWords {
+            range: Some(Placed::unplaced(range)),
+            bins: Some(Placed::unplaced(bins)),
+            ..AxisWords::default()
+        };
         let by = BTreeMap::from([(word("y"), axis((0.0, 20.0), 2)), (word("x"), axis((0.0, 2.0), 2))]);
         let binning = Binning::plan(&rows.schema(), Some(&Placed::unplaced(by)), 2).unwrap();
         let mut numbers = Vec::new();

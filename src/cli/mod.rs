@@ -5,6 +5,7 @@
 
 mod assemble;
 mod check;
+mod compare;
 mod completions;
 mod doctor;
 mod finish;
@@ -52,6 +53,8 @@ enum Command {
     Operators(operators::OperatorsArgs),
     /// Prove that what a run has written is what it must be.
     Verify(VerifyArgs),
+    /// Say whether two results or runs agree, within their errors or a tolerance.
+    Compare(compare::CompareArgs),
     /// Look at this machine: libraries, cores, memory, limits.
     Doctor(doctor::DoctorArgs),
     /// Print the JSON Schema of the language, so that editors complete pipeline files.
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Operators(args) => operators::operators(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
