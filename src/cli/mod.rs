@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod completions;
 mod doctor;
+mod events;
 mod finish;
 mod inspect;
 mod load;
@@ -55,6 +56,8 @@ enum Command {
     Verify(VerifyArgs),
     /// Say whether two results or runs agree, within their errors or a tolerance.
     Compare(compare::CompareArgs),
+    /// List the events behind a bin of a table: file and row.
+    Events(events::EventsArgs),
     /// Look at this machine: libraries, cores, memory, limits.
     Doctor(doctor::DoctorArgs),
     /// Print the JSON Schema of the language, so that editors complete pipeline files.
@@ -179,6 +182,7 @@ pub fn main() -> ExitCode {
         Command::Operators(args) => operators::operators(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Events(args) => events::events(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
