@@ -52,6 +52,7 @@ mod testing;
 mod trial;
 pub mod uhi;
 pub mod varint;
+pub mod weights;
 pub mod words;
 pub mod work;
 pub mod working_point;

@@ -16,6 +16,7 @@ use crate::column;
 use crate::folding::{Classes, gather, one_input, table};
 use crate::registry::Describe;
 use crate::sums::Sums;
+use crate::weights;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -32,7 +33,7 @@ const MOST_CELLS: usize = 1 << 25;
 pub struct Histogram {
     /// The axes: a column each, with its bins. Bins are half-open, `[low, high)`; what lies outside is kept in flow bins.
     pub axes: Placed<Vec<HistogramAxis>>,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
     /// The class column that gets an axis of its own: `sample`.
@@ -157,9 +158,17 @@ fn table_schema(input: &Schema, classes: &Classes, columns: &[Binned], profile: 
     Schema::new(fields)
 }
 
+impl Histogram {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
+    }
+}
+
 impl Operator for Histogram {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
-        let filling = self.filling(one_input(inputs)?)?;
+        let this = self.weighed(one_input(inputs)?);
+        let filling = this.filling(one_input(inputs)?)?;
         let rows = filling.shown().product();
         let columns = filling.columns.iter().map(|c| c.column.clone());
         let profile = filling.profile.iter().map(|(name, _)| name.clone());
@@ -171,7 +180,8 @@ impl Operator for Histogram {
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a histogram of one input"))?;
-        let filling = self.filling(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let this = self.weighed(schema);
+        let filling = this.filling(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(filling)))
     }
 }

@@ -32,6 +32,7 @@ use crate::folding::{Classes, gather, one_input, table};
 use crate::ladder::{Ladder, MOST_STEPS};
 use crate::names::Names;
 use crate::registry::Describe;
+use crate::weights;
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 pub use fitting::FITS_KEY;
@@ -65,7 +66,7 @@ pub struct Resolution {
     /// The binned column that plots and fits go along, where there are several: the first one where nothing is said.
     #[serde(default)]
     pub along: Option<Placed<String>>,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
     /// Also the median, the half-widths of the central 68.27 % (sigma68) and 95 % (half95), and eIQR, from a ladder of so many
@@ -301,9 +302,17 @@ impl Resolution {
     }
 }
 
+impl Resolution {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
+    }
+}
+
 impl Operator for Resolution {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
-        let measuring = self.measuring(one_input(inputs)?, 0)?;
+        let this = self.weighed(one_input(inputs)?);
+        let measuring = this.measuring(one_input(inputs)?, 0)?;
         let rows = measuring.quantities.len() * measuring.classes.names.len() * measuring.binning.len().max(1);
         let reads = Reads::Columns(measuring.reads());
         let bytes = measuring.bytes(inputs[0].rows);
@@ -312,7 +321,8 @@ impl Operator for Resolution {
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a resolution of one input"))?;
-        let measuring = self.measuring(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let this = self.weighed(schema);
+        let measuring = this.measuring(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(measuring)))
     }
 }

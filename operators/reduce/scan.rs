@@ -62,7 +62,7 @@ pub struct Scan {
     /// Rungs of the ladder of scores in an octave, 256 where nothing is said, or `exact` for float32 scores.
     #[serde(default)]
     pub precision: Option<Placed<PrecisionWord>>,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
 }
