@@ -266,11 +266,43 @@ answer(list(fit.values) + list(fit.errors))
 ";
             let given = json!({ "x": bits(&x), "range": [core.range.0, core.range.1], "start": [mean, sigma] });
             let expected: Vec<f64> = serde_json::from_value(python(script, &given)).unwrap();
-            // A hundredth of the error is what the binning may cost.
+            // So much of the error is what the binning costs.
             assert!((core.mean - expected[0]).abs() < 0.02 * core.mean_error, "{core:?} {expected:?}");
             assert!((core.sigma - expected[1]).abs() < 0.03 * core.sigma_error, "{core:?} {expected:?}");
             assert!((core.mean_error / expected[2] - 1.0).abs() < 0.05, "{core:?} {expected:?}");
             assert!((core.sigma_error / expected[3] - 1.0).abs() < 0.08, "{core:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_maximum_is_that_of_iminuit_in_the_same_bins() {
+        let (mut g, mut u) = (normal(21), uniform(22));
+        for set in 0..10 {
+            let (mean, sigma) = (0.02 * f64::from(set) - 0.1, 0.03 + 0.02 * f64::from(set));
+            let (tail, n) = (0.04 * f64::from(set), 2000 + 3000 * set);
+            let mut value = || mean + sigma * g() * if u() < tail { 3.0 } else { 1.0 };
+            let values: Vec<(f64, f64)> = (0..n).map(|_| (value(), 1.0)).collect();
+            let ladder = Ladder::new(256);
+            let edge = |x: f64| ladder.bounds(ladder.rung(x)).0;
+            let bins = Bins::new(&rungs(ladder, &values), &edge, (mean - 1.7 * sigma, mean + 2.2 * sigma), sigma / BINS).unwrap();
+            let core = bins.maximum((mean, sigma)).unwrap();
+            let script = "
+from scipy.stats import norm
+from iminuit import Minuit
+edges, w = floats(given['edges']), floats(given['w'])
+def nll(m, s):
+    below = norm.cdf(edges, m, s)
+    return -(w * np.log(np.diff(below) / (below[-1] - below[0])))[w > 0].sum()
+fit = Minuit(nll, m=given['start'][0], s=given['start'][1]); fit.errordef = .5; fit.limits['s'] = (1e-6, None); fit.strategy = 2; fit.tol = 1e-5
+fit.migrad(); fit.hesse()
+answer(list(fit.values) + list(fit.errors))
+";
+            let given = json!({ "edges": bits(&bins.edges), "w": bits(&bins.w), "start": [mean, sigma] });
+            let expected: Vec<f64> = serde_json::from_value(python(script, &given)).unwrap();
+            assert!((core.mean - expected[0]).abs() < 0.01 * core.mean_error, "{core:?} {expected:?}");
+            assert!((core.sigma - expected[1]).abs() < 0.01 * core.sigma_error, "{core:?} {expected:?}");
+            assert!((core.mean_error / expected[2] - 1.0).abs() < 0.06, "{core:?} {expected:?}");
+            assert!((core.sigma_error / expected[3] - 1.0).abs() < 0.1, "{core:?} {expected:?}");
         }
     }
 

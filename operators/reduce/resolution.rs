@@ -115,6 +115,17 @@ pub enum Compat {
     Deepcalo,
 }
 
+impl Compat {
+    /// Its word.
+    fn word(self) -> &'static str {
+        match self {
+            Self::LcdNips => "lcd-nips",
+            Self::LcdLibrary => "lcd-library",
+            Self::Deepcalo => "deepcalo",
+        }
+    }
+}
+
 impl Describe for Resolution {
     const ABOUT: &'static str = "Gives mean and spread of columns in bins of others, with errors, quantiles and fits";
     const EXAMPLE: &'static str = "\

@@ -8,6 +8,7 @@ use crate::binning::Cell;
 use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::fit::{Calorimeter, TERMS};
+use crate::folding::COMPAT_KEY;
 use crate::gaussian::Core;
 use crate::sums::Sums;
 use crate::work::Fold;
@@ -239,6 +240,7 @@ impl Measuring {
             columns.push(Arc::new(ndf.collect::<Int64Array>()));
         }
         let mut metadata: HashMap<String, String> = self.schema.metadata().clone();
+        metadata.extend(self.compat.map(|compat| (COMPAT_KEY.to_owned(), compat.word().to_owned())));
         if self.fit {
             columns.push(float(&|series, told| {
                 let number = series.bins.iter().position(|bin| std::ptr::eq(bin, told))?;

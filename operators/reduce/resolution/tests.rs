@@ -17,7 +17,8 @@ use std::time::Instant;
 const SAMPLES: [&str; 4] = ["electron", "photon", "pi0", "pion"];
 
 fn resolution() -> Resolution {
-    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(10)), ..AxisWords::default() };
+    let axis =
+        AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(10)), ..AxisWords::default() };
     Resolution {
         of: word("relative_error").into(),
         by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
@@ -37,7 +38,14 @@ fn resolution() -> Resolution {
 /// The same in other bins.
 fn by(axes: &[(&str, f64, f64, u32)]) -> Option<By> {
     let axis = |(name, low, high, bins): &(&str, f64, f64, u32)| {
-        (word(name), AxisWords { range: Some(Placed::unplaced((*low, *high))), bins: Some(Placed::unplaced(*bins)), ..AxisWords::default() })
+        (
+            word(name),
+            AxisWords {
+                range: Some(Placed::unplaced((*low, *high))),
+                bins: Some(Placed::unplaced(*bins)),
+                ..AxisWords::default()
+            },
+        )
     };
     Some(Placed::unplaced(axes.iter().map(axis).collect()))
 }
@@ -450,6 +458,7 @@ fn numbers_of_older_codes_are_reproduced_and_said() {
         let fits: serde_json::Value = serde_json::from_str(&summary.table.schema().metadata()[FITS_KEY]).unwrap();
         let terms = ["a", "b", "c"].map(|letter| fits["fits"]["all"][letter]["value"].as_f64().unwrap());
         let errors = ["a", "b", "c"].map(|letter| fits["fits"]["all"][letter]["error"].as_f64().unwrap());
+        assert!(summary.table.schema().metadata()["calostream.compat"].starts_with("lcd-"));
         let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
         (terms, errors, curves[0].points[0].x, summary.remarks[1].clone())
     };
@@ -489,6 +498,34 @@ answer(out)
     assert!(said.contains("added linearly"), "{said}");
     let step = Resolution { compat: Some(Placed::unplaced(Compat::Deepcalo)), ..resolution() };
     assert!(fold(&step, &rows.batch(), 1).1.remarks[1].contains("nothing differs"));
+}
+
+#[test]
+fn categories_are_bins_with_names() {
+    let rows = two(5000);
+    let text = |text: &str| crate::axis::Category::Text(text.to_owned());
+    let categories =
+        AxisWords { categories: Some(Placed::unplaced(vec![text("pion"), text("electron")])), ..AxisWords::default() };
+    let mut step = Resolution { of: word("cnn").into(), ..of_two() };
+    step.by = by(&[("energy", 10.0, 100.0, 2)]);
+    if let Some(by) = &mut step.by {
+        by.value.insert(word("sample"), categories.clone());
+    }
+    let (_, summary) = fold(&step, &rows, 3);
+    assert_eq!(texts_of(&summary.table, "sample"), ["pion", "electron", "pion", "electron"]);
+    assert_eq!(column_of(&summary.table, "n")[..3], [0.0, column_of(&summary.table, "n")[1], 0.0]);
+    let whole = Resolution { by: by(&[("energy", 10.0, 100.0, 2)]), ..step.clone() };
+    let whole = fold(&whole, &rows, 1).1.table;
+    assert_eq!([1, 3].map(|row| column_of(&summary.table, "resolution")[row])[..], column_of(&whole, "resolution")[..]);
+    let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+    assert_eq!((curves[1].label.as_str(), curves[1].points.len()), ("sample electron", 2));
+    step.along = Some(word("sample"));
+    let (_, summary) = fold(&step, &rows, 1);
+    assert_eq!(summary.figures[0].x, "sample: 1 pion, 2 electron");
+    let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+    assert_eq!(curves[0].points[0].x, 2.0);
+    step.fit = Some(at(1, 1, FitWord::Calorimeter));
+    assert_eq!(problems(&step, &rows), ["1:1 a fit goes along an energy, and `sample` has categories (along: energy)"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::binning::{Binning, Cell};
 use crate::bootstrap::Replicas;
 use crate::rungs::Counted;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
+use crate::folding::COMPAT_KEY;
 use crate::sums::Sums;
 use crate::work::Fold;
 use crate::working_point::{Fixed, Pair};
@@ -190,7 +191,13 @@ impl Scoring {
             }
         }
         columns.push(text(&|line| line.reason()));
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+        let Some(compat) = self.compat else { return Ok(RecordBatch::try_new(self.schema.clone(), columns)?) };
+        let word = match compat {
+            Compat::Dlkit => "dlkit",
+            Compat::Eml => "eml",
+        };
+        let schema = self.schema.as_ref().clone().with_metadata([(COMPAT_KEY.to_owned(), word.to_owned())].into());
+        Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
     }
 
     fn curves(&self, told: &[Told]) -> Figure {

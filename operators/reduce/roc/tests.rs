@@ -541,6 +541,7 @@ answer([bits(column) for column in np.array(out).T])
     }
     assert!(column_of(&summary.table, "signal_efficiency").iter().any(|e| e.is_nan()), "a bin of few rows");
     assert!(texts_of(&summary.table, "reason")[2].contains("compat: eml leaves out bins of 10 rows or fewer"));
+    assert_eq!(summary.table.schema().metadata()["calostream.compat"], "eml");
     assert!(summary.remarks[1].starts_with("compat: eml: signal efficiencies"), "{:?}", summary.remarks);
     let (_, summary) = fold(&Roc { compat: Some(Placed::unplaced(Compat::Dlkit)), ..step }, &rows.batch(), 3);
     let Content::Curves { curves, .. } = &summary.figures[1].content else { panic!("curves") };

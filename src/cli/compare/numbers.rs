@@ -139,7 +139,7 @@ fn of_histogram(histogram: &Value) -> Result<Numbers> {
     for (name, array) in storage.as_object().into_iter().flatten().filter(|(_, array)| array.is_array()) {
         flatten(array, &mut Vec::new(), cells.entry(name).or_default());
     }
-    let axes: Vec<String> = histogram["axes"].as_array().into_iter().flatten().map(|axis| axis.to_string()).collect();
+    let axes: Vec<String> = histogram["axes"].as_array().into_iter().flatten().map(ToString::to_string).collect();
     let names: Vec<String> = histogram["axes"]
         .as_array()
         .into_iter()

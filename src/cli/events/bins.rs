@@ -142,7 +142,7 @@ impl Rows {
     /// How many rows of data stand behind these rows of the table, where it says so and each is counted in one alone.
     pub fn count(&self, rows: &[usize]) -> Option<u64> {
         let integers = |name: &&str| self.table.column_by_name(name).is_some_and(|c| c.data_type().is_integer());
-        let names = COUNTS.iter().find(|names| names.iter().all(|name| integers(&name)))?;
+        let names = COUNTS.iter().find(|names| names.iter().all(&integers))?;
         let mut all = 0;
         for name in *names {
             let column = cast(self.table.column_by_name(name)?, &DataType::Int64).ok()?;
