@@ -14,7 +14,7 @@
 
 use super::RunArgs;
 use super::assemble::assemble;
-use super::load::{Load, load_but, print_problems, print_remarks};
+use super::load::{Load, load_changed, print_problems, print_remarks};
 use super::run::{self, Go};
 use crate::flow::totals::Totals;
 use crate::flow::{self, Cluster, Display, Options, Shared};
@@ -156,7 +156,7 @@ struct Planned {
 
 /// The plan over the files at rest; none where something is wrong, which is said.
 fn plan(args: &RunArgs, hidden: &BTreeSet<String>, first: bool) -> Result<Option<Planned>> {
-    match load_but(&args.pipeline, &args.libraries, args.out.as_deref(), hidden) {
+    match load_changed(&args.pipeline, &args.libraries, args.out.as_deref(), hidden, |_| ()) {
         Load::Wrong { text, problems } => {
             print_problems(&args.pipeline.file, &text, &problems, args.json)?;
             Ok(None)

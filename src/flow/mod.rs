@@ -73,7 +73,7 @@ use spiller::Spiller;
 use stage::{Given, Kind, SinkPlace, Stage, StepStage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -442,6 +442,11 @@ pub fn start(plan: &Plan, runtime: &Runtime, step: usize, ((index, peers), surve
     let surveys = planned.goal && planned.planned.survey.is_some();
     let work = if surveys { planned.operator.survey(&at).map(Work::Fold) } else { planned.operator.start(&at) };
     work.with_context(|| format!("step `{}` could not start", planned.name))
+}
+
+/// Starts a step again, when its run is over: it knows what its survey has found.
+pub fn again(plan: &Plan, state: &State, folder: &Path, runtime: &Runtime, step: usize) -> Result<Work> {
+    start(plan, runtime, step, ((0, 1), phase::surveyed(plan, state, folder, step)?))
 }
 
 /// Stands where a step could not start, so that the dataflow has the same form everywhere.
