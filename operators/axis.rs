@@ -17,8 +17,8 @@ use serde::Deserialize;
 const MOST_BINS: u32 = 1 << 24;
 
 /// How an axis is written: `{ range: [10, 510], bins: 10 }`, `{ range: [1, 1000], bins: 30, log: true }`,
-/// `{ edges: [10, 20, 50, 100] }`, `{ integers: [0, 9] }` or `{ categories: [barrel, endcap] }`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// `{ edges: [10, 20, 50, 100] }`, `{ populations: 10 }`, `{ integers: [0, 9] }` or `{ categories: [barrel, endcap] }`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AxisWords {
     /// The lowest and the highest edge of bins of equal width.
@@ -36,6 +36,9 @@ pub struct AxisWords {
     /// The first and the last whole number, each with a bin of its own: `[0, 9]` makes ten.
     #[serde(default)]
     pub integers: Option<Placed<(i64, i64)>>,
+    /// So many bins with as many rows in each: the edges are found in a survey of all rows (in the `by` of a table).
+    #[serde(default)]
+    pub populations: Option<Placed<u32>>,
     /// The values that have a bin each: texts, or whole numbers.
     #[serde(default)]
     pub categories: Option<Placed<Vec<Category>>>,
@@ -84,11 +87,12 @@ impl Axis {
     /// The axis of these words, or what is wrong with them; `name` is the column, for problems that have no better place.
     pub fn plan(name: &Placed<String>, words: &AxisWords) -> Result<Self, Vec<Problem>> {
         const SHAPES: &str = "write `range: [low, high]` and `bins: n`, or `edges: [..]`";
-        let AxisWords { range, bins, log, edges, integers, categories } = words;
+        let AxisWords { range, bins, log, edges, integers, populations, categories } = words;
         let places = [
             edges.as_ref().map(|word| word.place),
             integers.as_ref().map(|word| word.place),
             categories.as_ref().map(|word| word.place),
+            populations.as_ref().map(|word| word.place),
         ];
         let ways = places.iter().flatten().count() + usize::from(range.is_some() || bins.is_some() || log.is_some());
         if ways > 1 {
@@ -114,6 +118,12 @@ impl Axis {
             (None, None) => {
                 if let Some(word) = edges {
                     return Self::variable(word).map_err(|problem| vec![problem]);
+                }
+                if let Some(word) = populations {
+                    return Err(vec![
+                        Problem::at(word, "the edges of equal populations are not known here")
+                            .help("they are for the `by` of `resolution`, `roc`, `efficiency` and `confusion`"),
+                    ]);
                 }
                 if let Some(word) = integers {
                     return Self::integers(word).map_err(|problem| vec![problem]);

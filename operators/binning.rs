@@ -6,6 +6,7 @@
 use crate::axis::{Axis, AxisWords};
 use crate::column;
 use crate::folding::gather;
+use crate::populations;
 use crate::{Placed, Problem};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -17,6 +18,8 @@ pub type By = Placed<BTreeMap<Placed<String>, AxisWords>>;
 
 /// More slots than these are taken for a mistake.
 const MOST_SLOTS: usize = 1 << 20;
+/// More bins of equal population than these, too: their edges are good to 0.1 %.
+const MOST_POPULATIONS: u32 = 1000;
 
 /// The bins of one column.
 #[derive(Debug, Clone)]
@@ -63,6 +66,22 @@ pub fn labelled(label: String, axis: Option<&Axis>) -> String {
     format!("{label}: {}", names.join(", "))
 }
 
+/// The axis of a column; of bins of equal population one that stands for it.
+fn planned(schema: &Schema, name: &Placed<String>, words: &AxisWords) -> Result<Axis, Vec<Problem>> {
+    let AxisWords { populations: Some(bins), .. } = words else { return Axis::plan_column(schema, name, words) };
+    let alone = AxisWords { populations: Some(bins.clone()), ..AxisWords::default() };
+    if *words != alone {
+        let problem = Problem::at(bins, "an axis has either `populations`, or `range` and `bins`, or `edges`");
+        return Err(vec![problem.help("by: { energy: { populations: 10 } }")]);
+    }
+    column::number(schema, name).map_err(|problem| vec![problem])?;
+    let few = |bins: &u32| (1..=MOST_POPULATIONS).contains(bins);
+    if !few(&bins.value) {
+        return Err(vec![Problem::at(bins, format!("{} bins", bins.value)).help(format!("give 1 to {MOST_POPULATIONS}"))]);
+    }
+    populations::unsettled(bins.value).map_err(|what| vec![Problem::at(bins, what)])
+}
+
 impl Binning {
     /// The bins of at most `most` columns.
     pub fn plan(schema: &Schema, by: Option<&By>, most: usize) -> Result<Self, Vec<Problem>> {
@@ -76,7 +95,7 @@ impl Binning {
         let mut columns = Vec::new();
         for (name, words) in &by.value {
             let unit = schema.field_with_name(name).ok().and_then(column::unit).map(str::to_owned);
-            let axis = gather(Axis::plan_column(schema, name, words), &mut problems);
+            let axis = gather(planned(schema, name, words), &mut problems);
             let label = labelled(column::label(schema, name), axis.as_ref());
             columns.extend(axis.map(|axis| Binned { column: name.value.clone(), label, unit, axis }));
         }

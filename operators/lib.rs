@@ -39,6 +39,7 @@ pub mod peak;
 pub mod permutation;
 pub mod place;
 pub mod planned;
+pub mod populations;
 mod random;
 pub mod registry;
 pub mod rungs;

@@ -11,6 +11,7 @@ use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::folding::{Classes, gather, one_input, table};
 use crate::interval::{Efficiency, Method, ONE_SIGMA};
+use crate::populations;
 use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::work::Fold;
@@ -148,12 +149,18 @@ impl Operator for Confusion {
         let reads = Reads::columns(scores.chain(judging.binning.names()).chain(others));
         let bytes = (judging.keys() * if this.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64;
         let rows = (1 + judging.binning.len()) * judging.classes.names.len() * judging.predictions();
-        Ok(Planned::new(Shape::Fold, vec![table(judging.schema, rows)]).reading(reads).holding(bytes))
+        let planned = Planned::new(Shape::Fold, vec![table(judging.schema, rows)]).reading(reads).holding(bytes);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a confusion of one input"))?;
-        let this = self.weighed(schema);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
         let judging = this.judging(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(judging)))
     }

@@ -17,11 +17,13 @@ use crate::column;
 use crate::expression::Expression;
 use crate::folding::{Classes, gather, one_input, table};
 use crate::interval::{Method, ONE_SIGMA};
+use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
 use crate::sums::Sums;
 use crate::working_point::{Fixed, WorkingPoints};
 use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Schema;
@@ -226,12 +228,18 @@ impl Operator for Efficiency {
         };
         let reads = Reads::Columns(reads.into_iter().chain(testing.weight.clone()).collect());
         let rows = testing.of.tests() * testing.of.classes().names.len() * (1 + testing.of.binning().len());
-        Ok(Planned::new(Shape::Fold, vec![table(testing.schema, rows)]).reading(reads).holding(bytes))
+        let planned = Planned::new(Shape::Fold, vec![table(testing.schema, rows)]).reading(reads).holding(bytes);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("an efficiency of one input"))?;
-        let this = self.weighed(schema);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
         let testing = this.testing(schema, at.inputs[0].rows);
         Ok(Work::Fold(Box::new(testing.map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?)))
     }

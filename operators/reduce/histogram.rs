@@ -111,7 +111,7 @@ impl Histogram {
                 problems.push(Problem::at(&name, format!("a second axis of `{}`", name.value)));
                 continue;
             }
-            let words = AxisWords { range, bins, log, edges, integers, categories };
+            let words = AxisWords { range, bins, log, edges, integers, categories, populations: None };
             let Some(axis) = gather(Axis::plan_column(schema, &name, &words), &mut problems) else { continue };
             let unit = schema.field_with_name(&name).ok().and_then(column::unit).map(str::to_owned);
             let label = labelled(column::label(schema, &name), Some(&axis));

@@ -31,8 +31,10 @@ use crate::column;
 use crate::folding::{Classes, gather, one_input, table};
 use crate::ladder::{Ladder, MOST_STEPS};
 use crate::names::Names;
+use crate::populations;
 use crate::registry::Describe;
 use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 pub use fitting::FITS_KEY;
@@ -327,12 +329,18 @@ impl Operator for Resolution {
         let rows = measuring.quantities.len() * measuring.classes.names.len() * measuring.binning.len().max(1);
         let reads = Reads::Columns(measuring.reads());
         let bytes = measuring.bytes(inputs[0].rows);
-        Ok(Planned::new(Shape::Fold, vec![table(measuring.schema, rows)]).reading(reads).holding(bytes))
+        let planned = Planned::new(Shape::Fold, vec![table(measuring.schema, rows)]).reading(reads).holding(bytes);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a resolution of one input"))?;
-        let this = self.weighed(schema);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
         let measuring = this.measuring(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(measuring)))
     }

@@ -20,10 +20,12 @@ use crate::binning::{Binning, By};
 use crate::bootstrap::{MOST_REPLICAS, REPLICAS};
 use crate::column;
 use crate::folding::{Classes, gather, one_input, table};
+use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counter, Precision, PrecisionWord, Scored};
 use crate::working_point::{Fixed, WorkingPoints};
 use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 use schemars::JsonSchema;
@@ -306,12 +308,18 @@ impl Operator for Roc {
         if this.weight.is_some() && this.bootstrap.is_none() && scoring.counter.layout.replicas.is_none() {
             planned.remarks.push("no column `event` to draw from: errors of weighted areas are DeLong's with effective counts".into());
         }
+        planned.survey = populations::reads(self.by.as_ref());
         Ok(planned)
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a roc of one input"))?;
-        let this = self.weighed(schema);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
         let scoring = this.scoring(schema, at.inputs[0].rows, at.facts.seed);
         Ok(Work::Fold(Box::new(scoring.map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?)))
     }
