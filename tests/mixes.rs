@@ -331,7 +331,7 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
     // Something is in the way of the files: the run stops when its rows are put aside.
     std::fs::create_dir(place.path("run")).expect("made");
     place.write("run/all", "");
-    place.calostream(&["run", "-q", "-w", "2", "mix.yaml"]).code(1);
+    place.spilling("1000000,1", &["run", "-q", "-w", "2", "mix.yaml"]).code(1);
     std::fs::remove_file(place.path("run/all")).expect("out of the way");
     let spills = || {
         let found = std::fs::read_dir(place.path("run/.spill")).expect("spills").map(|e| e.expect("an entry").path());
@@ -342,7 +342,7 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&spill, bytes).expect("damaged");
-    let said = place.calostream(&["run", "-q", "mix.yaml"]).code(1);
+    let said = place.spilling("1000000,1", &["run", "-q", "mix.yaml"]).code(1);
     let name = spill.file_name().expect("a name").to_string_lossy();
     assert!(
         said.err.contains(&format!("{name} is damaged or can't be read; where it is removed, the run makes it again")),
@@ -350,7 +350,7 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
         said.err
     );
     std::fs::remove_file(&spill).expect("removed");
-    let said = place.calostream(&["run", "mix.yaml"]).code(0);
+    let said = place.spilling("1000000,1", &["run", "mix.yaml"]).code(0);
     assert!(said.err.contains("are done again: what they had made for others is gone"), "{}", said.err);
     assert!(!place.path("run/.spill").exists(), "what was put aside is removed in the end");
     common::assert_same("after a damaged spill", &common::outputs(&place.path("whole")), &common::outputs(&place.path("run")));

@@ -14,6 +14,7 @@ use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
 use crate::ledger::{Ledger, State, log, units};
 use crate::machine;
+use crate::plan::spill::Sizes;
 use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, Port, default_budget};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
@@ -84,7 +85,14 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let runtime = Runtime { chunks: Some(chunks.clone()), ..args.libraries.runtime() };
     let (budget, readers) = shares(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
-    let options = Options { workers, readers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
+    let options = Options {
+        workers,
+        readers,
+        budget,
+        scratch: args.scratch.clone(),
+        sizes: Sizes::of_environment()?,
+        runtime: runtime.clone(),
+    };
     let mut go = Go {
         version: env!("CARGO_PKG_VERSION").into(),
         host: host(),

@@ -6,11 +6,13 @@
 //! were put aside for it, which the ledger says beforehand.
 
 use super::columns::{project, with_copies};
+use super::kept::{KeptRun, Placed};
+use super::order::Order;
 use super::parcel::{Content, Parcel};
 use super::phase::{Phase, Run};
 use super::ranks::{EXTRA, Routing};
 use super::source::{Read, Reading};
-use super::spiller::RunReader;
+use super::spiller::{RunReader, one_dictionary};
 use super::stage::{Given, Record, Stage};
 use super::{Pass, Shared};
 use crate::ledger::lock::host;
@@ -48,6 +50,17 @@ pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Re
         let output = phase.origin(port);
         let aside = phase.asides.get(&port.step).context("runs that are not known")?;
         for (index, run) in aside.runs.iter().enumerate().filter(|(index, run)| is_mine(shared, &me, (*index, run), worker)) {
+            let piece =
+                usize::try_from(run.first.get(port.output).context("an output that is not in a run")? + part.number_in_origin)?;
+            let unit = part.units[0].number;
+            if run.in_memory {
+                let kept = shared.kept(&run.path).context("a run that is not in memory any more")?;
+                if !kept.rows(piece).is_empty() {
+                    let parcel = Parcel { unit, to, content: Content::Kept(kept, piece), permit: None };
+                    reading.send(Read::Parcel(output, parcel))?;
+                }
+                continue;
+            }
             if readers.len() >= OPEN && !readers.contains_key(&(port.step, index)) {
                 readers.pop_first();
             }
@@ -55,10 +68,8 @@ pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Re
                 std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
                 std::collections::btree_map::Entry::Vacant(e) => e.insert(RunReader::open(&run.path, run.end)?),
             };
-            let piece =
-                usize::try_from(run.first.get(port.output).context("an output that is not in a run")? + part.number_in_origin)?;
             if let Some(batch) = reader.piece(piece)? {
-                let parcel = Parcel { unit: part.units[0].number, to, content: Content::Batch(batch), permit: None };
+                let parcel = Parcel { unit, to, content: Content::Batch(batch), permit: None };
                 reading.send(Read::Parcel(output, parcel))?;
             }
         }
@@ -68,7 +79,9 @@ pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Re
 
 /// True for a run that this worker reads.
 fn is_mine(shared: &Shared, me: &str, (index, run): (usize, &Run), worker: usize) -> bool {
-    if run.local {
+    if run.in_memory {
+        shared.kept(&run.path).is_some() && index % shared.threads == worker % shared.threads
+    } else if run.local {
         // Scratch outside of the run folder is seen by the processes of its host, and read by one of them.
         let (place, count) = shared.on_host;
         run.host == me && index % (count * shared.threads) == place * shared.threads + worker % shared.threads
@@ -91,7 +104,15 @@ pub struct Placer {
     phase: Arc<Phase>,
     schema: SchemaRef,
     making: Making,
-    came: BTreeMap<u64, (u64, Vec<RecordBatch>)>,
+    came: BTreeMap<u64, (u64, Vec<Piece>)>,
+}
+
+/// Rows of a part, with what says where they belong.
+enum Piece {
+    /// In columns of the batch.
+    Batch(RecordBatch),
+    /// Beside batches in memory that have rows of other parts as well.
+    Kept(Arc<KeptRun>, usize),
 }
 
 impl Placer {
@@ -101,26 +122,30 @@ impl Placer {
     }
 
     /// The rows in their order, and how many came to nothing.
-    fn make(&mut self, batches: &[RecordBatch]) -> Result<(Vec<RecordBatch>, u64), Fault> {
+    fn make(&mut self, pieces: &[Piece]) -> Result<(Vec<RecordBatch>, u64), Fault> {
         match &mut self.making {
             Making::Order(routing) => {
                 let order = routing.orders.get(self.port.output).context("an order that was not made")?;
-                let first = batches.first().context("a part without rows")?;
-                let rows = column::concat(&first.schema(), batches)?;
-                let [strata, of] = EXTRA.map(|name| column::get(&rows, name).clone());
-                let (strata, of) = (strata.as_primitive::<UInt16Type>().values(), of.as_primitive::<UInt64Type>().values());
-                let mut placed: Vec<((u64, u16, u64), u64)> =
-                    strata.iter().zip(of.iter()).zip(0..).map(|((stratum, row), i)| (order.key(*stratum, *row), i)).collect();
+                let (batches, mut placed) = self::placed(order, pieces)?;
                 placed.sort_unstable();
+                let batches = one_dictionary(&batches, &mut placed)?;
+                let held: Vec<&RecordBatch> = batches.iter().collect();
+                let schema = held.first().context("a part without rows")?.schema();
                 // Each batch in memory of its own: slices of one would all keep, and be counted as, the whole part.
-                let batch = |rows_of: &[((u64, u16, u64), u64)]| {
-                    let taken = take_record_batch(&rows, &UInt64Array::from_iter_values(rows_of.iter().map(|p| p.1)))?;
-                    let copies = rows_of.iter().map(|((_, stratum, row), _)| order.copy(*stratum, *row));
+                let batch = |rows_of: &[(Key, u32, u32)]| {
+                    let rows: Vec<(usize, usize)> = rows_of.iter().map(|(_, b, row)| (*b as usize, *row as usize)).collect();
+                    let taken = RecordBatch::try_new(schema.clone(), column::interleave(&held, &rows)?)?;
+                    let copies = rows_of.iter().map(|((_, stratum, row), ..)| order.copy(*stratum, *row));
                     with_copies(&taken, copies, &self.schema)
                 };
                 Ok((placed.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?, 0))
             }
             Making::Join(join, inputs) => {
+                let batch = |piece: &Piece| match piece {
+                    Piece::Batch(batch) => Ok(batch.clone()),
+                    Piece::Kept(run, piece) => run.piece(*piece),
+                };
+                let batches = pieces.iter().map(batch).collect::<Result<Vec<_>>>()?;
                 let of_input = |input: usize| -> Result<Option<RecordBatch>> {
                     let is = |batch: &&RecordBatch| {
                         column::get(batch, EXTRA[0]).as_primitive::<UInt16Type>().values().first().copied()
@@ -146,21 +171,53 @@ impl Placer {
     }
 }
 
+/// What rows are sorted by.
+type Key = (u64, u16, u64);
+
+/// Batches, and rows of them: `(key, batch, row)`.
+type Rows = (Vec<RecordBatch>, Vec<(Key, u32, u32)>);
+
+/// The rows of the pieces, with the batches that hold them.
+fn placed(order: &Order, pieces: &[Piece]) -> Result<Rows> {
+    let (mut batches, mut placed) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let first = u32::try_from(batches.len())?;
+        match piece {
+            Piece::Batch(batch) => {
+                let [strata, rows] = EXTRA.map(|name| column::get(batch, name).clone());
+                let (strata, rows) = (strata.as_primitive::<UInt16Type>().values(), rows.as_primitive::<UInt64Type>().values());
+                placed.extend(strata.iter().zip(rows).zip(0..).map(|((s, r), row)| (order.key(*s, *r), first, row)));
+                batches.push(batch.project(&(0..batch.num_columns() - EXTRA.len()).collect::<Vec<_>>())?);
+            }
+            Piece::Kept(run, piece) => {
+                let place = |(place, batch, row): &Placed| (order.key(place.stratum, place.row), first + batch, *row);
+                placed.extend(run.rows(*piece).iter().map(place));
+                batches.extend_from_slice(run.batches());
+            }
+        }
+    }
+    Ok((batches, placed))
+}
+
 impl Stage for Placer {
     fn take(&mut self, part: u64, parcel: Parcel, given: &mut Given) -> Result<()> {
-        let Content::Batch(batch) = parcel.content else { return Ok(()) };
+        let (rows, piece) = match parcel.content {
+            Content::Batch(batch) => (batch.num_rows(), Piece::Batch(batch)),
+            Content::Kept(run, piece) => (run.rows(piece).len(), Piece::Kept(run, piece)),
+            Content::UnitEnd | Content::PartEnd | Content::Abort => return Ok(()),
+        };
         let planned = self.phase.part(part)?;
         let (number, due) = (planned.units[0].number, planned.units[0].rows);
         let held = self.came.entry(part).or_default();
-        held.0 += batch.num_rows() as u64;
-        held.1.push(batch);
+        held.0 += rows as u64;
+        held.1.push(piece);
         ensure!(held.0 <= due, "{} rows came for a part of {due}", held.0);
         if held.0 < due {
             return Ok(());
         }
-        let (_, batches) = self.came.remove(&part).unwrap_or_default();
-        let made = self.make(&batches);
-        drop(batches);
+        let (_, pieces) = self.came.remove(&part).unwrap_or_default();
+        let made = self.make(&pieces);
+        drop(pieces);
         let mut say = |content| given.parcels.push((0, Parcel { unit: number, to: 0, content, permit: None }));
         let (rows, cut) = match made {
             Ok(made) => made,

@@ -1,5 +1,6 @@
-//! What was put aside and is not there any more: scratch of a node may be emptied between two jobs, and a run that is done
-//! removes what it has put aside. It also removes the files of parts that it has put together to one.
+//! What was put aside and is not there any more: what was kept in memory is gone with its process, scratch of a node may be
+//! emptied between two jobs, and a run that is done removes what it has put aside. It also removes the files of parts that it
+//! has put together to one.
 //!
 //! A committed part whose runs are gone is done again, but only where its runs will be read. Its rows come out the same, so
 //! what the later phases have committed stays.
@@ -23,7 +24,8 @@ type PartOf = (usize, u64);
 pub fn missing(state: &State, folder: &Path, first: bool) -> Vec<PartOf> {
     let me = host();
     let mine = |s: &&Spill| if s.path.is_relative() { first } else { s.host == me };
-    let gone = |s: &Spill| !folder.join(&s.path).exists();
+    // What was in memory was in that of a process that has ended: this is asked when a run begins.
+    let gone = |s: &Spill| s.in_memory || !folder.join(&s.path).exists();
     state.commits.iter().filter(|(_, c)| c.spills.iter().filter(mine).any(gone)).map(|(part, _)| *part).collect()
 }
 

@@ -35,6 +35,7 @@ mod columns;
 mod commit;
 mod failure;
 mod gather;
+mod kept;
 pub mod lost;
 mod operator;
 mod order;
@@ -90,6 +91,8 @@ pub struct Options {
     pub budget: u64,
     /// Where runs are put aside; in the run folder where none is given.
     pub scratch: Option<PathBuf>,
+    /// What runs are measured by.
+    pub sizes: spill::Sizes,
     /// Where helpers are found.
     pub runtime: Runtime,
 }
@@ -102,6 +105,8 @@ pub struct Shared {
     aside: u64,
     counters: Vec<Arc<Counter>>,
     folder: PathBuf,
+    /// Runs that stay in memory; none where nothing may.
+    kept: Option<Arc<kept::Kept>>,
     /// Where runs are put aside, and what the log calls it: in the run folder by its name there, so that the folder may be
     /// moved; elsewhere by its whole path.
     scratch: (PathBuf, PathBuf),
@@ -149,6 +154,11 @@ pub struct Outcome {
 }
 
 impl Shared {
+    /// A run that this process has in memory.
+    fn kept(&self, name: &std::path::Path) -> Option<Arc<kept::KeptRun>> {
+        self.kept.as_ref()?.get(name)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,9 +193,10 @@ impl Shared {
         Ok(Arc::new(Self {
             failure: Failure::default(),
             budget: Budget::new(options.budget - aside * at_work),
-            aside: aside / options.workers as u64,
+            aside: options.sizes.run.unwrap_or(aside / options.workers as u64),
             counters: plan.steps.iter().map(|_| Arc::default()).collect(),
             folder: plan.out.clone(),
+            kept: options.sizes.run.is_none().then(Arc::default),
             scratch,
             runtime: Runtime { fingerprints: Arc::new(fingerprints), ..options.runtime.clone() },
             threads: options.workers,
@@ -341,6 +352,11 @@ fn pass(
     let idle = idle_parts(plan, &phase, &shared.state());
     tell(shared, idle)?;
     let state = shared.state();
+    // What another level will not read any more, and what a pass has made in vain.
+    let read = |c: &&Commit| plan.phases.get(c.phase).is_some_and(|of| of.level + 1 >= phase.level);
+    if let Some(kept) = &shared.kept {
+        kept.retain(state.commits.values().filter(read).flat_map(|c| &c.spills));
+    }
     let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
     // What could not be counted can't be read.
     let same = |p: usize| p == phase.number || !phase.counting && plan.counting_of(phase.level) == Some(p);
@@ -557,8 +573,11 @@ fn step_stage(
         let read = |output| whole.takers(Port { step, output }).next().is_some();
         let parts = (0..outputs.len()).map(|output| if read(output) { routing.parts(output) } else { 0 }).collect();
         let schema = &planned.inputs[input].schema;
-        let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, shared.aside);
-        Ok(Kind::Spill(router, Box::new(spiller), input))
+        // What an earlier pass has kept is held already.
+        let kept = shared.kept.as_ref().map_or(0, |kept| kept.bytes_of(&planned.name)) / shared.threads as u64;
+        let limit = shared.aside.saturating_sub(kept).max(shared.aside / 8);
+        let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, limit);
+        Ok(Kind::Spill(router, Box::new(spiller.keeping(shared.kept.clone())), input))
     };
     let kind = match start(plan, &shared.runtime, step, (worker, shared.peers))? {
         Work::Map(map) => Kind::Map(map),

@@ -80,6 +80,8 @@ pub struct Run {
     pub path: PathBuf,
     /// True where it is outside of the run folder, on scratch that others may not see.
     pub local: bool,
+    /// True where it is no file, but in the memory of the process that made it.
+    pub in_memory: bool,
     /// The host that wrote it.
     pub host: String,
     /// For each output the number of its first piece.
@@ -275,8 +277,9 @@ fn put_aside(basis: Basis<'_>, step: usize) -> Result<(Vec<Run>, Vec<Vec<u64>>)>
                 first.push(pieces);
                 pieces += of_run.len() as u64;
             }
-            let (path, local, host) = (folder.join(&spill.path), spill.path.is_absolute(), spill.host.clone());
-            runs.insert(spill, Run { path, local, host, first, end });
+            let path = if spill.in_memory { spill.path.clone() } else { folder.join(&spill.path) };
+            let (local, host, in_memory) = (spill.path.is_absolute(), spill.host.clone(), spill.in_memory);
+            runs.insert(spill, Run { path, local, in_memory, host, first, end });
         }
     }
     Ok((runs.into_values().collect(), rows))

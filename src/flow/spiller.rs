@@ -1,4 +1,5 @@
-//! Rows put aside by a shuffle: runs on disk, each with a piece for every part of the new order.
+//! Rows put aside by a shuffle: runs on disk, each with a piece for every part of the new order; or one in memory, where all
+//! that a worker is given fits in what it may hold ([`super::kept`]).
 //!
 //! A run is an Arrow IPC file (uncompressed: the disk is rarely slower than a codec here) that holds the rows of many parts
 //! of the old order, because a run is as large as memory allows, and so its pieces are as long as can be; batch `k` of it is
@@ -9,16 +10,17 @@
 //! later depends on the rows alone and not on which run they were in. Every piece has a checksum; a run that is damaged is
 //! noticed and named, never believed.
 
-use super::ranks::{EXTRA, Place};
+use super::kept::{Kept, KeptRun, Placed, piece, with_places};
+use super::ranks::Place;
 use crate::files::{self, Patience};
 use crate::ledger::lock::host;
 use crate::ledger::log::Spill;
 use crate::plan::spill::READ;
 use anyhow::{Context, Result, ensure};
-use arrow::array::{AsArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::buffer::Buffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::writer::FileWriter;
 use arrow::ipc::{Block, convert::fb_to_schema, root_as_footer};
@@ -32,14 +34,6 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 const PIECES: &str = "calostream.pieces";
 
-/// The columns of a run: those of the rows, and what says where each belongs.
-fn with_places(schema: &SchemaRef) -> SchemaRef {
-    let mut fields = schema.fields().to_vec();
-    let extra = EXTRA.into_iter().zip([DataType::UInt16, DataType::UInt64]);
-    fields.extend(extra.map(|(name, of)| Arc::new(Field::new(name, of, false))));
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-}
-
 /// A run that was written, for the ledger.
 #[derive(Debug, Clone)]
 pub struct Made {
@@ -50,6 +44,9 @@ pub struct Made {
     /// The parts of the old order that are in it.
     pub parts: Vec<u64>,
 }
+
+/// Parts that are over, the batches that hold their rows, and the rows by place.
+type Taken = (Vec<u64>, Vec<RecordBatch>, Vec<Placed>);
 
 /// Collects rows and writes them as runs.
 #[derive(Debug)]
@@ -65,9 +62,11 @@ pub struct Spiller {
     /// A run is written when this many bytes are held.
     limit: usize,
     held: Vec<RecordBatch>,
-    places: Vec<(Place, u32, u32)>,
+    places: Vec<Placed>,
     bytes: usize,
     done: Vec<u64>,
+    /// Where what fits may stay; none when a run was written, because then not all fits.
+    kept: Option<Arc<Kept>>,
     /// What was held when the part in hand began.
     before: (usize, usize, usize),
 }
@@ -94,8 +93,14 @@ impl Spiller {
             places: Vec::new(),
             bytes: 0,
             done: Vec::new(),
+            kept: None,
             before: (0, 0, 0),
         }
+    }
+
+    /// A spiller that leaves in memory there what it never had to write.
+    pub fn keeping(self, kept: Option<Arc<Kept>>) -> Self {
+        Self { kept, ..self }
     }
 
     /// The rows of a batch that go to outputs that are read, with the planned columns.
@@ -123,7 +128,7 @@ impl Spiller {
         let before = self.places.len();
         self.places.extend(places.into_iter().map(|(place, row)| (place, number, row)));
         if self.places.len() > before {
-            self.bytes += batch.get_array_memory_size() + (self.places.len() - before) * size_of::<(Place, u32, u32)>();
+            self.bytes += batch.get_array_memory_size() + (self.places.len() - before) * size_of::<Placed>();
             self.held.push(batch);
         }
         Ok(())
@@ -143,15 +148,51 @@ impl Spiller {
         self.bytes = self.before.2;
     }
 
-    /// Writes what is held, if any part is.
-    pub fn write(&mut self) -> Result<Option<Made>> {
+    /// Nothing more will come: what is held, if any part is, stays in memory where that was enough for everything.
+    pub fn end(&mut self) -> Result<Option<Made>> {
+        let (Some(kept), bytes) = (self.kept.clone(), self.bytes as u64) else { return self.write() };
+        let Some((parts, held, places)) = self.taken()? else { return Ok(None) };
+        let spill = self.spill(PathBuf::from(self.name(parts[0])), parts[0], true);
+        let run = KeptRun::new(&self.step, self.schema.clone(), held, places, &self.parts, bytes);
+        let mut index = Vec::new();
+        varint::write_unsigned(&mut index, 0);
+        index.extend(0_u64.to_le_bytes());
+        let mut counts = run.counts();
+        for parts in &self.parts {
+            varint::write_unsigned(&mut index, *parts);
+            counts.by_ref().take(usize::try_from(*parts)?).for_each(|rows| varint::write_unsigned(&mut index, rows));
+        }
+        drop(counts);
+        kept.keep(&spill.path, run);
+        Ok(Some(Made { spill, index, parts }))
+    }
+
+    /// The parts that are over, and their rows by place; none where no part is.
+    fn taken(&mut self) -> Result<Option<Taken>> {
         let parts = std::mem::take(&mut self.done);
-        let Some(first) = parts.first() else { return Ok(None) };
+        if parts.is_empty() {
+            return Ok(None);
+        }
         let mut places = std::mem::take(&mut self.places);
         let held = one_dictionary(&std::mem::take(&mut self.held), &mut places)?;
         (self.bytes, self.before) = (0, (0, 0, 0));
         places.sort_unstable();
-        let name = format!("{}-{}-{first:06}.arrow", self.step, self.input);
+        Ok(Some((parts, held, places)))
+    }
+
+    fn name(&self, first: u64) -> String {
+        format!("{}-{}-{first:06}", self.step, self.input)
+    }
+
+    fn spill(&self, path: PathBuf, first: u64, in_memory: bool) -> Spill {
+        Spill { step: self.step.clone(), path, host: host(), input: self.input, first, in_memory }
+    }
+
+    /// Writes what is held, if any part is.
+    pub fn write(&mut self) -> Result<Option<Made>> {
+        self.kept = None;
+        let Some((parts, held, places)) = self.taken()? else { return Ok(None) };
+        let name = self.name(parts[0]) + ".arrow";
         let mut patience = Patience::default();
         let index = loop {
             // A disk that is full, or away: the rows are still here, so the run is written anew.
@@ -161,19 +202,18 @@ impl Spiller {
                 Err(error) => return Err(error),
             }
         };
-        let spill =
-            Spill { step: self.step.clone(), path: self.shown.join(&name), host: host(), input: self.input, first: *first };
+        let spill = self.spill(self.shown.join(&name), parts[0], false);
         Ok(Some(Made { spill, index, parts }))
     }
 
     /// Writes a run whole, or not at all; the rows of its pieces.
-    fn put(&self, name: &str, held: &[RecordBatch], places: &[(Place, u32, u32)]) -> Result<Vec<u8>> {
+    fn put(&self, name: &str, held: &[RecordBatch], places: &[Placed]) -> Result<Vec<u8>> {
         files::make_folder(&self.folder)?;
         let (path, beside) = (self.folder.join(name), self.folder.join(format!("{name}.part-written")));
         let file = File::create(&beside).with_context(|| format!("cannot write {}", beside.display()))?;
         let counting = Counting { file: BufWriter::with_capacity(1 << 20, file), bytes: 0, hash: Xxh3Default::new() };
         let mut writer = FileWriter::try_new(counting, &self.schema)?;
-        let (mut rest, mut index, mut pieces, mut rows) = (places, Vec::new(), String::new(), Vec::new());
+        let (mut rest, mut index, mut pieces) = (places, Vec::new(), String::new());
         pieces.push_str(&writer.get_mut().piece());
         let held: Vec<&RecordBatch> = held.iter().collect();
         for (output, parts) in self.parts.iter().enumerate() {
@@ -181,12 +221,10 @@ impl Spiller {
             for part in 0..*parts {
                 let of_piece =
                     rest.partition_point(|(place, ..)| (u64::from(place.output), u64::from(place.part)) <= (output as u64, part));
-                let (piece, others) = rest.split_at(of_piece);
+                let (rows, others) = rest.split_at(of_piece);
                 rest = others;
-                varint::write_unsigned(&mut index, piece.len() as u64);
-                rows.clear();
-                rows.extend(piece.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)));
-                writer.write(&self.piece(&held, piece, &rows)?)?;
+                varint::write_unsigned(&mut index, rows.len() as u64);
+                writer.write(&piece(&self.schema, &held, rows)?)?;
                 pieces.push_str(&writer.get_mut().piece());
             }
         }
@@ -204,26 +242,12 @@ impl Spiller {
         of_end.append(&mut index);
         Ok(of_end)
     }
-
-    /// The rows of a piece, with the columns that say where they belong.
-    fn piece(&self, held: &[&RecordBatch], piece: &[(Place, u32, u32)], rows: &[(usize, usize)]) -> Result<RecordBatch> {
-        if piece.is_empty() {
-            // With the dictionaries of the other pieces.
-            let Some(any) = held.first() else { return Ok(RecordBatch::new_empty(Arc::clone(&self.schema))) };
-            let mut columns = any.slice(0, 0).columns().to_vec();
-            columns.push(Arc::new(UInt16Array::from(Vec::<u16>::new())));
-            columns.push(Arc::new(UInt64Array::from(Vec::<u64>::new())));
-            return Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?);
-        }
-        let mut columns = column::interleave(held, rows)?;
-        columns.push(Arc::new(UInt16Array::from_iter_values(piece.iter().map(|(place, ..)| place.stratum))));
-        columns.push(Arc::new(UInt64Array::from_iter_values(piece.iter().map(|(place, ..)| place.row))));
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
 }
 
 /// The batches with one dictionary for each column that has one, as an Arrow IPC file asks for.
-fn one_dictionary(held: &[RecordBatch], places: &mut [(Place, u32, u32)]) -> Result<Vec<RecordBatch>> {
+///
+/// Where that takes a copy, rows get other numbers: those `places`, each with what it is for, follow.
+pub fn one_dictionary<T>(held: &[RecordBatch], places: &mut [(T, u32, u32)]) -> Result<Vec<RecordBatch>> {
     let held = column::share_samples(held)?;
     let Some(first) = held.first() else { return Ok(held) };
     let values =

@@ -331,7 +331,7 @@ impl Stage for StepStage {
 
     fn close(&mut self, given: &mut Given) -> Result<()> {
         if let Kind::Spill(_, spiller, _) = &mut self.kind {
-            let made = spiller.write()?;
+            let made = spiller.end()?;
             given.records.extend(made.map(|made| run(self.step, made)));
         }
         Ok(())
@@ -345,7 +345,7 @@ impl Stage for StepStage {
             return Ok(());
         }
         let done = match content {
-            Content::Batch(_) => self.batch(part, parcel, given),
+            Content::Batch(_) | Content::Kept(..) => self.batch(part, parcel, given),
             Content::UnitEnd => self.unit_end(unit, given),
             Content::PartEnd => self.part_end(part, given),
             Content::Abort => {

@@ -147,6 +147,9 @@ pub struct Spill {
     pub input: usize,
     /// The first of the parts whose rows it holds: with its commit stand the rows of the run's pieces.
     pub first: u64,
+    /// True where it stayed in the memory of the process that made it, and is gone with that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub in_memory: bool,
 }
 
 /// Where something stands in `contributions.bin`.
@@ -177,6 +180,10 @@ pub struct Rows {
     /// How often rows went out once more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repeated: u64,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -7,18 +7,45 @@
 
 use super::parts::Rows;
 use super::{Plan, Port};
+use anyhow::Context;
 
 /// Bytes that are read at a time of a run that has more.
 pub const READ: u64 = 256 << 10;
 /// Runs that a worker has open at a time, with what was read ahead of each.
 pub const OPEN: usize = 256;
 
+/// What a run and its pieces are measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of a run, where it is not what memory allows. Then nothing stays in memory, either.
+    pub run: Option<u64>,
+    /// Bytes below which no piece should be.
+    pub piece: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { run: None, piece: READ }
+    }
+}
+
+impl Sizes {
+    /// Those of `CALOSTREAM_SPILL=RUN,PIECE` (bytes), by which tests and benches have spills where memory needs none.
+    pub fn of_environment() -> anyhow::Result<Self> {
+        let Ok(text) = std::env::var("CALOSTREAM_SPILL") else { return Ok(Self::default()) };
+        let (run, piece) = text.split_once(',').unwrap_or((&text, ""));
+        let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0).context("CALOSTREAM_SPILL is RUN,PIECE in bytes");
+        Ok(Self { run: Some(number(run)?), piece: if piece.is_empty() { READ } else { number(piece)? } })
+    }
+}
+
 /// Bytes that one input of a shuffle holds in a process until runs are written; and how many such inputs are at work at a time.
 #[must_use]
 pub fn held(plan: &Plan, budget: u64) -> (u64, u64) {
     let levels = 0..=plan.steps.iter().map(|s| s.level).max().unwrap_or(0);
     let inputs = |level| plan.steps.iter().filter(|s| s.spills && s.level == level).map(|s| s.from.len() as u64).sum::<u64>();
-    let at_work = levels.map(inputs).max().unwrap_or(0);
+    // What the level before has left in memory is read while this one puts aside.
+    let at_work = levels.map(|level| inputs(level) + level.checked_sub(1).map_or(0, inputs)).max().unwrap_or(0);
     (budget / 3 / at_work.max(1), at_work)
 }
 

@@ -91,12 +91,17 @@ impl Place {
         let mut command = Command::new(program());
         command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
         // Where ONNX Runtime is, also where the program was built into a folder far from the repository.
-        command.env("VIRTUAL_ENV", repository().join(".deps/venv")).env_remove("CALOSTREAM_SERIALIZED");
+        command.env("VIRTUAL_ENV", repository().join(".deps/venv")).env_remove("CALOSTREAM_SERIALIZED").env_remove("CALOSTREAM_SPILL");
         command
     }
 
     pub fn calostream(&self, args: &[&str]) -> Said {
         Said::of(&self.command(args).output().expect("calostream starts"))
+    }
+
+    /// The command with runs of rows put aside, and pieces of them, of so many bytes (`RUN,PIECE`).
+    pub fn spilling(&self, sizes: &str, args: &[&str]) -> Said {
+        Said::of(&self.command(args).env("CALOSTREAM_SPILL", sizes).output().expect("calostream starts"))
     }
 
     /// The command under way; its words are kept.
