@@ -52,8 +52,8 @@ fn as_text(plan: &Plan) -> String {
         let _ = writeln!(out, "{about}");
     }
     let _ = writeln!(out, "run folder {}, seed {}, plan {}\n", plan.out.display(), plan.seed, &plan.hash[..16]);
-    for (number, phase) in plan.phases.iter().enumerate() {
-        let _ = write!(out, "phase {} of {}", number + 1, plan.phases.len());
+    for (number, phase) in plan.main_phases().enumerate() {
+        let _ = write!(out, "phase {} of {}", number + 1, plan.main_phases().count());
         match &phase.counting {
             Some(counting) => out += &counting_text(counting),
             None => {
@@ -255,6 +255,6 @@ fn as_json(plan: &Plan) -> Value {
         .collect();
     json!({
         "name": plan.name, "about": plan.about, "out": plan.out, "seed": plan.seed, "budget": plan.budget,
-        "phases": plan.phases.len(), "hash": plan.hash, "canonical": plan.canonical, "steps": steps, "remarks": plan.remarks,
+        "phases": plan.main_phases().count(), "hash": plan.hash, "canonical": plan.canonical, "steps": steps, "remarks": plan.remarks,
     })
 }

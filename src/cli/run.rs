@@ -123,6 +123,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());
         }
         ledger.sweep(&sinks(&plan))?;
+        if ledger.state.sizes.is_none() {
+            let (run, piece) = flow::sizes(&plan, &options);
+            ledger.commit(vec![(Line::Sizes { run, piece }, Vec::new())])?;
+        }
         write_go(&plan.out, &go)?;
         files::write_whole(&plan.out.join("pipeline.yaml"), text.as_bytes())?;
         take_back(&mut cluster, &mut ledger, &plan, &runtime, args.quiet)?;

@@ -31,11 +31,69 @@ use std::time::Duration;
 /// Rows of a batch in the new order.
 const BATCH_ROWS: usize = 512;
 
+/// The runs that a worker reads, piece by piece.
+pub struct Mine<'a> {
+    shared: &'a Shared,
+    /// By step.
+    runs: BTreeMap<usize, Vec<&'a Run>>,
+    /// Open ones, by step and place in that list: where there are too many, the one that stands first is closed.
+    open: BTreeMap<(usize, usize), RunReader>,
+}
+
+impl<'a> Mine<'a> {
+    /// Those of a phase.
+    pub fn new(phase: &'a Phase, shared: &'a Shared, worker: usize) -> Self {
+        let me = host();
+        let mine = |runs: &'a [Run]| {
+            runs.iter()
+                .enumerate()
+                .filter(|(index, run)| is_mine(shared, &me, (*index, run), worker))
+                .map(|(_, run)| run)
+                .collect()
+        };
+        let runs = phase.asides.iter().map(|(step, aside)| (*step, mine(&aside.runs))).collect();
+        Self { shared, runs, open: BTreeMap::new() }
+    }
+
+    /// Gives the pieces for a part (or bucket) of an output, until `each` says that it is enough.
+    pub fn pieces(&mut self, port: Port, part: u64, each: &mut dyn FnMut(Piece) -> Result<bool>) -> Result<()> {
+        for (index, run) in self.runs.get(&port.step).into_iter().flatten().enumerate() {
+            let Some(number) = run.piece(port.output, part) else { continue };
+            let piece = if run.in_memory {
+                let kept = self.shared.kept(&run.path).context("a run that is not in memory any more")?;
+                (!kept.rows(number).is_empty()).then_some(Piece::Kept(kept, number))
+            } else {
+                if self.open.len() >= OPEN && !self.open.contains_key(&(port.step, index)) {
+                    self.open.pop_first();
+                }
+                let reader = match self.open.entry((port.step, index)) {
+                    std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+                    std::collections::btree_map::Entry::Vacant(e) => e.insert(RunReader::open(&run.path, run.end)?),
+                };
+                reader.piece(number)?.map(Piece::Batch)
+            };
+            if let Some(piece) = piece
+                && !each(piece)?
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A piece as a batch, with the columns that say where its rows belong.
+pub fn take(piece: Piece) -> Result<RecordBatch> {
+    match piece {
+        Piece::Batch(batch) => Ok(batch),
+        Piece::Kept(run, piece) => run.piece(piece),
+    }
+}
+
 /// What a reader thread of a later phase does: all pending parts, ascending; of each, what this worker's runs hold.
 pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Reading) -> Result<()> {
     let phase = &pass.phase;
-    let mut readers: BTreeMap<(usize, usize), RunReader> = BTreeMap::new();
-    let me = host();
+    let mut mine = Mine::new(phase, shared, worker);
     for number in &pass.pending {
         while *number > pass.frontier() + pass.window {
             if shared.failure.raised() {
@@ -46,33 +104,16 @@ pub fn read_parts(pass: &Pass, shared: &Arc<Shared>, worker: usize, reading: &Re
         }
         reading.send(Read::Bound(*number))?;
         let part = phase.part(*number)?;
-        let (port, to) = (part.origin, usize::try_from(*number)? % shared.peers);
-        let output = phase.origin(port);
-        let aside = phase.asides.get(&port.step).context("runs that are not known")?;
-        for (index, run) in aside.runs.iter().enumerate().filter(|(index, run)| is_mine(shared, &me, (*index, run), worker)) {
-            let piece =
-                usize::try_from(run.first.get(port.output).context("an output that is not in a run")? + part.number_in_origin)?;
-            let unit = part.units[0].number;
-            if run.in_memory {
-                let kept = shared.kept(&run.path).context("a run that is not in memory any more")?;
-                if !kept.rows(piece).is_empty() {
-                    let parcel = Parcel { unit, to, content: Content::Kept(kept, piece), permit: None };
-                    reading.send(Read::Parcel(output, parcel))?;
-                }
-                continue;
-            }
-            if readers.len() >= OPEN && !readers.contains_key(&(port.step, index)) {
-                readers.pop_first();
-            }
-            let reader = match readers.entry((port.step, index)) {
-                std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-                std::collections::btree_map::Entry::Vacant(e) => e.insert(RunReader::open(&run.path, run.end)?),
+        let (unit, to) = (part.units[0].number, usize::try_from(*number)? % shared.peers);
+        let output = phase.origin(part.origin);
+        mine.pieces(part.origin, part.number_in_origin, &mut |piece| {
+            let content = match piece {
+                Piece::Batch(batch) => Content::Batch(batch),
+                Piece::Kept(run, piece) => Content::Kept(run, piece),
             };
-            if let Some(batch) = reader.piece(piece)? {
-                let parcel = Parcel { unit, to, content: Content::Batch(batch), permit: None };
-                reading.send(Read::Parcel(output, parcel))?;
-            }
-        }
+            reading.send(Read::Parcel(output, Parcel { unit, to, content, permit: None }))?;
+            Ok(true)
+        })?;
     }
     Ok(())
 }
@@ -108,7 +149,8 @@ pub struct Placer {
 }
 
 /// Rows of a part, with what says where they belong.
-enum Piece {
+#[derive(Clone)]
+pub enum Piece {
     /// In columns of the batch.
     Batch(RecordBatch),
     /// Beside batches in memory that have rows of other parts as well.
@@ -141,11 +183,7 @@ impl Placer {
                 Ok((placed.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?, 0))
             }
             Making::Join(join, inputs) => {
-                let batch = |piece: &Piece| match piece {
-                    Piece::Batch(batch) => Ok(batch.clone()),
-                    Piece::Kept(run, piece) => run.piece(*piece),
-                };
-                let batches = pieces.iter().map(batch).collect::<Result<Vec<_>>>()?;
+                let batches = pieces.iter().cloned().map(take).collect::<Result<Vec<_>>>()?;
                 let of_input = |input: usize| -> Result<Option<RecordBatch>> {
                     let is = |batch: &&RecordBatch| {
                         column::get(batch, EXTRA[0]).as_primitive::<UInt16Type>().values().first().copied()

@@ -57,13 +57,20 @@ pub struct KeptRun {
 }
 
 impl KeptRun {
-    /// A run of a step with the rows of these batches (whose dictionaries are shared), which stand by place, with so many
-    /// parts of each output; `schema` is that [`with_places`].
-    pub fn new(step: &str, schema: SchemaRef, held: Vec<RecordBatch>, places: Vec<Placed>, parts: &[u64], bytes: u64) -> Self {
+    /// A run of a step, of so many bytes, with the rows of these batches (whose dictionaries are shared), which stand by place,
+    /// with so many pieces of each output, each of so many parts; `schema` is that [`with_places`].
+    pub fn new(
+        (step, bytes): (&str, u64),
+        schema: SchemaRef,
+        held: Vec<RecordBatch>,
+        places: Vec<Placed>,
+        (pieces, grain): (&[u64], u64),
+    ) -> Self {
         let mut starts = vec![0];
-        for (output, parts) in parts.iter().enumerate() {
-            for part in 0..*parts {
-                let behind = |(place, ..): &Placed| (u64::from(place.output), u64::from(place.part)) <= (output as u64, part);
+        for (output, pieces) in pieces.iter().enumerate() {
+            for piece in 0..*pieces {
+                let behind =
+                    |(place, ..): &Placed| (u64::from(place.output), u64::from(place.part) / grain) <= (output as u64, piece);
                 starts.push(places.partition_point(behind));
             }
         }

@@ -43,6 +43,7 @@ mod parcel;
 mod phase;
 mod progress;
 mod ranks;
+mod regroup;
 mod source;
 mod spiller;
 mod stage;
@@ -454,6 +455,18 @@ pub fn start(plan: &Plan, runtime: &Runtime, step: usize, (index, peers): (usize
     planned.operator.start(&at).with_context(|| format!("step `{}` could not start", planned.name))
 }
 
+/// The bytes of a run, and below which no piece should be, as the options of a run folder's first go have them.
+pub fn sizes(plan: &Plan, options: &Options) -> (u64, u64) {
+    let run = spill::held(plan, options.budget).0 / options.workers as u64;
+    (options.sizes.run.unwrap_or(run), options.sizes.piece)
+}
+
+/// Bytes that a worker holds of an input of a step until it writes a run: what an earlier pass has kept is held already.
+fn limit(shared: &Shared, step: &str) -> u64 {
+    let kept = shared.kept.as_ref().map_or(0, |kept| kept.bytes_of(step)) / shared.threads as u64;
+    shared.aside.saturating_sub(kept).max(shared.aside / 8)
+}
+
 /// Stands where a step could not start, so that the dataflow has the same form everywhere.
 struct Broken;
 
@@ -477,7 +490,13 @@ fn build(
         let phase = &pass.phase;
         let mut streams: BTreeMap<Port, Stream<'_, u64, parcel::Chunk>> = BTreeMap::new();
         let mut records = Vec::new();
-        if phase.level == 0 {
+        if phase.regroups {
+            let (of, all, plan) = (Arc::clone(pass), Arc::clone(shared), Arc::clone(plan));
+            let (_, told) = source::source(scope, "runs again", 0, shared, move |reading| {
+                regroup::put_aside_again(&plan, &of, &all, index, reading)
+            });
+            records.push(told);
+        } else if phase.level == 0 {
             let mut sources = BTreeMap::new();
             let reads = index % shared.threads < shared.readers;
             for port in phase.origins.iter().filter(|_| reads) {
@@ -523,7 +542,7 @@ fn build(
         }
         for (step, planned) in plan.steps.iter().enumerate() {
             let shape = planned.planned.shape;
-            if planned.level != phase.level || planned.idle || matches!(shape, Shape::Source | Shape::Page) {
+            if planned.level != phase.level || phase.regroups || planned.idle || matches!(shape, Shape::Source | Shape::Page) {
                 continue;
             }
             let gives = match shape {
@@ -571,12 +590,11 @@ fn step_stage(
     let spill = |router| -> Result<Kind> {
         let routing = routing()?;
         let read = |output| whole.takers(Port { step, output }).next().is_some();
-        let parts = (0..outputs.len()).map(|output| if read(output) { routing.parts(output) } else { 0 }).collect();
+        let parts = (0..outputs.len()).map(|output| if read(output) { routing.pieces(output).0 } else { 0 }).collect();
         let schema = &planned.inputs[input].schema;
-        // What an earlier pass has kept is held already.
-        let kept = shared.kept.as_ref().map_or(0, |kept| kept.bytes_of(&planned.name)) / shared.threads as u64;
-        let limit = shared.aside.saturating_sub(kept).max(shared.aside / 8);
+        let limit = limit(shared, &planned.name);
         let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, limit);
+        let spiller = spiller.in_pieces_of(routing.pieces(0).1);
         Ok(Kind::Spill(router, Box::new(spiller.keeping(shared.kept.clone())), input))
     };
     let kind = match start(plan, &shared.runtime, step, (worker, shared.peers))? {

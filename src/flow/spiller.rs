@@ -57,8 +57,12 @@ pub struct Spiller {
     schema: SchemaRef,
     folder: PathBuf,
     shown: PathBuf,
-    /// Parts of the new order, by output; none for one that nobody reads.
-    parts: Vec<u64>,
+    /// Pieces, by output; none for one that nobody reads.
+    pieces: Vec<u64>,
+    /// Parts of the new order that share a piece.
+    grain: u64,
+    /// Where rows are put aside again: the worker, and how many runs it has written.
+    again: Option<(usize, u64)>,
     /// A run is written when this many bytes are held.
     limit: usize,
     held: Vec<RecordBatch>,
@@ -77,7 +81,7 @@ impl Spiller {
         (step, input): (&str, usize),
         schema: &SchemaRef,
         (folder, shown): (PathBuf, PathBuf),
-        parts: Vec<u64>,
+        pieces: Vec<u64>,
         limit: u64,
     ) -> Self {
         Self {
@@ -87,7 +91,9 @@ impl Spiller {
             schema: with_places(schema),
             folder,
             shown,
-            parts,
+            pieces,
+            grain: 1,
+            again: None,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             held: Vec::new(),
             places: Vec::new(),
@@ -98,6 +104,16 @@ impl Spiller {
         }
     }
 
+    /// A spiller that puts rows of so many parts in one piece.
+    pub fn in_pieces_of(self, parts: u64) -> Self {
+        Self { grain: parts, ..self }
+    }
+
+    /// A spiller of what was put aside before, on this worker: there may be several runs with rows of one part.
+    pub fn again(self, worker: usize) -> Self {
+        Self { again: Some((worker, 0)), ..self }
+    }
+
     /// A spiller that leaves in memory there what it never had to write.
     pub fn keeping(self, kept: Option<Arc<Kept>>) -> Self {
         Self { kept, ..self }
@@ -106,7 +122,7 @@ impl Spiller {
     /// The rows of a batch that go to outputs that are read, with the planned columns.
     pub fn wanted(&self, batch: RecordBatch, mut places: Vec<(Place, u32)>) -> Result<(RecordBatch, Vec<(Place, u32)>)> {
         let batch = super::columns::project(&batch, &self.input_schema)?;
-        places.retain(|(place, _)| self.parts.get(usize::from(place.output)).is_some_and(|parts| *parts > 0));
+        places.retain(|(place, _)| self.pieces.get(usize::from(place.output)).is_some_and(|pieces| *pieces > 0));
         let mut rows: Vec<u32> = places.iter().map(|(_, row)| *row).collect();
         rows.dedup();
         if rows.len() * 4 > batch.num_rows() * 3 {
@@ -141,6 +157,15 @@ impl Spiller {
         if self.bytes >= self.limit { self.write() } else { Ok(None) }
     }
 
+    /// There is more of the part in hand: a run with what came of it so far, where enough is held.
+    pub fn within(&mut self, part: u64) -> Result<Option<Made>> {
+        if self.bytes < self.limit {
+            return Ok(None);
+        }
+        self.done.push(part);
+        self.write()
+    }
+
     /// The part in hand is given up.
     pub fn forget(&mut self) {
         self.held.truncate(self.before.0);
@@ -153,14 +178,14 @@ impl Spiller {
         let (Some(kept), bytes) = (self.kept.clone(), self.bytes as u64) else { return self.write() };
         let Some((parts, held, places)) = self.taken()? else { return Ok(None) };
         let spill = self.spill(PathBuf::from(self.name(parts[0])), parts[0], true);
-        let run = KeptRun::new(&self.step, self.schema.clone(), held, places, &self.parts, bytes);
+        let run = KeptRun::new((&self.step, bytes), self.schema.clone(), held, places, (&self.pieces, self.grain));
         let mut index = Vec::new();
         varint::write_unsigned(&mut index, 0);
         index.extend(0_u64.to_le_bytes());
         let mut counts = run.counts();
-        for parts in &self.parts {
-            varint::write_unsigned(&mut index, *parts);
-            counts.by_ref().take(usize::try_from(*parts)?).for_each(|rows| varint::write_unsigned(&mut index, rows));
+        for pieces in &self.pieces {
+            [0, *pieces].into_iter().for_each(|word| varint::write_unsigned(&mut index, word));
+            counts.by_ref().take(usize::try_from(*pieces)?).for_each(|rows| varint::write_unsigned(&mut index, rows));
         }
         drop(counts);
         kept.keep(&spill.path, run);
@@ -181,7 +206,10 @@ impl Spiller {
     }
 
     fn name(&self, first: u64) -> String {
-        format!("{}-{}-{first:06}", self.step, self.input)
+        match self.again {
+            None => format!("{}-{}-{first:06}", self.step, self.input),
+            Some((worker, number)) => format!("{}-{}-{first:06}-again-{worker}-{number}", self.step, self.input),
+        }
     }
 
     fn spill(&self, path: PathBuf, first: u64, in_memory: bool) -> Spill {
@@ -193,6 +221,7 @@ impl Spiller {
         self.kept = None;
         let Some((parts, held, places)) = self.taken()? else { return Ok(None) };
         let name = self.name(parts[0]) + ".arrow";
+        self.again = self.again.map(|(worker, number)| (worker, number + 1));
         let mut patience = Patience::default();
         let index = loop {
             // A disk that is full, or away: the rows are still here, so the run is written anew.
@@ -216,13 +245,19 @@ impl Spiller {
         let (mut rest, mut index, mut pieces) = (places, Vec::new(), String::new());
         pieces.push_str(&writer.get_mut().piece());
         let held: Vec<&RecordBatch> = held.iter().collect();
-        for (output, parts) in self.parts.iter().enumerate() {
-            varint::write_unsigned(&mut index, *parts);
-            for part in 0..*parts {
-                let of_piece =
-                    rest.partition_point(|(place, ..)| (u64::from(place.output), u64::from(place.part)) <= (output as u64, part));
-                let (rows, others) = rest.split_at(of_piece);
-                rest = others;
+        for (output, pieces_of) in self.pieces.iter().enumerate() {
+            let (of_output, others) = rest.split_at(rest.partition_point(|(place, ..)| usize::from(place.output) <= output));
+            let mut of_output = of_output;
+            rest = others;
+            // From the first to the last that has a row.
+            let number = |placed: &Placed| u64::from(placed.0.part) / self.grain;
+            let ends = of_output.first().map(number).zip(of_output.last().map(number));
+            let (begin, end) = ends.map_or((0, 0), |(first, last)| (first, last + 1));
+            ensure!(end <= *pieces_of, "`{}` sent rows to parts that are not there", self.step);
+            [begin, end - begin].into_iter().for_each(|word| varint::write_unsigned(&mut index, word));
+            for piece_number in begin..end {
+                let (rows, others) = of_output.split_at(of_output.partition_point(|placed| number(placed) <= piece_number));
+                of_output = others;
                 varint::write_unsigned(&mut index, rows.len() as u64);
                 writer.write(&piece(&self.schema, &held, rows)?)?;
                 pieces.push_str(&writer.get_mut().piece());
@@ -307,15 +342,18 @@ pub struct End {
     hash: u64,
 }
 
-/// The end of a run, and the rows of its pieces by output and part, from what the ledger keeps.
-pub fn read_index(index: &[u8]) -> Result<(End, Vec<Vec<u64>>)> {
+/// Of each output of a run the first piece that there is, with the rows of that one and of those behind it.
+pub type Index = Vec<(u64, Vec<u64>)>;
+
+/// The end of a run, and what is in it, from what the ledger keeps.
+pub fn read_index(index: &[u8]) -> Result<(End, Index)> {
     let mut reader = varint::Reader(index);
     let end = End { bytes: reader.unsigned()?, hash: u64::from_le_bytes(reader.take()?) };
     let mut outputs = Vec::new();
     while !reader.0.is_empty() {
-        let parts = reader.unsigned()?;
-        ensure!(parts <= index.len() as u64, "the index of a spill is damaged");
-        outputs.push((0..parts).map(|_| reader.unsigned()).collect::<Result<_>>()?);
+        let (first, pieces) = (reader.unsigned()?, reader.unsigned()?);
+        ensure!(pieces <= index.len() as u64 && first <= u64::from(u32::MAX), "the index of a spill is damaged");
+        outputs.push((first, (0..pieces).map(|_| reader.unsigned()).collect::<Result<_>>()?));
     }
     Ok((end, outputs))
 }
@@ -386,7 +424,13 @@ impl RunReader {
             let block = *self.blocks.get(number).context("a piece that is not there")?;
             let bytes = load(&self.file, &self.pieces, number, &mut self.ahead)?;
             let inside = u64::try_from(block.offset())?.checked_sub(self.pieces[number].0).context("its footer does not fit")?;
-            Ok(self.decoder.read_record_batch(&block, &bytes.slice(usize::try_from(inside)?))?)
+            let batch = self.decoder.read_record_batch(&block, &bytes.slice(usize::try_from(inside)?))?;
+            // Nothing of what was read ahead is left: only the batch keeps it.
+            let (begin, length, _) = self.pieces[number];
+            if begin + length >= self.ahead.0 + self.ahead.1.len() as u64 {
+                self.ahead = (0, Buffer::from_vec(Vec::<u8>::new()));
+            }
+            Ok(batch)
         };
         Ok(read().with_context(|| damaged(&self.path))?.filter(|batch| batch.num_rows() > 0))
     }
@@ -442,24 +486,24 @@ mod tests {
         assert!(spiller.write().unwrap().is_none());
         assert_eq!((made.parts, made.spill.path.to_str()), (vec![4, 6], Some("runs/mixed-0-000004.arrow")));
         let (end, rows) = read_index(&made.index).unwrap();
-        assert_eq!(rows, [vec![0, 0, 3], vec![], vec![0, 1]]);
+        assert_eq!(rows, [(2, vec![3]), (0, vec![]), (1, vec![1])]);
         let open = |path: &Path| RunReader::open(path, end);
         let path = folder.path().join("mixed-0-000004.arrow");
         let mut reader = open(&path).unwrap();
         let mut seen = Vec::new();
-        for piece in 0..5 {
+        for piece in 0..2 {
             let rows = reader.piece(piece).unwrap();
             seen.push(rows.map_or(Vec::new(), |b| b.column(0).as_primitive::<Int64Type>().values().to_vec()));
         }
-        assert_eq!(seen, [vec![], vec![], vec![1, 19, 3], vec![], vec![0]]);
-        assert!(reader.piece(5).is_err());
+        assert_eq!(seen, [vec![1, 19, 3], vec![0]]);
+        assert!(reader.piece(2).is_err());
         let whole = std::fs::read(&path).unwrap();
         let mut noticed = 0;
         for at in (0..whole.len()).step_by(7) {
             let mut bad = whole.clone();
             bad[at] ^= 0x55;
             std::fs::write(&path, &bad).unwrap();
-            let read = open(&path).and_then(|mut reader| (0..5).map(|piece| reader.piece(piece)).collect::<Result<Vec<_>>>());
+            let read = open(&path).and_then(|mut reader| (0..2).map(|piece| reader.piece(piece)).collect::<Result<Vec<_>>>());
             match read {
                 Err(error) => {
                     noticed += 1;

@@ -371,6 +371,7 @@ impl Stage for StepStage {
     }
 }
 
-fn run(step: usize, Made { spill, index, parts }: Made) -> Record {
+/// What the ledger is told of a run.
+pub fn run(step: usize, Made { spill, index, parts }: Made) -> Record {
     Record::Run { step, spill, index, parts }
 }

@@ -26,6 +26,13 @@ pub enum Line {
         /// The digest.
         basis: String,
     },
+    /// By which sizes (bytes) it is decided how rows are put aside, for as long as this run folder lives.
+    Sizes {
+        /// Of a run, as memory allowed when the run folder began.
+        run: u64,
+        /// Below which no piece should be.
+        piece: u64,
+    },
     /// A part is done: everything in here is on disk.
     Commit(Commit),
     /// Parts are done, all of them or none: rows of all stand in one run.

@@ -78,6 +78,10 @@ pub fn phases(plan: &Plan, counting: Vec<(usize, Vec<PlannedStep>)>) -> Vec<Phas
     let mut phases = Vec::new();
     let mut counting = counting.into_iter().peekable();
     for level in 0..=last {
+        let mixes = |s: &PlannedStep| s.spills && s.level + 1 == level && s.planned.lanes != Lanes::None;
+        if plan.steps.iter().any(mixes) {
+            phases.push(PhasePlan { level, counting: None, regroups: true });
+        }
         if let Some((_, steps)) = counting.next_if(|(of, _)| *of == level) {
             let plan = Plan {
                 name: plan.name.clone(),
@@ -91,9 +95,9 @@ pub fn phases(plan: &Plan, counting: Vec<(usize, Vec<PlannedStep>)>) -> Vec<Phas
                 remarks: Vec::new(),
                 ..*plan
             };
-            phases.push(PhasePlan { level, counting: Some(Arc::new(plan)) });
+            phases.push(PhasePlan { level, counting: Some(Arc::new(plan)), regroups: false });
         }
-        phases.push(PhasePlan { level, counting: None });
+        phases.push(PhasePlan { level, counting: None, regroups: false });
     }
     phases
 }

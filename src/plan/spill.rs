@@ -49,6 +49,19 @@ pub fn held(plan: &Plan, budget: u64) -> (u64, u64) {
     (budget / 3 / at_work.max(1), at_work)
 }
 
+/// How many parts of the new order, in a row, share a piece in the first pass: 1 where one pass is enough, because pieces are
+/// not below `least` with runs of so many bytes; else about the root of the number of parts, so that both passes have pieces of
+/// about one size.
+#[must_use]
+pub fn grain(bytes: u64, parts: u64, run: u64, least: u64) -> u64 {
+    let runs = bytes.div_ceil(run.max(1));
+    if runs <= 1 || parts < 4 || bytes / runs / parts >= least {
+        return 1;
+    }
+    let root = parts.isqrt();
+    root + u64::from(root * root < parts)
+}
+
 /// What a shuffle will put aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {

@@ -91,7 +91,10 @@ impl Place {
         let mut command = Command::new(program());
         command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
         // Where ONNX Runtime is, also where the program was built into a folder far from the repository.
-        command.env("VIRTUAL_ENV", repository().join(".deps/venv")).env_remove("CALOSTREAM_SERIALIZED").env_remove("CALOSTREAM_SPILL");
+        command
+            .env("VIRTUAL_ENV", repository().join(".deps/venv"))
+            .env_remove("CALOSTREAM_SERIALIZED")
+            .env_remove("CALOSTREAM_SPILL");
         command
     }
 
