@@ -155,7 +155,8 @@ pub struct Spill {
     /// The first of the parts whose rows it holds: with its commit stand the rows of the run's pieces.
     pub first: u64,
     /// True where it stayed in the memory of the process that made it, and is gone with that.
-    #[serde(default, skip_serializing_if = "is_false")]
+    // Always written: it travels between processes as bincode, which has no place for what is left out.
+    #[serde(default)]
     pub in_memory: bool,
 }
 
@@ -187,10 +188,6 @@ pub struct Rows {
     /// How often rows went out once more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repeated: u64,
-}
-
-fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 fn is_zero(n: &u64) -> bool {

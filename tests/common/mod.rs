@@ -109,8 +109,14 @@ impl Place {
 
     /// The command under way; its words are kept.
     pub fn start(&self, args: &[&str]) -> Running {
-        let child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("calostream starts");
-        Running { child: Some(child) }
+        Running::of(self.command(args))
+    }
+
+    /// The same with `CALOSTREAM_SPILL`.
+    pub fn start_spilling(&self, sizes: &str, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.env("CALOSTREAM_SPILL", sizes);
+        Running::of(command)
     }
 
     /// Files of showers in the layout of LCD images: `data/EleEscan_1_1.h5` and so on, four classes.
@@ -150,6 +156,10 @@ pub struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        Self { child: Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("calostream starts")) }
+    }
+
     /// Ends it as a power cut does.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {
