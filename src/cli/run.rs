@@ -329,7 +329,7 @@ fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
 /// The bytes that batches under way may take (the budget less what the steps hold), and how many workers read.
 ///
 /// What a reader holds may be much (a chunk of 1 GiB): then as many read at once as the budget has room for.
-fn shares(plan: &Plan, workers: usize, processes_here: usize) -> Result<(u64, usize)> {
+pub(super) fn shares(plan: &Plan, workers: usize, processes_here: usize) -> Result<(u64, usize)> {
     let budget = plan.budget.unwrap_or_else(|| default_budget(machine::memory()) / processes_here as u64);
     let (sources, others): (Vec<_>, Vec<_>) = plan.steps.iter().partition(|s| s.planned.shape == Shape::Source);
     let held = |steps: &[&PlannedStep]| steps.iter().map(|s| s.planned.holds).sum::<u64>();
