@@ -3,7 +3,7 @@
 use super::{Plan, plan, spill};
 use crate::language::{Pipeline, Step};
 use arrow::datatypes::{DataType, Field, Schema};
-use calostream_operators::{Facts, Operator, Output, Place, Placed, Planned, Problem, Reads, Shape, Start, Unit, Work};
+use calostream_operators::{Facts, Lanes, Operator, Output, Place, Placed, Planned, Problem, Reads, Shape, Start, Unit, Work};
 use std::sync::Arc;
 
 /// Makes these columns of its inputs, under these outputs.
@@ -177,7 +177,8 @@ fn ten_terabytes_in_a_hundred_thousand_files_are_foreseen() {
         ("mixed", &["events"][..], Some(Fake::new(Shape::Shuffle))),
         ("files", &["mixed"][..], Some(Fake::new(Shape::Sink))),
     ];
-    let plan = planned(steps).unwrap();
+    let mut plan = planned(steps).unwrap();
+    plan.steps[1].planned.lanes = Lanes::Samples;
     let with = |budget, workers| spill::forecast(&plan, 1, budget, workers).unwrap();
     let laptop = with(4 << 30, 4);
     assert_eq!((laptop.bytes, laptop.runs, laptop.passes), (10_000_000_000_000, 27_940, 2));
