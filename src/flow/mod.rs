@@ -53,6 +53,7 @@ pub use cluster::{Cluster, secret};
 pub use phase::{Basis, Phase};
 pub use progress::Display;
 
+use crate::files;
 use crate::ledger::log::{Commit, Line, Rows};
 use crate::ledger::units::Numbered;
 use crate::ledger::{Ledger, Settled, State};
@@ -188,6 +189,10 @@ impl Shared {
                 (path.clone(), path)
             }
         };
+        // Said now, and not when memory is full.
+        if options.scratch.is_some() && plan.steps.iter().any(|s| s.spills) {
+            files::make_folder(&scratch.0).context("rows can't be put aside where `--scratch` says")?;
+        }
         let fingerprints = units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect();
         // The larger a run, the longer are its pieces; on one level shuffles work at the same time.
         let (aside, at_work) = spill::held(plan, options.budget);
@@ -594,7 +599,7 @@ fn step_stage(
         let schema = &planned.inputs[input].schema;
         let limit = limit(shared, &planned.name);
         let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, limit);
-        let spiller = spiller.in_pieces_of(routing.pieces(0).1);
+        let spiller = spiller.in_pieces_of(routing.pieces(0).1).until(&shared.failure);
         Ok(Kind::Spill(router, Box::new(spiller.keeping(shared.kept.clone())), input))
     };
     let kind = match start(plan, &shared.runtime, step, (worker, shared.peers))? {

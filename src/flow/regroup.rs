@@ -54,7 +54,11 @@ pub fn put_aside_again(plan: &Plan, pass: &Pass, shared: &Arc<Shared>, worker: u
                 let read = |output| plan.takers(Port { step: port.step, output }).next().is_some();
                 let parts = (0..planned.planned.outputs.len()).map(|o| if read(o) { routing.parts(o) } else { 0 }).collect();
                 let (schema, limit) = (&planned.inputs[0].schema, limit(shared, &planned.name));
-                e.insert(Spiller::new((&planned.name, 0), schema, shared.scratch.clone(), parts, limit).again(worker))
+                e.insert(
+                    Spiller::new((&planned.name, 0), schema, shared.scratch.clone(), parts, limit)
+                        .again(worker)
+                        .until(&shared.failure),
+                )
             }
         };
         let (mut rows, mut held, mut records) = (0, false, Vec::new());

@@ -10,6 +10,7 @@
 //! later depends on the rows alone and not on which run they were in. Every piece has a checksum; a run that is damaged is
 //! noticed and named, never believed.
 
+use super::failure::Failure;
 use super::kept::{Kept, KeptRun, Placed, piece, with_places};
 use super::ranks::Place;
 use crate::files::{self, Patience};
@@ -71,6 +72,8 @@ pub struct Spiller {
     done: Vec<u64>,
     /// Where what fits may stay; none when a run was written, because then not all fits.
     kept: Option<Arc<Kept>>,
+    /// What ends the waiting for a disk that is full, or away.
+    failure: Failure,
     /// What was held when the part in hand began.
     before: (usize, usize, usize),
 }
@@ -100,6 +103,7 @@ impl Spiller {
             bytes: 0,
             done: Vec::new(),
             kept: None,
+            failure: Failure::default(),
             before: (0, 0, 0),
         }
     }
@@ -112,6 +116,11 @@ impl Spiller {
     /// A spiller of what was put aside before, on this worker: there may be several runs with rows of one part.
     pub fn again(self, worker: usize) -> Self {
         Self { again: Some((worker, 0)), ..self }
+    }
+
+    /// A spiller that waits for a disk until the run has failed elsewhere, or was told to stop.
+    pub fn until(self, failure: &Failure) -> Self {
+        Self { failure: failure.clone(), ..self }
     }
 
     /// A spiller that leaves in memory there what it never had to write.
@@ -225,9 +234,12 @@ impl Spiller {
         let mut patience = Patience::default();
         let index = loop {
             // A disk that is full, or away: the rows are still here, so the run is written anew.
-            match self.put(&name, &held, &places) {
+            let put = self.put(&name, &held, &places);
+            match put
+                .with_context(|| format!("rows can't be put aside in {} (`--scratch` is another place)", self.folder.display()))
+            {
                 Ok(index) => break index,
-                Err(error) if patience.again(&error, &|| false) => {}
+                Err(error) if patience.again(&error, &|| self.failure.raised()) => {}
                 Err(error) => return Err(error),
             }
         };
