@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, until};
+use common::{Place, assert_same, corrupt, outputs, until};
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,6 +61,22 @@ fn a_scratch_that_cannot_be_written_is_named_before_anything_is_read() {
     }
     place.calostream(&["run", "-q", "mix.yaml"]).code(0);
     assert_same("afterwards", &outputs(&place.path("whole")), &outputs(&place.path("run")));
+}
+
+#[test]
+fn a_unit_that_is_lost_on_the_way_leaves_the_same_hole_wherever_rows_are_put_aside() {
+    let place = prepared();
+    place.write("bears.yaml", &MIX.replace("\nout:", "\nquarantine_at_most: 0.5\nout:"));
+    corrupt(&place.path("data/ChPiEscan_1_2.h5"));
+    place.calostream(&["run", "-q", "-w", "1", "--out", "one", "bears.yaml"]).code(3);
+    let wanted = outputs(&place.path("one"));
+    assert!(place.read("one/quarantine.jsonl").contains("ChPiEscan_1_2.h5"));
+    for (sizes, workers) in [(None, "2"), (Some(ONE_PASS), "2"), (Some(TWO_PASSES), "2"), (Some(TWO_PASSES), "1")] {
+        let args = ["run", "-q", "--fresh", "-w", workers, "bears.yaml"];
+        sizes.map_or_else(|| place.calostream(&args), |sizes| place.spilling(sizes, &args)).code(3);
+        assert_same(&format!("{sizes:?}, {workers} workers"), &wanted, &outputs(&place.path("run")));
+    }
+    place.calostream(&["verify", "run"]).code(0);
 }
 
 /// A small file system in a place, and whether it is mounted.

@@ -251,6 +251,20 @@ pub fn tables(run: &Path, steps: &[&str]) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
+/// Flips bits in the compressed bytes of the first chunk, so that it can't be unpacked.
+pub fn corrupt(path: &Path) {
+    let script = "
+import h5py, sys
+with h5py.File(sys.argv[1]) as f:
+    chunk = f['ECAL'].id.get_chunk_info(0)
+with open(sys.argv[1], 'r+b') as f:
+    f.seek(chunk.byte_offset + chunk.size // 2)
+    was = f.read(16)
+    f.seek(-16, 1)
+    f.write(bytes(b ^ 0xff for b in was))";
+    python(script, &[path]);
+}
+
 /// An address that nobody listens on.
 pub fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
