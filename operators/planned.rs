@@ -139,6 +139,10 @@ pub struct Planned {
     pub cuts: bool,
     /// Of a shuffle: what has to be known before its order is.
     pub lanes: Lanes,
+    /// Of a map or a fold that must know something of all rows before it looks at the first one (edges, weights): the columns
+    /// of its first input from which that is summed ([`crate::Operator::survey`]), in a phase before; they are among those
+    /// that it reads.
+    pub survey: Option<Reads>,
 }
 
 /// What decides on the lane of a row (see [`crate::work::Shuffle`]), and so how lanes are counted.
@@ -169,6 +173,7 @@ impl Planned {
             quarantined: Vec::new(),
             cuts: false,
             lanes: Lanes::None,
+            survey: None,
         }
     }
 
