@@ -1,8 +1,8 @@
 //! Reading a new order back: each worker reads its runs, part by part, and sends each piece to the worker whose part it is;
 //! that one puts the rows in their places.
 //!
-//! A run is read by a worker of the process that can see it (scratch may be local to a node); parts go round all workers.
-//! Whether a piece crosses a thread or a network is timely's business. A part is complete when as many rows have come as
+//! A run is read by a worker of the process that can see it (scratch may be local to a node, and a run in memory is in one
+//! process); parts go round all workers. Rows that are in memory are copied once, into their place. Whether a piece crosses a thread or a network is timely's business. A part is complete when as many rows have come as
 //! were put aside for it, which the ledger says beforehand.
 
 use super::columns::{project, with_copies};

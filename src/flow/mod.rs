@@ -17,6 +17,9 @@
 //!                                       (probe)
 //! ```
 //!
+//! Rows that a level has put aside may be put aside once more before the next level reads them ([`regroup`]): then a reader
+//! thread is the whole dataflow, and what it says goes to [commit].
+//!
 //! Invariants:
 //!
 //! 1. A timestamp is a part of the phase. A part stays on one worker from its reader to its sinks, in order.
