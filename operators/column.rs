@@ -6,7 +6,8 @@
 
 use crate::{Placed, Problem};
 use arrow::array::{
-    AnyDictionaryArray, Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+    AnyDictionaryArray, Array, ArrayRef, AsArray, DictionaryArray, Int8Array, ListArray, RecordBatch, StringArray, StructArray,
+    UInt32Array, UInt64Array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema, SchemaRef};
@@ -123,8 +124,8 @@ pub fn interleave(batches: &[&RecordBatch], rows: &[(usize, usize)]) -> anyhow::
     let column = |number: usize| -> anyhow::Result<ArrayRef> {
         let of_all = || batches.iter().map(|batch| batch.column(number));
         let Some(dictionary) = first.column(number).as_any_dictionary_opt() else {
-            let arrays: Vec<&dyn Array> = of_all().map(AsRef::as_ref).collect();
-            return Ok(arrow::compute::interleave(&arrays, rows)?);
+            let arrays: Vec<&ArrayRef> = of_all().collect();
+            return interleave_lists(&arrays, rows).unwrap_or_else(|| interleave_any(&arrays, rows));
         };
         let keys: Vec<&dyn Array> = of_all().filter_map(|c| c.as_any_dictionary_opt()).map(AnyDictionaryArray::keys).collect();
         let keys = arrow::compute::interleave(&keys, rows)?;
@@ -132,6 +133,38 @@ pub fn interleave(batches: &[&RecordBatch], rows: &[(usize, usize)]) -> anyhow::
         Ok(arrow::array::make_array(data.child_data(vec![dictionary.values().to_data()]).build()?))
     };
     (0..first.num_columns()).map(column).collect()
+}
+
+fn interleave_any(arrays: &[&ArrayRef], rows: &[(usize, usize)]) -> anyhow::Result<ArrayRef> {
+    let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+    Ok(arrow::compute::interleave(&arrays, rows)?)
+}
+
+/// Rows of lists of structs, member by member: arrow copies lists of numbers row by row, and those of structs number by number.
+/// None where these are no such lists, or where a struct may be null.
+fn interleave_lists(arrays: &[&ArrayRef], rows: &[(usize, usize)]) -> Option<anyhow::Result<ArrayRef>> {
+    let lists = arrays.iter().map(|array| array.as_list_opt::<i32>()).collect::<Option<Vec<_>>>()?;
+    let whole = |list: &&ListArray| list.values().as_struct_opt().filter(|items| items.nulls().is_none()).cloned();
+    let structs = lists.iter().map(whole).collect::<Option<Vec<_>>>()?;
+    let DataType::List(item) = arrays.first()?.data_type() else { return None };
+    let DataType::Struct(fields) = item.data_type() else { return None };
+    let member = |number: usize| -> anyhow::Result<ArrayRef> {
+        let of = |(list, items): (&&ListArray, &StructArray)| -> anyhow::Result<ArrayRef> {
+            let (values, nulls) = (items.column(number).clone(), list.nulls().cloned());
+            Ok(Arc::new(ListArray::try_new(fields[number].clone(), list.offsets().clone(), values, nulls)?))
+        };
+        let members = lists.iter().zip(&structs).map(of).collect::<anyhow::Result<Vec<_>>>()?;
+        interleave_any(&members.iter().collect::<Vec<_>>(), rows)
+    };
+    let join = || -> anyhow::Result<ArrayRef> {
+        let members = (0..fields.len()).map(member).collect::<anyhow::Result<Vec<_>>>()?;
+        let first = members.first().map(AsArray::as_list::<i32>).ok_or_else(|| anyhow::anyhow!("a struct without members"))?;
+        let items = members.iter().map(|m| m.as_list::<i32>().values().clone()).collect();
+        let items = StructArray::try_new(fields.clone(), items, None)?;
+        let list = ListArray::try_new(item.clone(), first.offsets().clone(), Arc::new(items), first.nulls().cloned())?;
+        Ok(Arc::new(list))
+    };
+    (!fields.is_empty()).then(join)
 }
 
 /// The same schema, knowing its samples (the class map: a sample's number is its place in the list).
@@ -224,6 +257,32 @@ pub fn floats(batch: &RecordBatch, name: &str) -> anyhow::Result<ScalarBuffer<f6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_lists_of_structs_are_those_that_arrow_takes() {
+        use arrow::array::{Float32Array, UInt16Array};
+        use arrow::buffer::{NullBuffer, OffsetBuffer};
+        let list = |lengths: &[usize], nulls: Option<Vec<bool>>| -> ArrayRef {
+            let count: usize = lengths.iter().sum();
+            let cells: ArrayRef = Arc::new(UInt16Array::from_iter_values((0..count).map(|i| i as u16)));
+            let values: ArrayRef = Arc::new(Float32Array::from_iter((0..count).map(|i| (i % 3 > 0).then_some(i as f32))));
+            let fields = vec![Field::new("cell", DataType::UInt16, false), Field::new("energy", DataType::Float32, true)];
+            let items = StructArray::new(fields.into(), vec![cells, values], None);
+            let field = Arc::new(Field::new_list_field(items.data_type().clone(), false));
+            let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
+            Arc::new(ListArray::new(field, offsets, Arc::new(items), nulls.map(NullBuffer::from)))
+        };
+        let (one, two) = (list(&[3, 0, 5, 1], None), list(&[2, 2, 0], Some(vec![true, true, false])));
+        let sliced = one.slice(1, 3);
+        let arrays = [&one, &two, &sliced];
+        for rows in [vec![(0, 2), (1, 0), (2, 1), (0, 1), (1, 2), (2, 2), (0, 2)], vec![(2, 0)], vec![]] {
+            let made = interleave_lists(&arrays, &rows).unwrap().unwrap();
+            assert_eq!(&made, &interleave_any(&arrays, &rows).unwrap());
+            made.to_data().validate_full().unwrap();
+        }
+        let numbers: ArrayRef = Arc::new(UInt64Array::from(vec![1]));
+        assert!(interleave_lists(&[&numbers], &[(0, 0)]).is_none());
+    }
 
     #[test]
     fn joined_batches_keep_the_numbers_of_their_samples() {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, STREAMING, assert_same, python, tables};
+use common::{Place, STREAMING, assert_same, corrupt, python, tables};
 use std::path::Path;
 use std::process::Command;
 
@@ -37,20 +37,6 @@ fn events(run: &Path) -> String {
 
 fn truncate(path: &Path) {
     std::fs::OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(20_000)).expect("truncated");
-}
-
-/// Flips bits in the compressed bytes of the first chunk, so that it can't be unpacked.
-fn corrupt(path: &Path) {
-    let script = "
-import h5py, sys
-with h5py.File(sys.argv[1]) as f:
-    chunk = f['ECAL'].id.get_chunk_info(0)
-with open(sys.argv[1], 'r+b') as f:
-    f.seek(chunk.byte_offset + chunk.size // 2)
-    was = f.read(16)
-    f.seek(-16, 1)
-    f.write(bytes(b ^ 0xff for b in was))";
-    python(script, &[path]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Killed at any moment, a run goes on from its log and ends with the same bytes.
 //!
-//! There are ten kills, times `CALOSTREAM_EFFORT`; the moments follow from a fixed seed.
+//! There are ten kills of a pipeline with everything in it and 21 of mixes, times `CALOSTREAM_EFFORT`; the moments follow from a
+//! fixed seed.
 
 mod common;
 
@@ -26,38 +27,82 @@ fn prepared() -> Place {
     place
 }
 
-#[test]
-fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
-    let place = prepared();
+/// Kills a pipeline again and again; each go has the sizes of runs and pieces that chance gives it, none for those that memory
+/// allows.
+fn killed_again_and_again(place: &Place, pipeline: &str, kills: u32, sizes: &[Option<&str>]) {
     let start = Instant::now();
-    place.calostream(&["run", "everything.yaml", "-w", "2", "--out", "whole"]).code(0);
+    place.calostream(&["run", pipeline, "-w", "2", "--out", "whole"]).code(0);
     let whole = start.elapsed();
     let wanted = outputs(&place.path("whole"));
-    let effort: u32 = std::env::var("CALOSTREAM_EFFORT").ok().map_or(1, |n| n.parse().expect("CALOSTREAM_EFFORT is a number"));
-    let kills = 10 * effort;
     let (mut seed, mut killed, mut afresh) = (2017, 0, 0);
     let mut round = 0;
+    let begin = |round: u32, workers: &str, seed: &mut u64| {
+        let out = format!("killed-{round}");
+        let args = ["run", pipeline, "-q", "-w", workers, "--out", &out];
+        match sizes[(random(seed) * sizes.len() as f64) as usize] {
+            Some(sizes) => place.start_spilling(sizes, &args),
+            None => place.start(&args),
+        }
+    };
     while killed < kills {
         // A run that is done is begun again elsewhere: every kill meets work.
-        let out = format!("killed-{round}");
-        let args = ["run", "everything.yaml", "-q", "-w", "2", "--out", &out];
-        let mut running = place.start(&args);
+        let mut running = begin(round, "2", &mut seed);
         std::thread::sleep(whole.mul_f64(random(&mut seed)));
         running.kill();
         let said = running.wait(LONG);
         if said.code.is_some() {
             said.code(0);
-            assert_same(&format!("after {killed} kills"), &wanted, &outputs(&place.path(&out)));
-            std::fs::remove_dir_all(place.path(&out)).expect("removed");
+            let out = place.path(&format!("killed-{round}"));
+            assert_same(&format!("after {killed} kills"), &wanted, &outputs(&out));
+            std::fs::remove_dir_all(out).expect("removed");
             (round, afresh) = (round + 1, afresh + 1);
             assert!(afresh < 10 * kills, "the runs are too quick to be killed");
             continue;
         }
         killed += 1;
     }
-    let out = format!("killed-{round}");
-    place.calostream(&["run", "everything.yaml", "-w", "3", "--out", &out]).code(0);
-    assert_same("after the last kill", &wanted, &outputs(&place.path(&out)));
+    begin(round, "3", &mut seed).wait(LONG).code(0);
+    assert_same("after the last kill", &wanted, &outputs(&place.path(&format!("killed-{round}"))));
+}
+
+fn effort() -> u32 {
+    std::env::var("CALOSTREAM_EFFORT").ok().map_or(1, |n| n.parse().expect("CALOSTREAM_EFFORT is a number"))
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
+    killed_again_and_again(&prepared(), "everything.yaml", 10 * effort(), &[None, Some("1000000,1")]);
+}
+
+/// Many parts, so that rows may be put aside twice.
+const MIX: &str = r#"
+pipeline: mix
+out: run
+seed: 3
+steps:
+  events:
+    read_hdf5: { schema: lcd-v1, samples: { electron: data/Ele*.h5, photon: data/Gamma*.h5, pi0: data/Pi0*.h5, pion: data/ChPi*.h5 } }
+  mixed:
+    from: events
+    premix: { shares: natural }
+  parts:
+    from: mixed
+    write_parquet: { events_per_file: 12 }
+"#;
+
+#[test]
+fn a_mix_that_is_killed_in_memory_or_in_either_of_two_passes_ends_with_the_same_bytes() {
+    for (what, sizes) in [
+        ("in memory", &[None][..]),
+        ("in two passes", &[Some("100000,1000000000")]),
+        ("as memory allows", &[None, Some("100000,1000000000"), Some("1000000,1")]),
+    ] {
+        println!("{what}");
+        let place = Place::new();
+        place.showers(48, 8, 1);
+        place.write("mix.yaml", MIX);
+        killed_again_and_again(&place, "mix.yaml", 7 * effort(), sizes);
+    }
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
     // Something is in the way of the files: the run stops when its rows are put aside.
     std::fs::create_dir(place.path("run")).expect("made");
     place.write("run/all", "");
-    place.calostream(&["run", "-q", "-w", "2", "mix.yaml"]).code(1);
+    place.spilling("1000000,1", &["run", "-q", "-w", "2", "mix.yaml"]).code(1);
     std::fs::remove_file(place.path("run/all")).expect("out of the way");
     let spills = || {
         let found = std::fs::read_dir(place.path("run/.spill")).expect("spills").map(|e| e.expect("an entry").path());
@@ -342,7 +342,7 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&spill, bytes).expect("damaged");
-    let said = place.calostream(&["run", "-q", "mix.yaml"]).code(1);
+    let said = place.spilling("1000000,1", &["run", "-q", "mix.yaml"]).code(1);
     let name = spill.file_name().expect("a name").to_string_lossy();
     assert!(
         said.err.contains(&format!("{name} is damaged or can't be read; where it is removed, the run makes it again")),
@@ -350,10 +350,82 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
         said.err
     );
     std::fs::remove_file(&spill).expect("removed");
-    let said = place.calostream(&["run", "mix.yaml"]).code(0);
+    let said = place.spilling("1000000,1", &["run", "mix.yaml"]).code(0);
     assert!(said.err.contains("are done again: what they had made for others is gone"), "{}", said.err);
     assert!(!place.path("run/.spill").exists(), "what was put aside is removed in the end");
     common::assert_same("after a damaged spill", &common::outputs(&place.path("whole")), &common::outputs(&place.path("run")));
+}
+
+/// Runs of one piece for each part, and in two passes: of some 20 kB, where no piece could be as long as is asked for.
+const ONE_PASS: &str = "20000,1";
+const TWO_PASSES: &str = "20000,100000";
+
+#[test]
+fn in_memory_in_one_pass_and_in_two_passes_a_mix_is_the_same() {
+    let place = prepared();
+    let premix = "{ shares: equal, when_exhausted: repeat, events: 6000, split: { train: 0.8, test: 0.2 } }";
+    let text = pipeline(premix, "", &["train", "test"]).replace("write_parquet: {}", "write_parquet: { events_per_file: 256 }");
+    place.write("mix.yaml", &text);
+    place.calostream(&["run", "-q", "-w", "1", "--out", "whole", "mix.yaml"]).code(0);
+    let log = place.read("whole/commits.jsonl");
+    assert!(log.contains("\"in_memory\":true") && !log.contains("again"), "{log}");
+    let wanted = common::outputs(&place.path("whole"));
+    assert_eq!(wanted.len(), 24);
+    for (sizes, workers) in [(ONE_PASS, "1"), (ONE_PASS, "3"), (TWO_PASSES, "1"), (TWO_PASSES, "2"), (TWO_PASSES, "3")] {
+        let out = format!("{}-{workers}", sizes.len());
+        place.spilling(sizes, &["run", "-q", "-w", workers, "--out", &out, "mix.yaml"]).code(0);
+        let log = place.read(&format!("{out}/commits.jsonl"));
+        assert!(!log.contains("\"in_memory\":true"), "{log}");
+        assert_eq!(log.contains("-again-"), sizes == TWO_PASSES, "{log}");
+        common::assert_same(&format!("{sizes}, {workers} workers"), &wanted, &common::outputs(&place.path(&out)));
+        assert!(!place.path(&format!("{out}/.spill")).exists());
+        place.calostream(&["verify", &out]).code(0);
+    }
+    let both = common::two_processes(&place, "1").map(|args| {
+        let mut all = vec!["run", "-q", "--out", "two", "mix.yaml"];
+        all.extend(args.iter().map(String::as_str));
+        place.command(&all).env("CALOSTREAM_SPILL", TWO_PASSES).spawn().expect("started")
+    });
+    for mut process in both {
+        assert!(process.wait().expect("ended").success());
+    }
+    common::assert_same("two processes", &wanted, &common::outputs(&place.path("two")));
+}
+
+#[test]
+fn what_was_in_memory_or_is_lost_of_either_pass_is_made_again() {
+    let place = prepared();
+    let text = pipeline("{}", "", &[""]).replace("events_per_file: 512", "events_per_file: 100");
+    place.write("mix.yaml", &text);
+    place.calostream(&["run", "-q", "--out", "whole", "mix.yaml"]).code(0);
+    let wanted = common::outputs(&place.path("whole"));
+    for (sizes, lost) in [(None, ""), (Some(TWO_PASSES), ""), (Some(TWO_PASSES), "again"), (Some(TWO_PASSES), "mixed")] {
+        let out = format!("out-{}-{lost}", sizes.is_some());
+        let run = || match sizes {
+            Some(sizes) => place.spilling(sizes, &["run", "-w", "2", "--out", &out, "mix.yaml"]),
+            None => place.calostream(&["run", "-w", "2", "--out", &out, "mix.yaml"]),
+        };
+        // Something is in the way of the files: the run stops when all rows are put aside.
+        std::fs::create_dir(place.path(&out)).expect("made");
+        place.write(&format!("{out}/all"), "");
+        run().code(1);
+        std::fs::remove_file(place.path(&format!("{out}/all"))).expect("out of the way");
+        let spills = std::fs::read_dir(place.path(&format!("{out}/.spill"))).into_iter().flatten();
+        let spills: Vec<_> = spills.map(|e| e.expect("an entry").path()).collect();
+        assert_eq!(spills.is_empty(), sizes.is_none());
+        let (again, first): (Vec<_>, Vec<_>) = spills.iter().partition(|path| path.to_string_lossy().contains("-again-"));
+        assert_eq!(again.is_empty(), sizes.is_none());
+        match lost {
+            "again" => std::fs::remove_file(again[again.len() / 2]).expect("removed"),
+            // The first pass is over: nobody looks for what it has made.
+            "mixed" => first.iter().for_each(|path| std::fs::remove_file(path).expect("removed")),
+            _ => {}
+        }
+        let said = run().code(0);
+        let done_again = said.err.contains("done again: what they had made for others is gone");
+        assert_eq!(done_again, sizes.is_none() || lost == "again", "{out}: {}", said.err);
+        common::assert_same(&out, &wanted, &common::outputs(&place.path(&out)));
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ fn start(folder: &Path, out: &str, more: &[&str]) -> Child {
     let set = format!("out={}", folder.join(out).display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_calostream"));
     command.arg("run").arg(folder.join("mix.yaml")).args(["--quiet", "--workers", "1", "--set", &set]).args(more);
+    // Little as it is, it is put aside.
+    command.env("CALOSTREAM_SPILL", "1000000,1");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

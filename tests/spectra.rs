@@ -290,7 +290,8 @@ assert len({x for x in passed["pt_low"] if x is not None}) == 3
     let first = outputs(&place.path("run"));
     place.calostream(&["run", "-q", "--fresh", "-w", "3", "populations.yaml"]).code(0);
     assert_same("three workers", &first, &outputs(&place.path("run")));
-    let wrong = text.replace("{ populations: 6 }", "{ populations: 6, bins: 3 }").replace("{ populations: 3 }", "{ populations: 0 }");
+    let wrong =
+        text.replace("{ populations: 6 }", "{ populations: 6, bins: 3 }").replace("{ populations: 3 }", "{ populations: 0 }");
     place.write("wrong.yaml", &wrong);
     let said = place.calostream(&["check", "wrong.yaml"]).code(2).err;
     assert!(said.contains("an axis has either `populations`, or `range` and `bins`, or `edges`"), "{said}");

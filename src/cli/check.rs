@@ -40,7 +40,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Load::Right { plan, text, remarks, .. } => {
             print_remarks(file, &text, &remarks);
-            let phases = calostream_operators::words::counted(plan.phases.len() as u64, "phase");
+            let phases = calostream_operators::words::counted(plan.main_phases().count() as u64, "phase");
             let steps = if plan.steps.len() == 1 { "1 step".into() } else { format!("{} steps", plan.steps.len()) };
             super::print(&format!("{}: right ({steps}, {phases})\n", file.display()))?;
             Ok(ExitCode::SUCCESS)

@@ -52,8 +52,8 @@ fn as_text(plan: &Plan) -> String {
         let _ = writeln!(out, "{about}");
     }
     let _ = writeln!(out, "run folder {}, seed {}, plan {}\n", plan.out.display(), plan.seed, &plan.hash[..16]);
-    for (number, phase) in plan.phases.iter().enumerate() {
-        let _ = write!(out, "phase {} of {}", number + 1, plan.phases.len());
+    for (number, phase) in plan.main_phases().enumerate() {
+        let _ = write!(out, "phase {} of {}", number + 1, plan.main_phases().count());
         match &phase.survey {
             Some(survey) => out += &survey_text(survey),
             None => {
@@ -128,7 +128,8 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
         };
     }
     if step.spills {
-        out += &spill_text(plan, step);
+        let text = forecast(plan, step).map(|forecast| forecast_text(&forecast));
+        out += &text.unwrap_or_else(|| "    puts its rows aside, nobody knows how many\n".into());
     }
     if planned.holds > 0 {
         let _ = writeln!(out, "    holds up to {} on each worker", words::bytes(planned.holds));
@@ -142,25 +143,44 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
     out
 }
 
-/// What is put aside, on this machine.
-fn spill_text(plan: &Plan, step: &PlannedStep) -> String {
-    let number = plan.steps.iter().position(|s| s.name == step.name).unwrap_or_default();
-    let budget = plan.budget.unwrap_or_else(|| default_budget(machine::memory()));
-    let workers = machine::cores() as u64;
-    let Some(spill::Forecast { bytes, runs, parts, piece, open }) = spill::forecast(plan, number, budget, workers) else {
-        return "    puts its rows aside, nobody knows how many\n".into();
+/// What is put aside, on this machine; none where nobody knows.
+fn forecast(plan: &Plan, step: &PlannedStep) -> Option<spill::Forecast> {
+    let number = plan.steps.iter().position(|s| s.name == step.name)?;
+    let (whole, workers) = (plan.budget.unwrap_or_else(|| default_budget(machine::memory())), machine::cores());
+    // What batches may take; the whole where it is too little for so many workers, which `run` says.
+    let budget = super::run::shares(plan, workers, 1).map_or(whole, |(batches, _)| batches);
+    spill::forecast(plan, number, budget, workers as u64)
+}
+
+/// The forecast as JSON.
+fn puts_aside(plan: &Plan, step: &PlannedStep) -> Option<Value> {
+    forecast(plan, step).map(|f| {
+        json!({
+            "bytes": f.bytes, "parts": f.parts, "passes": f.passes, "runs": f.runs, "piece_bytes": f.piece,
+            "bytes_on_disk": f.on_disk(), "open_files": f.open,
+        })
+    })
+}
+
+fn forecast_text(forecast: &spill::Forecast) -> String {
+    let (bytes, parts) = (words::bytes(forecast.bytes), words::counted(forecast.parts, "part"));
+    let runs = words::counted(forecast.runs, "run");
+    let passes = match forecast.passes {
+        0 => {
+            return format!(
+                "    mixes up to {bytes} into {parts} in memory and puts nothing aside; killed, it reads again what was in memory\n"
+            );
+        }
+        1 => "in one pass",
+        _ => "in two passes",
     };
-    let (runs, parts) = (words::counted(runs, "run"), words::counted(parts, "part"));
-    let mut out = format!(
-        "    puts aside up to {} in {runs} of {parts} (about {} each), one pass; here {} open at a time\n",
-        words::bytes(bytes),
-        words::bytes(piece),
-        words::counted(open.min(spill::OPEN as u64), "run"),
-    );
-    if open > spill::OPEN as u64 {
-        let _ = writeln!(out, "    remark: so many runs are read in short pieces; a larger `budget` makes fewer");
-    }
-    out
+    format!(
+        "    puts aside up to {bytes} in {runs} of {parts} {passes}, in pieces of about {}; on disk {}; on each worker {} open at a time\n    \
+         killed, it goes on with the runs that are complete; where a `--scratch` is gone, its rows are read again\n",
+        words::bytes(forecast.piece),
+        words::bytes(forecast.on_disk()),
+        words::counted(forecast.open, "file"),
+    )
 }
 
 fn port_name(plan: &Plan, step: usize, output: usize) -> String {
@@ -248,6 +268,7 @@ fn as_json(plan: &Plan) -> Value {
                 "from": step.from.iter().map(|p| port_name(plan, p.step, p.output)).collect::<Vec<_>>(),
                 "reads": reads(step),
                 "holds": step.planned.holds,
+                "puts_aside": step.spills.then(|| puts_aside(plan, step)).flatten(),
                 "assembled": step.planned.assembled.as_ref().map(|a| json!({ "file": a.file, "parts_stay": a.parts_stay })),
                 "units": step.planned.units,
                 "quarantined": step.planned.quarantined,
@@ -257,6 +278,82 @@ fn as_json(plan: &Plan) -> Value {
         .collect();
     json!({
         "name": plan.name, "about": plan.about, "out": plan.out, "seed": plan.seed, "budget": plan.budget,
-        "phases": plan.phases.len(), "hash": plan.hash, "canonical": plan.canonical, "steps": steps, "remarks": plan.remarks,
+        "phases": plan.main_phases().count(), "hash": plan.hash, "canonical": plan.canonical, "steps": steps, "remarks": plan.remarks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{language, plan};
+    use arrow::datatypes::Schema;
+    use calostream_operators::Facts;
+    use calostream_operators::facts::{FileFacts, ParquetHeader};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    /// A mix of `files` files of 100 MB (in memory) that are not there, with this budget.
+    fn mix(files: u64, budget: &str, events_per_file: &str) -> Plan {
+        let text = format!(
+            "pipeline: large\nbudget: {budget}\nsteps:\n  events:\n    read_parquet: {{ files: \"*.parquet\" }}\n  mixed:\n    \
+             from: events\n    premix: {{}}\n  parts:\n    from: mixed\n    write_parquet: {{ {events_per_file} }}\n"
+        );
+        let image = DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, false)), 2500);
+        let schema = Arc::new(Schema::new(vec![Field::new("image", image, false)]));
+        let header = |_| ParquetHeader { schema: Arc::clone(&schema), row_groups: vec![5000; 2], uncompressed: 100_000_000 };
+        let file = |n: u64| FileFacts {
+            path: format!("{n:06}.parquet"),
+            bytes: 50_000_000,
+            fingerprint: format!("{n:032x}"),
+            header: Ok(header(n)),
+        };
+        let found = (0..files).map(file).collect();
+        let facts = Facts { parquet: [("*.parquet".to_owned(), Ok(found))].into(), ..Facts::default() };
+        let (pipeline, problems) = language::read(&text, &[]);
+        plan::plan(pipeline.unwrap(), facts, problems).unwrap()
+    }
+
+    fn forecast_of(plan: &Plan, budget: u64, workers: u64) -> spill::Forecast {
+        spill::forecast(plan, 1, budget, workers).unwrap()
+    }
+
+    #[test]
+    fn ten_terabytes_in_a_hundred_thousand_files_take_two_passes_and_are_planned_in_seconds() {
+        let begun = Instant::now();
+        let plan = mix(100_000, "4 GiB", "");
+        let text = as_text(&plan);
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+        assert!(text.contains("100,000 files, 100,000 units, 1,000,000,000 rows, about 9.1"), "{text}");
+        assert!(text.contains("in two passes, in pieces of about "), "{text}");
+        assert!(text.contains("phase 1 of 2"), "{text}");
+        let said = as_json(&plan)["steps"][1]["puts_aside"].clone();
+        assert_eq!((said["passes"].as_u64(), said["bytes_on_disk"].as_u64()), (Some(2), Some(2 * plan_bytes(&plan))));
+        for (budget, workers) in [(4 << 30, 4), (16 << 30, 16), (256 << 30, 32)] {
+            let of = forecast_of(&plan, budget, workers);
+            assert!(of.passes == 2 && of.piece >= spill::READ && of.open <= spill::OPEN as u64, "{budget}: {of:?}");
+        }
+        let said = forecast_text(&forecast_of(&plan, 4 << 30, 4));
+        let wanted = "    puts aside up to 9.11 TiB in 27,996 runs of 200,361 parts in two passes, in pieces of about 780 KiB; \
+                      on disk 18.2 TiB; on each worker 256 files open at a time\n    \
+                      killed, it goes on with the runs that are complete; where a `--scratch` is gone, its rows are read again\n";
+        assert_eq!(said, wanted);
+    }
+
+    fn plan_bytes(plan: &Plan) -> u64 {
+        plan.steps[1].inputs.iter().map(|i| i.rows.unwrap() * i.row_bytes).sum()
+    }
+
+    #[test]
+    fn what_fits_stays_in_memory_and_two_passes_come_when_pieces_would_be_short() {
+        let small = mix(2, "1 GiB", "");
+        assert_eq!(forecast_of(&small, 1 << 30, 2).passes, 0);
+        assert!(forecast_text(&forecast_of(&small, 1 << 30, 2)).contains("in memory and puts nothing aside"));
+        let mut passes = Vec::new();
+        for files in [4, 10, 100, 200, 400, 800, 10_000] {
+            let of = forecast_of(&mix(files, "1 GiB", ""), 1 << 30, 2);
+            assert!(of.passes == 0 || of.piece >= spill::READ, "{files}: {of:?}");
+            passes.push(of.passes);
+        }
+        assert_eq!(passes, [1, 1, 1, 1, 2, 2, 2]);
+    }
 }

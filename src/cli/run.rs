@@ -14,6 +14,7 @@ use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
 use crate::ledger::{Ledger, State, log};
 use crate::machine;
+use crate::plan::spill::Sizes;
 use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, Port, default_budget};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
@@ -127,7 +128,14 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let runtime = runtime(&args, &plan);
     let (budget, readers) = shares(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
-    let options = Options { workers, readers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
+    let options = Options {
+        workers,
+        readers,
+        budget,
+        scratch: args.scratch.clone(),
+        sizes: Sizes::of_environment()?,
+        runtime: runtime.clone(),
+    };
     let mut go = Go::new(&args, &plan, &runtime, (workers, cluster.processes, budget))?;
     let shared = if cluster.process == 0 {
         let mut ledger = open(&args, &plan, &text, &go)?;
@@ -143,6 +151,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());
         }
         ledger.sweep(&sinks(&plan))?;
+        if ledger.state.sizes.is_none() {
+            let (run, piece) = flow::sizes(&plan, &options);
+            ledger.commit(vec![(Line::Sizes { run, piece }, Vec::new())])?;
+        }
         take_back(&mut cluster, &mut ledger, &plan, &runtime, args.quiet)?;
         cluster.ready(digest(&plan.out)?.as_bytes())?;
         // Nothing is written before all have read.

@@ -21,6 +21,7 @@ use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::language;
 use crate::ledger::Ledger;
 use crate::ledger::balance::balance;
+use crate::plan::spill::Sizes;
 use crate::plan::{Plan, watch};
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::pattern::matches;
@@ -214,7 +215,7 @@ impl Watched {
         let (workers, plan) = (args.workers(), Arc::new(plan));
         let (budget, readers) = run::shares(&plan, workers, 1)?;
         let (scratch, runtime) = (args.scratch.clone(), self.runtime.clone());
-        let options = Options { workers, readers, budget, scratch, runtime };
+        let options = Options { workers, readers, budget, scratch, sizes: Sizes::default(), runtime };
         run::take_back(&mut Cluster::alone(), &mut ledger, &plan, &self.runtime, args.quiet)?;
         let (units, state) = (ledger.units.clone(), ledger.state.clone());
         let shared = Shared::new(&plan, &options, &Cluster::alone(), units, state, Some(ledger))?;

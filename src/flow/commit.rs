@@ -16,7 +16,7 @@ use super::stage::Record;
 use super::{Pass, Shared};
 use crate::ledger::log::{Commit, Line, Noticed, Quarantine, Rows, Tally};
 use crate::ledger::{Contribution, Settled};
-use crate::plan::{Plan, Port};
+use crate::plan::{Plan, PlannedStep, Port};
 use anyhow::{Context, Result, ensure};
 use calostream_operators::Shape;
 use runs::Runs;
@@ -199,10 +199,10 @@ fn settle(
     }
     let order = |step: &str| plan.steps.iter().position(|s| s.name == step);
     commit.rows.sort_by_key(|r| order(&r.step));
-    // Two inputs of a join may come from one part.
+    // Two inputs of a join may come from one part, and each worker has rows of a bucket.
     let joined = |a: &Rows| order(&a.step).is_some_and(|step| plan.steps[step].from.len() > 1);
     commit.rows.dedup_by(|b, a| {
-        let same = a.step == b.step && joined(a);
+        let same = a.step == b.step && (joined(a) || phase.regroups);
         if same {
             (a.came, a.cut) = (a.came + b.came, a.cut + b.cut);
             a.out.iter_mut().zip(&b.out).for_each(|(a, b)| *a += b);
@@ -226,7 +226,8 @@ fn check(plan: &Plan, phase: &Phase, part: &PartPlan, commit: &Commit) -> Result
     ensure!(twice.is_none(), "part {} was done twice: {twice:?}", commit.part);
     let rows = |step: usize| commit.rows.iter().find(|r| r.step == plan.steps[step].name);
     let mut reached = BTreeSet::from([part.origin]);
-    for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.level == phase.level && !s.idle) {
+    let at_work = |s: &PlannedStep| s.level == phase.level && !s.idle && !phase.regroups;
+    for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| at_work(s)) {
         let from: Vec<Port> = planned.from.iter().filter(|port| reached.contains(port)).copied().collect();
         let shape = planned.planned.shape;
         if from.is_empty() || shape == Shape::Page {

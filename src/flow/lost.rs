@@ -1,5 +1,6 @@
-//! What was put aside and is not there any more: scratch of a node may be emptied between two jobs, and a run that is done
-//! removes what it has put aside. It also removes the files of parts that it has put together to one.
+//! What was put aside and is not there any more: what was kept in memory is gone with its process, scratch of a node may be
+//! emptied between two jobs, and a run that is done removes what it has put aside. It also removes the files of parts that it
+//! has put together to one.
 //!
 //! A committed part whose runs are gone is done again, but only where its runs will be read. Its rows come out the same, so
 //! what the later phases have committed stays.
@@ -23,7 +24,8 @@ type PartOf = (usize, u64);
 pub fn missing(state: &State, folder: &Path, first: bool) -> Vec<PartOf> {
     let me = host();
     let mine = |s: &&Spill| if s.path.is_relative() { first } else { s.host == me };
-    let gone = |s: &Spill| !folder.join(&s.path).exists();
+    // What was in memory was in that of a process that has ended: this is asked when a run begins.
+    let gone = |s: &Spill| s.in_memory || !folder.join(&s.path).exists();
     state.commits.iter().filter(|(_, c)| c.spills.iter().filter(mine).any(gone)).map(|(part, _)| *part).collect()
 }
 
@@ -68,13 +70,22 @@ pub fn again(
     }
     // Whether a part that is done now will be among others in the end is not known while a phase is open.
     let needed: BTreeSet<PartOf> = files.iter().filter(|f| f.1 || open.is_some()).map(|f| f.0).collect();
-    let level_of = |phase: usize| plan.phases.get(phase).map_or(0, |p| p.level);
-    let first = open.into_iter().chain(needed.iter().map(|part| part.0)).map(level_of).min();
-    let Some(mut level) = first else { return Ok(Vec::new()) };
-    // The open phase reads the runs of the level before; where these are done again, so are they from the one before that.
-    while level > 0 && gone.iter().any(|(phase, _)| level_of(*phase) == level - 1) {
-        level -= 1;
+    // Levels, and between them what was put aside again.
+    let rank = |phase: usize| plan.phases.get(phase).map_or(0, |p| 2 * p.level - usize::from(p.regroups));
+    let spills = |part: &PartOf| state.commits.get(part).into_iter().flat_map(|c| &c.spills);
+    let again = state.commits.keys().filter(|(phase, _)| rank(*phase) % 2 == 1);
+    let again: BTreeSet<(usize, &str)> = again.flat_map(|p| spills(p).map(|s| (rank(p.0), s.step.as_str()))).collect();
+    let read_by = |reader: usize, part: &PartOf| match reader.saturating_sub(rank(part.0)) {
+        1 => true,
+        2 if reader.is_multiple_of(2) => spills(part).any(|s| !again.contains(&(reader - 1, s.step.as_str()))),
+        _ => false,
+    };
+    let first = open.into_iter().chain(needed.iter().map(|part| part.0)).map(rank).min();
+    let Some(mut first) = first else { return Ok(Vec::new()) };
+    // The open phase reads the runs of the one before; where these are done again, so are they from the one before that.
+    while let Some(before) = gone.iter().filter(|part| read_by(first, part)).map(|part| rank(part.0)).min() {
+        first = before;
     }
-    let runs = gone.into_iter().filter(|(phase, _)| level_of(*phase) >= level);
+    let runs = gone.into_iter().filter(|(phase, _)| rank(*phase) >= first);
     Ok(needed.into_iter().chain(runs).collect::<BTreeSet<_>>().into_iter().collect())
 }

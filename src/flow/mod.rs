@@ -17,6 +17,9 @@
 //!                                       (probe)
 //! ```
 //!
+//! Rows that a level has put aside may be put aside once more before the next level reads them ([`regroup`]): then a reader
+//! thread is the whole dataflow, and what it says goes to [commit].
+//!
 //! Invariants:
 //!
 //! 1. A timestamp is a part of the phase. A part stays on one worker from its reader to its sinks, in order.
@@ -35,6 +38,7 @@ mod columns;
 mod commit;
 mod failure;
 mod gather;
+mod kept;
 pub mod lost;
 mod operator;
 mod order;
@@ -42,6 +46,7 @@ mod parcel;
 mod phase;
 mod progress;
 mod ranks;
+mod regroup;
 mod source;
 mod spiller;
 mod stage;
@@ -52,6 +57,7 @@ pub use cluster::{Cluster, secret};
 pub use phase::{Basis, Phase};
 pub use progress::Display;
 
+use crate::files;
 use crate::ledger::log::{Commit, Line, Rows};
 use crate::ledger::units::Numbered;
 use crate::ledger::{Ledger, Settled, State};
@@ -91,6 +97,8 @@ pub struct Options {
     pub budget: u64,
     /// Where runs are put aside; in the run folder where none is given.
     pub scratch: Option<PathBuf>,
+    /// What runs are measured by.
+    pub sizes: spill::Sizes,
     /// Where helpers are found.
     pub runtime: Runtime,
 }
@@ -103,6 +111,8 @@ pub struct Shared {
     aside: u64,
     counters: Vec<Arc<Counter>>,
     folder: PathBuf,
+    /// Runs that stay in memory; none where nothing may.
+    kept: Option<Arc<kept::Kept>>,
     /// Where runs are put aside, and what the log calls it: in the run folder by its name there, so that the folder may be
     /// moved; elsewhere by its whole path.
     scratch: (PathBuf, PathBuf),
@@ -150,6 +160,11 @@ pub struct Outcome {
 }
 
 impl Shared {
+    /// A run that this process has in memory.
+    fn kept(&self, name: &std::path::Path) -> Option<Arc<kept::KeptRun>> {
+        self.kept.as_ref()?.get(name)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,15 +193,20 @@ impl Shared {
                 (path.clone(), path)
             }
         };
+        // Said now, and not when memory is full.
+        if options.scratch.is_some() && plan.steps.iter().any(|s| s.spills) {
+            files::make_folder(&scratch.0).context("rows can't be put aside where `--scratch` says")?;
+        }
         let fingerprints = units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect();
         // The larger a run, the longer are its pieces; on one level shuffles work at the same time.
         let (aside, at_work) = spill::held(plan, options.budget);
         Ok(Arc::new(Self {
             failure: Failure::default(),
             budget: Budget::new(options.budget - aside * at_work),
-            aside: aside / options.workers as u64,
+            aside: options.sizes.run.unwrap_or(aside / options.workers as u64),
             counters: plan.steps.iter().map(|_| Arc::default()).collect(),
             folder: plan.out.clone(),
+            kept: options.sizes.run.is_none().then(Arc::default),
             scratch,
             runtime: Runtime { fingerprints: Arc::new(fingerprints), ..options.runtime.clone() },
             threads: options.workers,
@@ -342,6 +362,11 @@ fn pass(
     let idle = idle_parts(plan, &phase, &shared.state());
     tell(shared, idle)?;
     let state = shared.state();
+    // What another level will not read any more, and what a pass has made in vain.
+    let read = |c: &&Commit| plan.phases.get(c.phase).is_some_and(|of| of.level + 1 >= phase.level);
+    if let Some(kept) = &shared.kept {
+        kept.retain(state.commits.values().filter(read).flat_map(|c| &c.spills));
+    }
     let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
     // What could not be surveyed can't be read.
     let same = |p: usize| p <= phase.number && plan.phases.get(p).is_some_and(|of| of.level == phase.level);
@@ -449,6 +474,18 @@ pub fn again(plan: &Plan, state: &State, folder: &Path, runtime: &Runtime, step:
     start(plan, runtime, step, ((0, 1), phase::surveyed(plan, state, folder, step)?))
 }
 
+/// The bytes of a run, and below which no piece should be, as the options of a run folder's first go have them.
+pub fn sizes(plan: &Plan, options: &Options) -> (u64, u64) {
+    let run = spill::held(plan, options.budget).0 / options.workers as u64;
+    (options.sizes.run.unwrap_or(run), options.sizes.piece)
+}
+
+/// Bytes that a worker holds of an input of a step until it writes a run: what an earlier pass has kept is held already.
+fn limit(shared: &Shared, step: &str) -> u64 {
+    let kept = shared.kept.as_ref().map_or(0, |kept| kept.bytes_of(step)) / shared.threads as u64;
+    shared.aside.saturating_sub(kept).max(shared.aside / 8)
+}
+
 /// Stands where a step could not start, so that the dataflow has the same form everywhere.
 struct Broken;
 
@@ -472,7 +509,13 @@ fn build(
         let phase = &pass.phase;
         let mut streams: BTreeMap<Port, Stream<'_, u64, parcel::Chunk>> = BTreeMap::new();
         let mut records = Vec::new();
-        if phase.level == 0 {
+        if phase.regroups {
+            let (of, all, plan) = (Arc::clone(pass), Arc::clone(shared), Arc::clone(plan));
+            let (_, told) = source::source(scope, "runs again", 0, shared, move |reading| {
+                regroup::put_aside_again(&plan, &of, &all, index, reading)
+            });
+            records.push(told);
+        } else if phase.level == 0 {
             let mut sources = BTreeMap::new();
             let reads = index % shared.threads < shared.readers;
             for port in phase.origins.iter().filter(|_| reads) {
@@ -518,7 +561,7 @@ fn build(
         }
         for (step, planned) in plan.steps.iter().enumerate() {
             let shape = planned.planned.shape;
-            if planned.level != phase.level || planned.idle || matches!(shape, Shape::Source | Shape::Page) {
+            if planned.level != phase.level || phase.regroups || planned.idle || matches!(shape, Shape::Source | Shape::Page) {
                 continue;
             }
             let gives = match shape {
@@ -568,10 +611,12 @@ fn step_stage(
     let spill = |router| -> Result<Kind> {
         let routing = routing()?;
         let read = |output| whole.takers(Port { step, output }).next().is_some();
-        let parts = (0..outputs.len()).map(|output| if read(output) { routing.parts(output) } else { 0 }).collect();
+        let parts = (0..outputs.len()).map(|output| if read(output) { routing.pieces(output).0 } else { 0 }).collect();
         let schema = &planned.inputs[input].schema;
-        let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, shared.aside);
-        Ok(Kind::Spill(router, Box::new(spiller), input))
+        let limit = limit(shared, &planned.name);
+        let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, limit);
+        let spiller = spiller.in_pieces_of(routing.pieces(0).1).until(&shared.failure);
+        Ok(Kind::Spill(router, Box::new(spiller.keeping(shared.kept.clone())), input))
     };
     let surveyed = pass.phase.surveyed.get(&step).cloned();
     let kind = match start(plan, &shared.runtime, step, ((worker, shared.peers), surveyed))? {

@@ -108,10 +108,16 @@ impl Order {
     pub fn seats(&self, stratum: u16, rank: u64) -> impl Iterator<Item = Seat> {
         self.taken(stratum, rank).map(move |row| {
             let lane = &self.lanes[usize::from(stratum)];
-            let part = self.bounds.partition_point(|bound| bound[usize::from(stratum)] <= row) - 1;
             let copy = u32::try_from(row / lane.count).unwrap_or(u32::MAX);
-            Seat { part: u32::try_from(part).unwrap_or(u32::MAX), row, copy }
+            Seat { part: self.part_of(stratum, row), row, copy }
         })
+    }
+
+    /// The part in which a row of a lane that there is stands.
+    #[must_use]
+    pub fn part_of(&self, stratum: u16, row: u64) -> u32 {
+        let behind = self.bounds.partition_point(|bound| bound[usize::from(stratum)] <= row);
+        u32::try_from(behind - 1).unwrap_or(u32::MAX)
     }
 
     /// What rows of the output are sorted by: ascending, and no two are equal.

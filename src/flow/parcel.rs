@@ -4,6 +4,7 @@
 //! drops what counts as none, and with it would go the news that a file had no survivors.
 
 use super::budget::Permit;
+use super::kept::KeptRun;
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
@@ -19,6 +20,8 @@ use timely::dataflow::channels::ContainerBytes;
 pub enum Content {
     /// Rows of a unit, in order.
     Batch(RecordBatch),
+    /// A piece of a run that is in memory, by its number: to another process it goes as a batch.
+    Kept(Arc<KeptRun>, usize),
     /// The unit is over.
     UnitEnd,
     /// The part is over.
@@ -60,7 +63,7 @@ impl Parcel {
     pub fn bytes(&self) -> u64 {
         match &self.content {
             Content::Batch(batch) => batch.get_array_memory_size() as u64,
-            Content::UnitEnd | Content::PartEnd | Content::Abort => 0,
+            Content::Kept(..) | Content::UnitEnd | Content::PartEnd | Content::Abort => 0,
         }
     }
 }
@@ -82,7 +85,7 @@ impl Chunk {
         self.encoded.get_or_init(|| {
             let parcel = self.parcel.as_ref().expect("only full chunks are sent");
             let kind: u64 = match &parcel.content {
-                Content::Batch(_) => 0,
+                Content::Batch(_) | Content::Kept(..) => 0,
                 Content::UnitEnd => 1,
                 Content::PartEnd => 2,
                 Content::Abort => 3,
@@ -91,8 +94,13 @@ impl Chunk {
             for word in [kind, parcel.unit, parcel.to as u64] {
                 bytes.extend_from_slice(&word.to_le_bytes());
             }
-            if let Content::Batch(batch) = &parcel.content {
-                write_ipc(batch, &mut bytes).expect("a planned batch can be written as Arrow IPC");
+            let batch = match &parcel.content {
+                Content::Batch(batch) => Some(batch.clone()),
+                Content::Kept(run, piece) => Some(run.piece(*piece).expect("a piece of rows that were put aside together")),
+                Content::UnitEnd | Content::PartEnd | Content::Abort => None,
+            };
+            if let Some(batch) = batch {
+                write_ipc(&batch, &mut bytes).expect("a planned batch can be written as Arrow IPC");
             }
             bytes
         })

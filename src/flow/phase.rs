@@ -11,7 +11,7 @@ use crate::ledger::log::{self, Line, Spill};
 use crate::ledger::sums;
 use crate::ledger::units::Numbered;
 use crate::plan::parts::{self, Rows};
-use crate::plan::{Plan, PlannedStep, Port};
+use crate::plan::{Plan, PlannedStep, Port, spill};
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::sums::Sums;
 use calostream_operators::{Lanes, Shape, Unit, Work, column};
@@ -26,6 +26,8 @@ pub struct Phase {
     pub number: usize,
     /// The level of its steps.
     pub level: usize,
+    /// True where it only puts rows aside again: its parts are buckets.
+    pub regroups: bool,
     /// Its parts: a part's number is its place here and its timestamp.
     pub parts: Vec<PartPlan>,
     /// Where rows come from in this phase: sources, or shuffled outputs.
@@ -82,12 +84,31 @@ pub struct Run {
     pub path: PathBuf,
     /// True where it is outside of the run folder, on scratch that others may not see.
     pub local: bool,
+    /// True where it is no file, but in the memory of the process that made it.
+    pub in_memory: bool,
     /// The host that wrote it.
     pub host: String,
-    /// For each output the number of its first piece.
-    pub first: Vec<u64>,
+    /// The pieces of each output.
+    pub pieces: Vec<Pieces>,
     /// What it ends with.
     pub end: End,
+}
+
+/// Which pieces of an output a run has: those of the parts (or buckets) from `part` on, so many; `first` is the first of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pieces {
+    first: u64,
+    part: u64,
+    count: u64,
+}
+
+impl Run {
+    /// The number of the piece for a part; none where the run has no row of it.
+    pub fn piece(&self, output: usize, part: u64) -> Option<usize> {
+        let of = self.pieces.get(output)?;
+        let number = part.checked_sub(of.part).filter(|number| *number < of.count)?;
+        usize::try_from(of.first + number).ok()
+    }
 }
 
 /// How a step is started, to be asked what it makes of counts.
@@ -112,8 +133,8 @@ impl Phase {
     /// The phase `number` of a plan.
     pub fn of(basis: Basis<'_>, number: usize) -> Result<Self> {
         let planned = basis.plan.phases.get(number).context("a phase that is not in the plan")?;
-        let level = planned.level;
-        let mut phase = Self { number, level, ..Self::default() };
+        let (level, regroups) = (planned.level, planned.regroups);
+        let mut phase = Self { number, level, regroups, ..Self::default() };
         let mut digest = String::new();
         if level == 0 {
             phase.read(basis);
@@ -121,7 +142,7 @@ impl Phase {
             phase.gather(basis, &mut digest)?;
         }
         // The goals of a survey are there to find out what all others know by now.
-        let knows = |s: &PlannedStep| s.level == level && !s.idle && !s.goal;
+        let knows = |s: &PlannedStep| s.level == level && !s.idle && !s.goal && !regroups;
         for (step, planned) in basis.plan.of_phase(number).steps.iter().enumerate().filter(|(_, s)| knows(s)) {
             if planned.planned.shape == Shape::Shuffle {
                 let routing = routing(basis, step, &phase)?;
@@ -177,15 +198,19 @@ impl Phase {
         let active = plan.of_phase(self.number);
         let mut unit = 0;
         for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.spills && s.level + 1 == self.level) {
-            let (runs, rows) = put_aside(basis, step)?;
+            let order = match planned.planned.lanes {
+                Lanes::None => None,
+                Lanes::Samples | Lanes::Rows => Some(routing(basis, step, &Self::default())?),
+            };
+            let twice = order.as_ref().and_then(|order| order.grain);
+            if self.regroups && twice.is_none() {
+                continue;
+            }
+            let (runs, rows) = put_aside(basis, step, twice.filter(|_| !self.regroups).and(plan.regrouping_of(self.level)))?;
             digest.push_str(&format!("{}: {rows:?}\n", planned.name));
             // The parts of a join are those of its runs: how many there are was settled when they were made.
-            let routing = match planned.planned.lanes {
-                Lanes::None => {
-                    Routing { parts: rows.iter().map(|of| of.len() as u64).max().unwrap_or(0).max(1), ..Routing::default() }
-                }
-                Lanes::Samples | Lanes::Rows => routing(basis, step, &Self::default())?,
-            };
+            let parts = || rows.iter().map(|of| of.len() as u64).max().unwrap_or(0).max(1);
+            let routing = order.unwrap_or_else(|| Routing { parts: parts(), ..Routing::default() });
             for (output, rows) in rows.into_iter().enumerate() {
                 let port = Port { step, output };
                 if plan.takers(port).next().is_none() {
@@ -193,8 +218,9 @@ impl Phase {
                 }
                 // Where only some outputs are counted, the numbers of their units are the same.
                 let active = active.takers(port).next().is_some();
-                self.origins.extend(active.then_some(port));
-                for part in 0..routing.parts(output) {
+                self.origins.extend((active && !self.regroups).then_some(port));
+                let parts = if self.regroups { routing.pieces(output).0 } else { routing.parts(output) };
+                for part in 0..parts {
                     let rows = usize::try_from(part).ok().and_then(|part| rows.get(part)).copied().unwrap_or(0);
                     let units = vec![PartUnit { number: unit, rows, unit: None }];
                     unit += 1;
@@ -231,6 +257,7 @@ impl Phase {
             if let Some(u) = part.units.iter().find(|u| u.number == unit) {
                 return match &u.unit {
                     Some(unit) => format!("{}, rows {} to {}", unit.path, unit.first, unit.first + unit.rows),
+                    None if self.regroups => format!("bucket {} of the new order ({} rows)", part.number_in_origin + 1, u.rows),
                     None => format!("part {} of the new order ({} rows)", part.number_in_origin + 1, u.rows),
                 };
             }
@@ -262,14 +289,15 @@ pub fn strata(plan: &Plan, step: usize) -> usize {
     column::samples(&plan.steps[step].inputs[0].schema).len().max(1)
 }
 
-/// The runs of a shuffle, in order, and the rows that they hold for each part of each output.
-fn put_aside(basis: Basis<'_>, step: usize) -> Result<(Vec<Run>, Vec<Vec<u64>>)> {
+/// The runs of a shuffle, in order, and the rows that they hold for each part of each output: those that were made where its
+/// rows came, or in a phase that regroups them.
+fn put_aside(basis: Basis<'_>, step: usize, regrouping: Option<usize>) -> Result<(Vec<Run>, Vec<Vec<u64>>)> {
     let Basis { plan, state, folder, .. } = basis;
     let planned = &plan.steps[step];
     let contributions = std::fs::File::open(folder.join("contributions.bin")).context("cannot open contributions.bin")?;
     let mut runs: BTreeMap<&Spill, Run> = BTreeMap::new();
     let mut rows: Vec<Vec<u64>> = vec![Vec::new(); planned.planned.outputs.len()];
-    let phase = plan.phase_of(planned.level);
+    let phase = regrouping.unwrap_or_else(|| plan.phase_of(planned.level));
     for commit in state.commits.values().filter(|c| c.phase == phase) {
         // The first part of a run has its index; the others only name it.
         let spills = commit.spills.iter().filter(|s| s.step == planned.name && s.first == commit.part);
@@ -278,15 +306,17 @@ fn put_aside(basis: Basis<'_>, step: usize) -> Result<(Vec<Run>, Vec<Vec<u64>>)>
             let index = indices.next().context("a run without an index")?;
             let (end, index) = read_index(&log::contribution(&contributions, index)?)?;
             ensure!(index.len() == rows.len(), "a run of `{}` with {} outputs", planned.name, index.len());
-            let (mut first, mut pieces) = (Vec::new(), 0);
-            for (rows, of_run) in rows.iter_mut().zip(&index) {
-                rows.resize(of_run.len().max(rows.len()), 0);
-                rows.iter_mut().zip(of_run).for_each(|(all, n)| *all += n);
-                first.push(pieces);
-                pieces += of_run.len() as u64;
+            let (mut pieces, mut first) = (Vec::new(), 0);
+            for (rows, (part, of_run)) in rows.iter_mut().zip(&index) {
+                let (begin, count) = (usize::try_from(*part)?, of_run.len() as u64);
+                rows.resize((begin + of_run.len()).max(rows.len()), 0);
+                rows[begin..].iter_mut().zip(of_run).for_each(|(all, n)| *all += n);
+                pieces.push(Pieces { first, part: *part, count });
+                first += count;
             }
-            let (path, local, host) = (folder.join(&spill.path), spill.path.is_absolute(), spill.host.clone());
-            runs.insert(spill, Run { path, local, host, first, end });
+            let path = if spill.in_memory { spill.path.clone() } else { folder.join(&spill.path) };
+            let (local, host, in_memory) = (spill.path.is_absolute(), spill.host.clone(), spill.in_memory);
+            runs.insert(spill, Run { path, local, in_memory, host, pieces, end });
         }
     }
     Ok((runs.into_values().collect(), rows))
@@ -310,8 +340,17 @@ fn routing(basis: Basis<'_>, step: usize, phase: &Phase) -> Result<Routing> {
         let (Rows::About(rows) | Rows::Just(rows)) = Rows::of(&plan.steps, Port { step, output: output.into() });
         Order::new(shuffle.seed(), output, counts, shares, rows)
     };
-    let orders = orders.map(order).collect();
-    Ok(Routing { orders, strata, units: first_ranks(counts, outputs * strata), parts: 0 })
+    let orders: Vec<Order> = orders.map(order).collect();
+    let grain = state.sizes.map_or(1, |sizes| grain(plan, step, &orders, sizes));
+    let grain = (grain > 1).then_some(grain);
+    Ok(Routing { orders, strata, units: first_ranks(counts, outputs * strata), parts: 0, grain })
+}
+
+/// How many parts share a piece in the first pass.
+fn grain(plan: &Plan, step: usize, orders: &[Order], (run, piece): (u64, u64)) -> u64 {
+    let read = orders.iter().enumerate().filter(|(output, _)| plan.takers(Port { step, output: *output }).next().is_some());
+    let (rows, parts) = read.fold((0, 0), |(rows, parts), (_, order)| (rows + order.rows(), parts + order.parts()));
+    spill::grain(rows * plan.steps[step].inputs[0].row_bytes, parts, run, piece)
 }
 
 /// The counts of the lanes of each unit, as the phase that counts has found them.

@@ -41,6 +41,8 @@ pub struct Routing {
     pub units: BTreeMap<u64, Vec<(u64, u64)>>,
     /// Parts of a join.
     pub parts: u64,
+    /// Parts that share a piece when rows are put aside for the first time, where they are so twice.
+    pub grain: Option<u64>,
 }
 
 impl Routing {
@@ -54,6 +56,13 @@ impl Routing {
             [*unit].into_iter().chain(words).for_each(|word| units.update(&word.to_le_bytes()));
         }
         format!("{} parts; {}; units {:016x}", self.parts, orders.join("; "), units.digest())
+    }
+
+    /// Pieces of an output when rows are put aside for the first time, and how many parts share one.
+    #[must_use]
+    pub fn pieces(&self, output: usize) -> (u64, u64) {
+        let grain = self.grain.unwrap_or(1).max(1);
+        (self.parts(output).div_ceil(grain), grain)
     }
 
     /// Parts of an output.

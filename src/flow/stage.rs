@@ -335,7 +335,7 @@ impl Stage for StepStage {
 
     fn close(&mut self, given: &mut Given) -> Result<()> {
         if let Kind::Spill(_, spiller, _) = &mut self.kind {
-            let made = spiller.write()?;
+            let made = spiller.end()?;
             given.records.extend(made.map(|made| run(self.step, made)));
         }
         Ok(())
@@ -349,7 +349,7 @@ impl Stage for StepStage {
             return Ok(());
         }
         let done = match content {
-            Content::Batch(_) => self.batch(part, parcel, given),
+            Content::Batch(_) | Content::Kept(..) => self.batch(part, parcel, given),
             Content::UnitEnd => self.unit_end(unit, given),
             Content::PartEnd => self.part_end(part, given),
             Content::Abort => {
@@ -375,6 +375,7 @@ impl Stage for StepStage {
     }
 }
 
-fn run(step: usize, Made { spill, index, parts }: Made) -> Record {
+/// What the ledger is told of a run.
+pub fn run(step: usize, Made { spill, index, parts }: Made) -> Record {
     Record::Run { step, spill, index, parts }
 }

@@ -26,6 +26,13 @@ pub enum Line {
         /// The digest.
         basis: String,
     },
+    /// By which sizes (bytes) it is decided how rows are put aside, for as long as this run folder lives.
+    Sizes {
+        /// Of a run, as memory allowed when the run folder began.
+        run: u64,
+        /// Below which no piece should be.
+        piece: u64,
+    },
     /// A part is done: everything in here is on disk.
     Commit(Commit),
     /// Parts are done, all of them or none: rows of all stand in one run.
@@ -154,6 +161,10 @@ pub struct Spill {
     pub input: usize,
     /// The first of the parts whose rows it holds: with its commit stand the rows of the run's pieces.
     pub first: u64,
+    /// True where it stayed in the memory of the process that made it, and is gone with that.
+    // Always written: it travels between processes as bincode, which has no place for what is left out.
+    #[serde(default)]
+    pub in_memory: bool,
 }
 
 /// Where something stands in `contributions.bin`.

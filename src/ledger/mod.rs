@@ -56,6 +56,8 @@ pub struct State {
     pub basis: BTreeMap<usize, String>,
     /// The level of each phase that began.
     pub levels: BTreeMap<usize, usize>,
+    /// The sizes of a run and of the least piece, by which rows are put aside.
+    pub sizes: Option<(u64, u64)>,
     /// What is done, by phase and part.
     pub commits: BTreeMap<(usize, u64), Commit>,
     /// What is quarantined, by phase and unit.
@@ -87,6 +89,7 @@ impl State {
                 }
                 self.basis.insert(*phase, basis.clone());
             }
+            Line::Sizes { run, piece } => self.sizes = Some((*run, *piece)),
             Line::Commit(_) | Line::Together(_) => {
                 self.commits.extend(line.commits().iter().map(|commit| ((commit.phase, commit.part), commit.clone())));
             }

@@ -81,6 +81,10 @@ pub fn phases(plan: &Plan, surveys: Vec<(usize, Vec<PlannedStep>)>) -> Vec<Phase
     let mut phases = Vec::new();
     let mut surveys = surveys.into_iter().peekable();
     for level in 0..=last {
+        let mixes = |s: &PlannedStep| s.spills && s.level + 1 == level && s.planned.lanes != Lanes::None;
+        if plan.steps.iter().any(mixes) {
+            phases.push(PhasePlan { level, survey: None, regroups: true });
+        }
         while let Some((_, steps)) = surveys.next_if(|(of, _)| *of == level) {
             let plan = Plan {
                 name: plan.name.clone(),
@@ -94,9 +98,9 @@ pub fn phases(plan: &Plan, surveys: Vec<(usize, Vec<PlannedStep>)>) -> Vec<Phase
                 remarks: Vec::new(),
                 ..*plan
             };
-            phases.push(PhasePlan { level, survey: Some(Arc::new(plan)) });
+            phases.push(PhasePlan { level, survey: Some(Arc::new(plan)), regroups: false });
         }
-        phases.push(PhasePlan { level, survey: None });
+        phases.push(PhasePlan { level, survey: None, regroups: false });
     }
     phases
 }

@@ -76,13 +76,26 @@ pub struct PhasePlan {
     /// Where it only surveys: the plan that it follows, whose other steps are idle and whose streams have just the columns
     /// that surveying takes.
     pub survey: Option<Arc<Plan>>,
+    /// True where it only puts rows of the level before aside again, where that takes two passes; else it is empty.
+    pub regroups: bool,
 }
 
 impl Plan {
     /// The number of the phase in which the steps of a level do their work.
     #[must_use]
     pub fn phase_of(&self, level: usize) -> usize {
-        self.phases.iter().position(|p| p.level == level && p.survey.is_none()).unwrap_or(usize::MAX)
+        self.phases.iter().position(|p| p.level == level && p.survey.is_none() && !p.regroups).unwrap_or(usize::MAX)
+    }
+
+    /// The number of the phase in which rows are put aside again, before a level.
+    #[must_use]
+    pub fn regrouping_of(&self, level: usize) -> Option<usize> {
+        self.phases.iter().position(|p| p.level == level && p.regroups)
+    }
+
+    /// The phases that do more than to put rows aside again: those that people count.
+    pub fn main_phases(&self) -> impl Iterator<Item = &PhasePlan> {
+        self.phases.iter().filter(|p| !p.regroups)
     }
 
     /// The number of the phase in which a step surveys.

@@ -91,7 +91,10 @@ impl Place {
         let mut command = Command::new(program());
         command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
         // Where ONNX Runtime is, also where the program was built into a folder far from the repository.
-        command.env("VIRTUAL_ENV", repository().join(".deps/venv")).env_remove("CALOSTREAM_SERIALIZED");
+        command
+            .env("VIRTUAL_ENV", repository().join(".deps/venv"))
+            .env_remove("CALOSTREAM_SERIALIZED")
+            .env_remove("CALOSTREAM_SPILL");
         command
     }
 
@@ -99,10 +102,21 @@ impl Place {
         Said::of(&self.command(args).output().expect("calostream starts"))
     }
 
+    /// The command with runs of rows put aside, and pieces of them, of so many bytes (`RUN,PIECE`).
+    pub fn spilling(&self, sizes: &str, args: &[&str]) -> Said {
+        Said::of(&self.command(args).env("CALOSTREAM_SPILL", sizes).output().expect("calostream starts"))
+    }
+
     /// The command under way; its words are kept.
     pub fn start(&self, args: &[&str]) -> Running {
-        let child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("calostream starts");
-        Running { child: Some(child) }
+        Running::of(self.command(args))
+    }
+
+    /// The same with `CALOSTREAM_SPILL`.
+    pub fn start_spilling(&self, sizes: &str, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.env("CALOSTREAM_SPILL", sizes);
+        Running::of(command)
     }
 
     /// Files of showers in the layout of LCD images: `data/EleEscan_1_1.h5` and so on, four classes.
@@ -142,6 +156,10 @@ pub struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        Self { child: Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("calostream starts")) }
+    }
+
     /// Ends it as a power cut does.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {
@@ -231,6 +249,20 @@ pub fn tables(run: &Path, steps: &[&str]) -> BTreeMap<String, Vec<u8>> {
     all.retain(|name, _| steps.contains(&name.split('/').next().unwrap_or_default()));
     assert!(!all.is_empty(), "no tables in {}", run.display());
     all
+}
+
+/// Flips bits in the compressed bytes of the first chunk, so that it can't be unpacked.
+pub fn corrupt(path: &Path) {
+    let script = "
+import h5py, sys
+with h5py.File(sys.argv[1]) as f:
+    chunk = f['ECAL'].id.get_chunk_info(0)
+with open(sys.argv[1], 'r+b') as f:
+    f.seek(chunk.byte_offset + chunk.size // 2)
+    was = f.read(16)
+    f.seek(-16, 1)
+    f.write(bytes(b ^ 0xff for b in was))";
+    python(script, &[path]);
 }
 
 /// An address that nobody listens on.

@@ -71,9 +71,16 @@ impl Layout {
         samples: &[String],
     ) -> Result<Self, Problem> {
         let forms: Vec<Form> = files.iter().map(|f| form(&f.header.schema)).collect();
-        let like = |form: &Form| forms.iter().filter(|other| *other == form).count();
-        let most = forms.iter().map(like).max().unwrap_or_default();
-        let usual = forms.iter().position(|form| like(form) == most).unwrap_or_default();
+        // Each form with its first file and how many have it: files are many, forms are few.
+        let mut kinds: Vec<(usize, usize)> = Vec::new();
+        for (file, form) in forms.iter().enumerate() {
+            match kinds.iter_mut().find(|(first, _)| forms[*first] == *form) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((file, 1)),
+            }
+        }
+        let most = kinds.iter().map(|(_, count)| *count).max().unwrap_or_default();
+        let usual = kinds.iter().find(|(_, count)| *count == most).map_or(0, |(first, _)| *first);
         let odd: Vec<(usize, String)> = (0..files.len())
             .filter(|i| forms[*i] != forms[usual])
             .map(|i| (i, difference(&forms[i], &forms[usual], &files[usual].file.path)))

@@ -101,7 +101,8 @@ mod tests {
     use crate::ledger::log::Spill;
 
     fn run(step: usize, parts: &[u64]) -> Record {
-        let spill = Spill { step: "s".into(), path: "r".into(), host: String::new(), input: 0, first: parts[0] };
+        let spill =
+            Spill { step: "s".into(), path: "r".into(), host: String::new(), input: 0, first: parts[0], in_memory: false };
         Record::Run { step, spill, index: Vec::new(), parts: parts.to_vec() }
     }
 
