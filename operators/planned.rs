@@ -139,6 +139,8 @@ pub struct Planned {
     pub cuts: bool,
     /// Of a shuffle: what has to be known before its order is.
     pub lanes: Lanes,
+    /// Of a sink: true where its rows go to a program (`calostream feed`) and not into files.
+    pub feeds: bool,
 }
 
 /// What decides on the lane of a row (see [`crate::work::Shuffle`]), and so how lanes are counted.
@@ -169,6 +171,7 @@ impl Planned {
             quarantined: Vec::new(),
             cuts: false,
             lanes: Lanes::None,
+            feeds: false,
         }
     }
 

@@ -45,6 +45,10 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
             idle: false,
         });
     }
+    let found = super::feed::problems(&steps);
+    if !found.is_empty() {
+        return Err(found);
+    }
     levels::number(&mut steps);
     facts.narrowed = true;
     let counting = counting::plans(&steps, &facts)?;

@@ -9,6 +9,7 @@
 mod canonical;
 mod columns;
 mod counting;
+mod feed;
 mod forward;
 mod levels;
 pub mod parts;

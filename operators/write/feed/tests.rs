@@ -1,0 +1,1 @@
+//! Batches of rows, against `hits::to_dense` and plain picking.

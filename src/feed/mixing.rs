@@ -1,0 +1,228 @@
+//! The window: rows wait until all rows before them in the order have been read, and leave as batches.
+//!
+//! Rows are read in the order of their numbers `g` and leave in the order of their keys ([`super::order`]). From the beginning
+//! on, `window` rows are kept back, across the ends of epochs: so each batch that is read lets one go.
+
+use super::Going;
+use super::lane::Chunk;
+use super::order::Grain;
+use super::quality::Quality;
+use anyhow::{Context, Result, ensure};
+use calostream_operators::write::feed::Last;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+/// Rows that are to be made into a batch.
+#[derive(Debug)]
+pub struct Picked {
+    /// The epoch.
+    pub epoch: u32,
+    /// The position of each row.
+    pub positions: Vec<u64>,
+    /// Where rows are.
+    pub chunks: Vec<Arc<Chunk>>,
+    /// Each row: its chunk among those, and its place there.
+    pub rows: Vec<(usize, usize)>,
+}
+
+/// A row that waits, or the hole that a cut has left.
+struct Waiting {
+    key: u128,
+    g: u64,
+    row: Option<Row>,
+}
+
+/// A row that is there.
+struct Row {
+    chunk: Arc<Chunk>,
+    at: usize,
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Waiting {}
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiting {
+    // The heap gives its largest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.key, other.g).cmp(&(self.key, self.g))
+    }
+}
+
+/// What is next.
+enum Ready {
+    Row {
+        epoch: u32,
+        position: u64,
+        count: u64,
+        row: Row,
+    },
+    /// The epoch is over.
+    End {
+        epoch: u32,
+        count: u64,
+    },
+}
+
+/// A lane as it is read from.
+struct Lane {
+    receive: Receiver<Chunk>,
+    chunk: Option<Arc<Chunk>>,
+    at: usize,
+}
+
+impl Lane {
+    /// The row at this place of a piece; none where it was cut. `Err` where the lane has ended.
+    fn row(&mut self, epoch: u32, grain: Grain, place: u64) -> Result<Option<Row>> {
+        loop {
+            if let Some(chunk) = self.chunk.as_ref().filter(|c| c.epoch == epoch && c.piece == grain.piece) {
+                while chunk.places.get(self.at).is_some_and(|found| *found < place) {
+                    self.at += 1;
+                }
+                if chunk.places.get(self.at) == Some(&place) {
+                    return Ok(Some(Row { chunk: Arc::clone(chunk), at: self.at }));
+                }
+                if place < chunk.until {
+                    return Ok(None);
+                }
+            }
+            self.chunk = Some(Arc::new(self.receive.recv().context("a lane has ended before its time")?));
+            self.at = 0;
+        }
+    }
+}
+
+/// What mixes: ends when all epochs are mixed, or nobody listens.
+pub struct Mixing<'a> {
+    going: &'a Going,
+    lanes: Vec<Lane>,
+    to: Vec<SyncSender<Picked>>,
+    waiting: BinaryHeap<Waiting>,
+    ready: VecDeque<Ready>,
+    /// Rows (and holes) that have left the heap so far.
+    left: u64,
+    /// Ends of epochs among what is ready.
+    ends: usize,
+    sent: usize,
+    quality: Quality,
+}
+
+impl<'a> Mixing<'a> {
+    /// What mixes what these lanes read, for these makers of batches, in turn.
+    pub fn new(going: &'a Going, lanes: Vec<Receiver<Chunk>>, to: Vec<SyncSender<Picked>>) -> Self {
+        let lanes = lanes.into_iter().map(|receive| Lane { receive, chunk: None, at: 0 }).collect();
+        let (waiting, ready, quality) = (BinaryHeap::new(), VecDeque::new(), Quality::new(going));
+        Self { going, lanes, to, waiting, ready, left: 0, ends: 0, sent: 0, quality }
+    }
+
+    /// Mixes all epochs.
+    pub fn run(mut self) -> Result<()> {
+        let going = self.going;
+        for (epoch, positions) in going.epochs() {
+            let (numbers, key) = (going.order.numbers(&positions), going.order.keys(epoch));
+            // See `order`: of the rows from `numbers.start` on, so many stand before the first position that is wanted.
+            let mut position = numbers.start;
+            for grain in going.order.grains(epoch, numbers) {
+                for i in 0..grain.rows {
+                    let row = self.lanes[grain.lane].row(epoch, grain, grain.first + i)?;
+                    let g = grain.g + i;
+                    self.waiting.push(Waiting { key: key(g), g, row });
+                }
+                let below = u128::from(grain.g + grain.rows) << 32;
+                while self.waiting.peek().is_some_and(|waiting| waiting.key < below) {
+                    self.leave(epoch, &mut position, &positions);
+                }
+                if !self.send(false)? {
+                    return Ok(());
+                }
+            }
+            while !self.waiting.is_empty() {
+                self.leave(epoch, &mut position, &positions);
+            }
+            ensure!(position >= positions.end, "an epoch ended at position {position} of {}", positions.end);
+            self.ready.push_back(Ready::End { epoch, count: self.left });
+            self.ends += 1;
+        }
+        self.send(true)?;
+        Ok(())
+    }
+
+    fn leave(&mut self, epoch: u32, position: &mut u64, wanted: &std::ops::Range<u64>) {
+        let Some(Waiting { row, .. }) = self.waiting.pop() else { return };
+        self.left += 1;
+        if let Some(row) = row.filter(|_| wanted.contains(position)) {
+            self.ready.push_back(Ready::Row { epoch, position: *position, count: self.left, row });
+        }
+        *position += 1;
+    }
+
+    /// Rows that are held, and the holes between them.
+    fn held(&self) -> u64 {
+        let first = match self.ready.front() {
+            Some(Ready::Row { count, .. } | Ready::End { count, .. }) => *count,
+            None => self.left,
+        };
+        self.waiting.len() as u64 + (self.left - first)
+    }
+
+    /// Sends what may go; false where nobody listens any more.
+    fn send(&mut self, all: bool) -> Result<bool> {
+        while all && !self.ready.is_empty() || self.held() >= self.going.order.window() {
+            if self.ready.len() - self.ends < self.going.feeding.batch && self.ends == 0 {
+                break;
+            }
+            let Some(picked) = self.pick() else { continue };
+            let to = self.sent % self.to.len();
+            self.sent += 1;
+            if self.to[to].send(picked).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next batch; none where the epoch ends with nothing to give.
+    fn pick(&mut self) -> Option<Picked> {
+        let (batch, last) = (self.going.feeding.batch, self.going.feeding.last);
+        let mut picked: Option<Picked> = None;
+        let mut known: BTreeMap<*const Chunk, usize> = BTreeMap::new();
+        while let Some(next) = self.ready.pop_front() {
+            match next {
+                Ready::Row { epoch, position, row, .. } => {
+                    let new = || Picked { epoch, positions: Vec::new(), chunks: Vec::new(), rows: Vec::new() };
+                    let picked = picked.get_or_insert_with(new);
+                    let chunk = *known.entry(Arc::as_ptr(&row.chunk)).or_insert(picked.chunks.len());
+                    if chunk == picked.chunks.len() {
+                        picked.chunks.push(row.chunk);
+                    }
+                    picked.positions.push(position);
+                    picked.rows.push((chunk, row.at));
+                    if picked.rows.len() == batch {
+                        self.quality.add(picked);
+                        break;
+                    }
+                }
+                Ready::End { epoch, .. } => {
+                    self.ends -= 1;
+                    if last == Last::Drop {
+                        let rest = picked.take().map_or(0, |picked| picked.rows.len());
+                        self.going.told.dropped(rest as u64);
+                    }
+                    picked.iter().for_each(|picked| self.quality.add(picked));
+                    self.going.told.epoch(self.quality.end(epoch));
+                    break;
+                }
+            }
+        }
+        picked
+    }
+}
