@@ -7,12 +7,12 @@
 
 use super::Going;
 use super::mixing::Picked;
+use super::told::Waits;
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message};
 use std::io::{ErrorKind, Write};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Instant;
 
 /// A batch as it goes over.
 pub struct Encoded {
@@ -80,9 +80,8 @@ pub fn give(going: &Going, makers: &[Receiver<Encoded>], to: &mut dyn Write) -> 
         return Ok(End::Gone);
     }
     for maker in makers.iter().cycle() {
-        let asked = Instant::now();
         let Ok(encoded) = maker.recv() else { break };
-        let came = Instant::now();
+        going.told.waits(Waits::Data);
         let Encoded { epoch, next, rows, dictionaries, message } = encoded;
         let bytes = message.arrow_data.len() as u64;
         let written = (|| {
@@ -97,8 +96,11 @@ pub fn give(going: &Going, makers: &[Receiver<Encoded>], to: &mut dyn Write) -> 
         if gone(written)? {
             return Ok(End::Gone);
         }
-        going.told.given((epoch, next), (rows, bytes), came - asked, came.elapsed());
+        going.told.given((epoch, next), rows, bytes);
+        // Before the first batch, whoever starts the feed waits, and that says nothing of its pace.
+        going.told.waits(Waits::Consumer);
     }
+    going.told.waits(Waits::Nobody);
     if going.failure.raised() {
         return Ok(End::Failed);
     }

@@ -125,7 +125,7 @@ impl<'a> Mixing<'a> {
     }
 
     /// Mixes all epochs.
-    pub fn run(mut self) -> Result<()> {
+    pub fn run(&mut self) -> Result<()> {
         let going = self.going;
         for (epoch, positions) in going.epochs() {
             let (numbers, key) = (going.order.numbers(&positions), going.order.keys(epoch));

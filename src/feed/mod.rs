@@ -245,7 +245,13 @@ pub fn run(going: &Arc<Going>, connect: impl FnOnce() -> Result<Box<dyn Write>>)
         made.push(receive_made);
         thread(going, format!("maker-{maker}"), move |going| giving::make(going, &receive_picked, &send_made))?;
     }
-    thread(going, "mixing".into(), move |going| mixing::Mixing::new(going, lanes, picked).run())?;
+    let mut queues = Some((lanes, picked));
+    thread(going, "mixing".into(), move |going| {
+        let Some((lanes, picked)) = queues.take() else { return Ok(()) };
+        let mut mixing = mixing::Mixing::new(going, lanes, picked);
+        mixing.run().map_err(|error| going.failure.raise(error)).ok();
+        Ok(())
+    })?;
     let display = Display::start(going);
     let end = connect().and_then(|mut to| giving::give(going, &made, to.as_mut()));
     drop(display);
@@ -255,8 +261,9 @@ pub fn run(going: &Arc<Going>, connect: impl FnOnce() -> Result<Box<dyn Write>>)
     }
 }
 
-/// Runs a part of a feed on a thread of its own; however it ends, an error or a panic of it is raised before its queues close.
-fn thread(going: &Arc<Going>, name: String, work: impl FnOnce(&Going) -> Result<()> + Send + 'static) -> Result<()> {
+/// Runs a part of a feed on a thread of its own; however it ends, an error or a panic of it is raised before its queues close
+/// (they are the closure's, which is therefore not consumed): who finds a queue closed looks whether something has failed.
+fn thread(going: &Arc<Going>, name: String, mut work: impl FnMut(&Going) -> Result<()> + Send + 'static) -> Result<()> {
     let going = Arc::clone(going);
     let words = name.clone();
     let body = move || {

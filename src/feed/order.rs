@@ -63,16 +63,25 @@ impl Order {
                 classes.push(unit.sample.as_deref());
             }
         }
-        let (mut strata, mut lane) = (Vec::new(), 0);
+        let mut strata: Vec<Stratum> = Vec::new();
         for class in &classes {
             let of = |(_, unit): &(usize, &Unit)| unit.sample.as_deref() == *class && unit.rows > 0;
             let pieces: Vec<usize> = units.iter().enumerate().filter(of).map(|(number, _)| number).collect();
-            let lanes = (at_once / classes.len()).clamp(1, pieces.len().max(1));
             let grains = pieces.iter().map(|piece| units[*piece].rows.div_ceil(GRAIN)).sum();
             if !pieces.is_empty() {
-                strata.push(Stratum { pieces, grains, lanes: lane..lane + lanes });
-                lane += lanes;
+                strata.push(Stratum { pieces, grains, lanes: 0..1 });
             }
+        }
+        // One each; the others where there are the most rows a lane.
+        for _ in strata.len()..at_once {
+            let open = strata.iter_mut().filter(|stratum| stratum.lanes.end < stratum.pieces.len());
+            let more = open.max_by(|a, b| (a.grains * b.lanes.end as u64).cmp(&(b.grains * a.lanes.end as u64)));
+            more.into_iter().for_each(|stratum| stratum.lanes.end += 1);
+        }
+        let mut lane = 0;
+        for stratum in &mut strata {
+            stratum.lanes = lane..lane + stratum.lanes.end;
+            lane = stratum.lanes.end;
         }
         let rows: Vec<u64> = units.iter().map(|unit| unit.rows).collect();
         Self { seed, window, total: rows.iter().sum(), rows, strata }

@@ -15,6 +15,8 @@ use std::str::FromStr;
 
 /// Bytes that the system may hold between us and the consumer.
 const BUFFER: usize = 4 << 20;
+/// What the system has room for in the path of a socket, with the byte that ends it.
+const PATH: usize = 108;
 
 /// What was asked for with `--to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +37,8 @@ impl FromStr for To {
             return Ok(Self::Output);
         }
         if let Some(path) = word.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-            // What the kernel has room for, with the byte that ends it.
             return match path.len() {
-                0..108 => Ok(Self::Unix(path.into())),
+                0..PATH => Ok(Self::Unix(path.into())),
                 long => Err(format!(
                     "the path of a socket may have 107 bytes, and this one has {long}: choose a shorter one, in /tmp say"
                 )),
@@ -93,7 +94,8 @@ impl Outlet {
                 clear(path)?;
                 // Nobody else may connect, from the first moment on.
                 let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-                let bound = UnixListener::bind(path);
+                let whole = std::path::absolute(path).unwrap_or_default();
+                let bound = UnixListener::bind(if whole.as_os_str().len() < PATH { &whole } else { path });
                 rustix::process::umask(before);
                 let listener = bound.with_context(|| format!("cannot make the socket {}", path.display()))?;
                 Ok(Self::Unix(listener, Socket(path.clone())))
@@ -143,13 +145,26 @@ fn clear(path: &Path) -> Result<()> {
     if !found.file_type().is_socket() {
         bail!("{} is there already, and is no socket: choose another path", path.display());
     }
+    let taken = || anyhow::anyhow!("another program listens on {}: choose another path", path.display());
+    // Not by connecting, where that can be avoided: for the other one, that would be its consumer.
+    if listening(path) {
+        return Err(taken());
+    }
     match UnixStream::connect(path) {
-        Ok(_) => bail!("another feed listens on {}: choose another path", path.display()),
+        Ok(_) => Err(taken()),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).with_context(|| format!("cannot remove {}, which a dead feed left", path.display()))
         }
         Err(error) => Err(error).with_context(|| format!("cannot use the socket {}", path.display())),
     }
+}
+
+/// True where the system knows a socket of this path. Sockets are known by the path that they were given, so ours get a whole one.
+fn listening(path: &Path) -> bool {
+    let known = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let whole = std::path::absolute(path).unwrap_or_default();
+    let is = |name: &str| Path::new(name) == path || Path::new(name) == whole;
+    known.lines().skip(1).filter_map(|line| line.split_whitespace().nth(7)).any(is)
 }
 
 #[cfg(test)]
@@ -181,7 +196,7 @@ mod tests {
         let outlet = Outlet::open(&To::Unix(path.clone())).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let again = Outlet::open(&To::Unix(path.clone())).unwrap_err().to_string();
-        assert!(again.contains("another feed listens"), "{again}");
+        assert!(again.contains("another program listens"), "{again}");
         drop(outlet);
         assert!(!path.exists());
         // As after a kill: the file stays, nobody listens.

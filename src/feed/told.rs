@@ -42,12 +42,42 @@ pub struct Told {
     batches: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
-    /// Nanoseconds in which a consumer waited for data.
-    hungry: AtomicU64,
-    /// Nanoseconds in which data waited for the consumer.
-    full: AtomicU64,
     most: AtomicU64,
     facts: Mutex<Facts>,
+    turn: Mutex<Turn>,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// Nobody waits: the feed begins, or has ended.
+    Nobody,
+    /// The consumer waits for data.
+    Consumer,
+    /// Data wait for the consumer.
+    Data,
+}
+
+/// Who waits, since when, and for how long each has waited before.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    waits: Waits,
+    since: Instant,
+    consumer: Duration,
+    data: Duration,
+}
+
+impl Turn {
+    fn now(mut self) -> Self {
+        let elapsed = self.since.elapsed();
+        match self.waits {
+            Waits::Nobody => {}
+            Waits::Consumer => self.consumer += elapsed,
+            Waits::Data => self.data += elapsed,
+        }
+        self.since += elapsed;
+        self
+    }
 }
 
 /// What was counted at a moment.
@@ -65,23 +95,26 @@ impl Told {
     /// Nothing said yet.
     pub fn new(manner: Manner) -> Self {
         let zero = AtomicU64::default;
-        let (batches, rows, bytes, hungry, full, most) = (zero(), zero(), zero(), zero(), zero(), zero());
-        Self { manner, batches, rows, bytes, hungry, full, most, facts: Mutex::default() }
+        let (batches, rows, bytes, most) = (zero(), zero(), zero(), zero());
+        let turn = Turn { waits: Waits::Nobody, since: Instant::now(), consumer: Duration::ZERO, data: Duration::ZERO };
+        Self { manner, batches, rows, bytes, most, facts: Mutex::default(), turn: Mutex::new(turn) }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on this one waits.
+    pub fn waits(&self, waits: Waits) {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn = Turn { waits, ..turn.now() };
+    }
+
     /// A batch was handed over.
-    pub fn given(&self, reached: (u32, u64), (rows, bytes): (u64, u64), hungry: Duration, full: Duration) {
-        let add = |counter: &AtomicU64, more: u128| counter.fetch_add(u64::try_from(more).unwrap_or(0), Ordering::Relaxed);
-        // The first batch is waited for by whoever starts the feed, and says nothing of its pace.
-        add(&self.hungry, if self.batches.load(Ordering::Relaxed) == 0 { 0 } else { hungry.as_nanos() });
-        add(&self.full, full.as_nanos());
-        add(&self.batches, 1);
-        add(&self.rows, rows.into());
-        add(&self.bytes, bytes.into());
+    pub fn given(&self, reached: (u32, u64), rows: u64, bytes: u64) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.facts().reached = Some(reached);
     }
 
@@ -137,13 +170,14 @@ impl Told {
 
     fn seen(&self) -> Seen {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner).now();
         Seen {
             at: Instant::now(),
             batches: get(&self.batches),
             rows: get(&self.rows),
             bytes: get(&self.bytes),
-            hungry: get(&self.hungry) as f64 / 1e9,
-            full: get(&self.full) as f64 / 1e9,
+            hungry: turn.consumer.as_secs_f64(),
+            full: turn.data.as_secs_f64(),
         }
     }
 
@@ -201,7 +235,7 @@ impl Told {
         if self.manner == Manner::Quiet {
             return;
         }
-        for mixed in &epochs {
+        for mixed in epochs.iter().rev().take(3).rev() {
             eprintln!("{mixed}");
         }
         noticed.iter().for_each(|(what, many)| eprintln!("{}{what}", count(*many)));
