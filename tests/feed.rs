@@ -440,3 +440,40 @@ with open(sys.argv[1], 'r+b') as f:
     let none = feed_ending(&place, 1, &["--out", "empty"]);
     assert!(none.err.contains("there is nothing to feed"), "{}", none.err);
 }
+
+#[test]
+fn the_example_with_pyarrow_sees_what_is_fed() {
+    let place = Place::new();
+    place.showers(60, 20, 1);
+    let python = common::repository().join(".deps/venv/bin/python");
+    let out = format!("out={}", place.path("run").display());
+    let data = format!("data={}", place.path("data").display());
+    let train = |more: &[&str]| {
+        let mut command = std::process::Command::new(&python);
+        command.current_dir(common::repository()).env("CALOSTREAM", common::program());
+        command.args([
+            "examples/feed_pyarrow.py",
+            "pipelines/feed-lcd.yaml",
+            "--quiet",
+            "--batch",
+            "16",
+            "--set",
+            &data,
+            "--set",
+            &out,
+        ]);
+        let output = command.args(more).output().expect("Python starts");
+        let [said, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        (output.status.success(), said, err)
+    };
+    let (well, said, err) = train(&["--epochs", "2"]);
+    assert!(
+        well && said.contains("480 events in ") && said.contains("120 electron, 120 photon, 120 pi0, 120 pion"),
+        "{said}{err}"
+    );
+    assert!(said.contains("to go on from here: --start 1:240"), "{said}");
+    let (well, said, err) = train(&["--epochs", "2", "--start", "1:200"]);
+    assert!(well && said.contains("32 events in "), "{said}{err}");
+    let (well, _, err) = train(&["--start", "5:0"]);
+    assert!(!well && err.contains("epoch 5 is beyond the end") && err.contains("calostream feed has failed"), "{err}");
+}

@@ -45,8 +45,8 @@ pub struct FeedArgs {
     /// How many consumers share each epoch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     of: u64,
-    /// Go on from here: the position after the last row that was used.
-    #[arg(long, value_name = "EPOCH:POSITION")]
+    /// Go on from here: the position after the last row that was used; an epoch alone for its beginning.
+    #[arg(long, value_name = "EPOCH[:POSITION]")]
     start: Option<Start>,
     /// Rows of a batch, instead of the pipeline's.
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -85,15 +85,18 @@ impl FromStr for Epochs {
     }
 }
 
-/// An epoch and a position in it.
+/// An epoch and a position in it, or its beginning.
 #[derive(Debug, Clone, Copy)]
-struct Start(u32, u64);
+struct Start(u32, Option<u64>);
 
 impl FromStr for Start {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let parsed = word.split_once(':').and_then(|(epoch, position)| Some((epoch.parse().ok()?, position.parse().ok()?)));
+        let parsed = match word.split_once(':') {
+            Some((epoch, position)) => epoch.parse().ok().zip(position.parse().ok().map(Some)),
+            None => word.parse().ok().map(|epoch| (epoch, None)),
+        };
         parsed.map(|(epoch, position)| Self(epoch, position)).ok_or_else(|| "an epoch and a position, as in 3:12800".into())
     }
 }
@@ -162,11 +165,11 @@ pub fn feed(args: &FeedArgs) -> Result<ExitCode> {
     }
     // Whoever starts the feed waits for this line: it is said whatever is asked for.
     outlet.name().iter().for_each(|name| eprintln!("waiting for a consumer at {name}"));
-    let end = feed::run(&going, || outlet.accept());
+    let end = feed::run(&going, |vain| outlet.accept(vain));
     drop(outlet);
     drop(lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     let end = end.with_context(|| format!("the feed has stopped{}", so_far(&going)))?;
-    going.told.sum_up(begun);
+    going.told.sum_up(begun, matches!(end, End::All));
     match end {
         End::All if going.told.lost() > 0 => {
             eprintln!("{} of files were left out, from where they are wrong", words::counted(going.told.lost() as u64, "piece"));

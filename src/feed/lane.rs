@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use calostream_operators::work::Source;
-use calostream_operators::{Facts, Fault, Work, column};
+use calostream_operators::{Fault, Work, column};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -80,13 +80,12 @@ pub fn read(going: &Going, lane: usize, send: &SyncSender<Chunk>) -> Result<()> 
         bail!("`{}` is no source", going.plan.steps[going.source].name)
     };
     for (epoch, positions) in going.epochs() {
-        let lists = going.lists(epoch, &positions);
-        let list = lists.get(lane).context("a lane without a list")?;
+        let known = going.epoch(epoch, &positions);
+        let list = known.lists.get(lane).context("a lane without a list")?;
         if list.is_empty() {
             continue;
         }
-        let facts = Facts { epoch: u64::from(epoch), ..(*going.plan.facts).clone() };
-        let mut chain = Chain::new(&going.plan, &going.steps, &going.feeding, &facts, &going.runtime, of)?;
+        let mut chain = Chain::new(&going.plan, &going.steps, &going.feeding, &known.facts, &going.runtime, of)?;
         for (piece, rows) in list {
             let mut reading = Reading { going, send, epoch, piece: *piece, rows: rows.clone(), done: rows.start };
             if !reading.piece(source.as_mut(), &mut chain)? {

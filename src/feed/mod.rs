@@ -33,7 +33,7 @@ use crate::plan::Plan;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::work::Runtime;
 use calostream_operators::write::feed::{Feeding, Last};
-use calostream_operators::{Unit, Work, words};
+use calostream_operators::{Facts, Unit, Work, words};
 pub use giving::End;
 use lane::Gate;
 use order::Order;
@@ -53,8 +53,14 @@ const HANDED: u64 = 8;
 /// More makers than this wait for each other.
 const MOST_MAKERS: usize = 8;
 
-/// What each lane reads in an epoch: pieces in order, with the rows that are wanted of each.
-type Lists = Arc<Vec<Vec<(usize, Range<u64>)>>>;
+/// What lanes have to know of an epoch.
+#[derive(Debug)]
+struct Epoch {
+    /// What each lane reads: pieces in order, with the rows that are wanted of each.
+    lists: Vec<Vec<(usize, Range<u64>)>>,
+    /// What the steps are started with, whose draws depend on the epoch.
+    facts: Facts,
+}
 
 /// What a feed is to do, beside the plan.
 #[derive(Debug, Clone)]
@@ -69,8 +75,8 @@ pub struct Options {
     pub batch: Option<usize>,
     /// Which consumer of how many.
     pub rank: (u64, u64),
-    /// Epoch and position to begin at; none for the beginning.
-    pub start: Option<(u32, u64)>,
+    /// Epoch and position to begin at; none for their beginnings.
+    pub start: Option<(u32, Option<u64>)>,
     /// How many epochs there are; none without an end.
     pub epochs: Option<u32>,
     /// How it says how it goes.
@@ -99,7 +105,7 @@ pub struct Going {
     rank: (u64, u64),
     start: (u32, u64),
     epochs: Option<u32>,
-    lists: Mutex<BTreeMap<u32, Lists>>,
+    known: Mutex<BTreeMap<u32, Arc<Epoch>>>,
 }
 
 impl Going {
@@ -117,7 +123,7 @@ impl Going {
         ensure!(!own.is_empty(), "rank {rank} of {of} would have none of the {}", words::counted(order.rows(), "event"));
         let enough = feeding.last == Last::Keep || own.end - own.start >= feeding.batch as u64;
         ensure!(enough, "rank {rank} of {of} has {}, fewer than a batch, and `last: drop` leaves them out", own.end - own.start);
-        let start = options.start.unwrap_or((0, own.start));
+        let start = options.start.map_or((0, own.start), |(epoch, position)| (epoch, position.unwrap_or(own.start)));
         if let Some(epochs) = options.epochs {
             ensure!(start.0 < epochs, "epoch {} is beyond the end: `--epochs {epochs}` are epochs 0 to {}", start.0, epochs - 1);
         }
@@ -146,7 +152,7 @@ impl Going {
             rank: options.rank,
             start,
             epochs: options.epochs,
-            lists: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -186,12 +192,16 @@ impl Going {
         (self.start.0..self.epochs.unwrap_or(u32::MAX)).map(move |epoch| (epoch, begin(epoch)..own.end))
     }
 
-    /// What each lane reads in an epoch; made once.
-    fn lists(&self, epoch: u32, positions: &Range<u64>) -> Lists {
-        let mut known = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What lanes have to know of an epoch; made once.
+    fn epoch(&self, epoch: u32, positions: &Range<u64>) -> Arc<Epoch> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Lanes are at most an epoch apart.
         known.retain(|of, _| of + 2 > epoch);
-        let made = || Arc::new(self.order.lists(epoch, self.order.numbers(positions)));
-        Arc::clone(known.entry(epoch).or_insert_with(made))
+        let made = || Epoch {
+            lists: self.order.lists(epoch, self.order.numbers(positions)),
+            facts: Facts { epoch: u64::from(epoch), ..(*self.plan.facts).clone() },
+        };
+        Arc::clone(known.entry(epoch).or_insert_with(|| Arc::new(made())))
     }
 
     /// An error where the rows that wait are more than the budget has room for.
@@ -230,7 +240,9 @@ fn limit(plan: &Plan, options: &Options, (source, steps): (usize, &[usize]), fee
 }
 
 /// Feeds whom `connect` waits for; everything is under way by then.
-pub fn run(going: &Arc<Going>, connect: impl FnOnce() -> Result<Box<dyn Write>>) -> Result<End> {
+///
+/// `connect` is given a question that it asks while it waits: whether that is in vain, because something has failed.
+pub fn run(going: &Arc<Going>, connect: impl FnOnce(&dyn Fn() -> bool) -> Result<Box<dyn Write>>) -> Result<End> {
     let mut lanes = Vec::new();
     for lane in 0..going.order.lanes() {
         let (send, receive) = sync_channel(1);
@@ -253,7 +265,7 @@ pub fn run(going: &Arc<Going>, connect: impl FnOnce() -> Result<Box<dyn Write>>)
         Ok(())
     })?;
     let display = Display::start(going);
-    let end = connect().and_then(|mut to| giving::give(going, &made, to.as_mut()));
+    let end = connect(&|| going.failure.raised()).and_then(|mut to| giving::give(going, &made, to.as_mut()));
     drop(display);
     match going.failure.take() {
         Some(error) => Err(error),

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Bytes that the system may hold between us and the consumer.
 const BUFFER: usize = 4 << 20;
@@ -119,23 +120,35 @@ impl Outlet {
         }
     }
 
-    /// Waits for the consumer.
-    pub fn accept(&self) -> Result<Box<dyn Write>> {
-        let words = "nobody could be connected";
+    /// Waits for the consumer; `vain` says when that is of no use any more.
+    pub fn accept(&self, vain: &dyn Fn() -> bool) -> Result<Box<dyn Write>> {
         Ok(match self {
             // Not through the standard library's buffer, which looks for ends of lines.
             Self::Output => Box::new(File::from(std::io::stdout().as_fd().try_clone_to_owned()?)),
             Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().context(words)?;
+                listener.set_nonblocking(true)?;
+                let (stream, _) = await_one(|| listener.accept(), vain)?;
+                stream.set_nonblocking(false)?;
                 let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, BUFFER);
                 Box::new(stream)
             }
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().context(words)?;
+                listener.set_nonblocking(true)?;
+                let (stream, _) = await_one(|| listener.accept(), vain)?;
+                stream.set_nonblocking(false)?;
                 let _ = stream.set_nodelay(true);
                 Box::new(stream)
             }
         })
+    }
+}
+
+fn await_one<T>(accept: impl Fn() -> std::io::Result<T>, vain: &dyn Fn() -> bool) -> Result<T> {
+    loop {
+        match accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !vain() => std::thread::sleep(Duration::from_millis(10)),
+            done => return done.context("nobody could be connected"),
+        }
     }
 }
 

@@ -214,11 +214,14 @@ impl Told {
         )
     }
 
-    /// What it came to.
-    pub fn sum_up(&self, begun: Instant) {
+    /// What it came to; `all` where everything was handed over.
+    pub fn sum_up(&self, begun: Instant, all: bool) {
         let (from, to) = (Seen { at: begun, batches: 0, rows: 0, bytes: 0, hungry: 0.0, full: 0.0 }, self.seen());
         let facts = self.facts();
-        let (epochs, noticed, dropped) = (facts.epochs.clone(), facts.noticed.clone(), facts.dropped);
+        // Rows are mixed ahead of their consumer.
+        let over = |mixed: &&Mixed| all || facts.reached.is_some_and(|(epoch, _)| mixed.epoch < epoch);
+        let epochs: Vec<Mixed> = facts.epochs.iter().filter(over).cloned().collect();
+        let (noticed, dropped) = (facts.noticed.clone(), facts.dropped);
         drop(facts);
         let most = self.most.load(Ordering::Relaxed);
         if self.manner == Manner::Json {
