@@ -1,18 +1,23 @@
 //! The window: rows wait until all rows before them in the order have been read, and leave as batches.
 //!
-//! Rows are read in the order of their numbers `g` and leave in the order of their keys ([`super::order`]). From the beginning
-//! on, `window` rows are kept back, across the ends of epochs: so each batch that is read lets one go.
+//! Rows are read in the order of their numbers `g` and leave in the order of their keys ([`super::order`]). Before the first
+//! batch the window is filled, and it stays so across the ends of epochs: each batch that is read lets one go.
+//!
+//! Lanes give rows in lumps (what a file is decoded in), and nothing while they open the next file. So a part of the window is a
+//! reservoir: batches leave at an even pace ([`Pace`]), which is as fast as rows have come on average, and a little faster or
+//! slower as the reservoir fills or drains. What is fed does not depend on it, only when.
 
 use super::Going;
 use super::lane::Chunk;
 use super::order::Grain;
 use super::quality::Quality;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use calostream_operators::write::feed::Last;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
 
 /// Rows that are to be made into a batch.
 #[derive(Debug)]
@@ -81,23 +86,40 @@ struct Lane {
 }
 
 impl Lane {
-    /// The row at this place of a piece; none where it was cut. `Err` where the lane has ended.
-    fn row(&mut self, epoch: u32, grain: Grain, place: u64) -> Result<Option<Row>> {
-        loop {
-            if let Some(chunk) = self.chunk.as_ref().filter(|c| c.epoch == epoch && c.piece == grain.piece) {
-                while chunk.places.get(self.at).is_some_and(|found| *found < place) {
-                    self.at += 1;
-                }
-                if chunk.places.get(self.at) == Some(&place) {
-                    return Ok(Some(Row { chunk: Arc::clone(chunk), at: self.at }));
-                }
-                if place < chunk.until {
-                    return Ok(None);
-                }
-            }
-            self.chunk = Some(Arc::new(self.receive.recv().context("a lane has ended before its time")?));
-            self.at = 0;
+    /// The row at this place of a piece; none where it was cut. `None` for what is not known before the next chunk.
+    fn row(&mut self, epoch: u32, grain: Grain, place: u64) -> Option<Option<Row>> {
+        let chunk = self.chunk.as_ref().filter(|c| c.epoch == epoch && c.piece == grain.piece)?;
+        while chunk.places.get(self.at).is_some_and(|found| *found < place) {
+            self.at += 1;
         }
+        if chunk.places.get(self.at) == Some(&place) {
+            return Some(Some(Row { chunk: Arc::clone(chunk), at: self.at }));
+        }
+        (place < chunk.until).then_some(None)
+    }
+}
+
+/// When batches leave.
+struct Pace {
+    /// What there is room for.
+    full: u64,
+    /// What is kept in any case: half of the window is what rows wait for each other in, the rest is for fluctuations of that.
+    least: u64,
+    /// The mean of seconds between two batches lately, without those in which nobody took them.
+    mean: f64,
+    last: Instant,
+}
+
+impl Pace {
+    fn new(window: u64) -> Self {
+        Self { full: window, least: window - 3 * window / 8, mean: 0.0, last: Instant::now() }
+    }
+
+    /// How long the next batch is to wait with so many rows held; none where it is to wait for rows.
+    fn wait(&self, held: u64) -> Option<Duration> {
+        let missing = self.full.saturating_sub(held) as f64 / (self.full - self.least).max(1) as f64;
+        let due = Duration::from_secs_f64(self.mean * (0.6 + 1.2 * missing));
+        (missing < 1.0).then(|| due.saturating_sub(self.last.elapsed()))
     }
 }
 
@@ -113,6 +135,7 @@ pub struct Mixing<'a> {
     /// Ends of epochs among what is ready.
     ends: usize,
     sent: usize,
+    pace: Pace,
     quality: Quality,
 }
 
@@ -121,7 +144,8 @@ impl<'a> Mixing<'a> {
     pub fn new(going: &'a Going, lanes: Vec<Receiver<Chunk>>, to: Vec<SyncSender<Picked>>) -> Self {
         let lanes = lanes.into_iter().map(|receive| Lane { receive, chunk: None, at: 0 }).collect();
         let (waiting, ready, quality) = (BinaryHeap::new(), VecDeque::new(), Quality::new(going));
-        Self { going, lanes, to, waiting, ready, left: 0, ends: 0, sent: 0, quality }
+        let pace = Pace::new(going.order.window());
+        Self { going, lanes, to, waiting, ready, left: 0, ends: 0, sent: 0, pace, quality }
     }
 
     /// Mixes all epochs.
@@ -133,7 +157,13 @@ impl<'a> Mixing<'a> {
             let mut position = numbers.start;
             for grain in going.order.grains(epoch, numbers) {
                 for i in 0..grain.rows {
-                    let row = self.lanes[grain.lane].row(epoch, grain, grain.first + i)?;
+                    let row = loop {
+                        match self.lanes[grain.lane].row(epoch, grain, grain.first + i) {
+                            Some(row) => break row,
+                            None if self.more(grain.lane)? => {}
+                            None => return Ok(()),
+                        }
+                    };
                     let g = grain.g + i;
                     self.waiting.push(Waiting { key: key(g), g, row });
                 }
@@ -141,7 +171,7 @@ impl<'a> Mixing<'a> {
                 while self.waiting.peek().is_some_and(|waiting| waiting.key < below) {
                     self.leave(epoch, &mut position, &positions);
                 }
-                if !self.send(false)? {
+                if !self.send()? {
                     return Ok(());
                 }
             }
@@ -152,8 +182,25 @@ impl<'a> Mixing<'a> {
             self.ready.push_back(Ready::End { epoch, count: self.left });
             self.ends += 1;
         }
-        self.send(true)?;
+        while !self.ready.is_empty() && self.one() {}
         Ok(())
+    }
+
+    /// Waits for the next chunk of a lane, and lets batches leave meanwhile; false where nobody listens any more.
+    fn more(&mut self, lane: usize) -> Result<bool> {
+        loop {
+            let soon = self.due().unwrap_or(Duration::MAX).min(Duration::from_millis(50));
+            match self.lanes[lane].receive.recv_timeout(soon) {
+                Ok(chunk) => {
+                    self.lanes[lane].chunk = Some(Arc::new(chunk));
+                    self.lanes[lane].at = 0;
+                    return Ok(true);
+                }
+                Err(RecvTimeoutError::Timeout) if self.send()? => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(false),
+                Err(RecvTimeoutError::Disconnected) => bail!("a lane has ended before its time"),
+            }
+        }
     }
 
     fn leave(&mut self, epoch: u32, position: &mut u64, wanted: &std::ops::Range<u64>) {
@@ -174,20 +221,45 @@ impl<'a> Mixing<'a> {
         self.waiting.len() as u64 + (self.left - first)
     }
 
-    /// Sends what may go; false where nobody listens any more.
-    fn send(&mut self, all: bool) -> Result<bool> {
-        while all && !self.ready.is_empty() || self.held() >= self.going.order.window() {
-            if self.ready.len() - self.ends < self.going.feeding.batch && self.ends == 0 {
-                break;
+    /// How long the next batch is to wait; none where there is none yet.
+    fn due(&self) -> Option<Duration> {
+        let enough = self.ready.len() - self.ends >= self.going.feeding.batch || self.ends > 0;
+        // Until the window is full for the first time, nothing leaves.
+        let begun = self.sent > 0 || self.held() >= self.pace.full;
+        if enough && begun { self.pace.wait(self.held()) } else { None }
+    }
+
+    /// Sends what is due; false where nobody listens any more.
+    fn send(&mut self) -> Result<bool> {
+        while let Some(wait) = self.due() {
+            if !wait.is_zero() {
+                if self.held() < self.pace.full {
+                    break;
+                }
+                std::thread::sleep(wait);
             }
-            let Some(picked) = self.pick() else { continue };
-            let to = self.sent % self.to.len();
-            self.sent += 1;
-            if self.to[to].send(picked).is_err() {
+            if !self.one() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Sends the next batch; false where nobody listens any more.
+    fn one(&mut self) -> bool {
+        let Some(picked) = self.pick() else { return true };
+        let since = self.pace.last.elapsed().as_secs_f64();
+        self.pace.mean = match self.sent {
+            // The time in which the window was filled.
+            0 => since * self.going.feeding.batch as f64 / self.pace.full as f64,
+            // Over many lumps.
+            sent => self.pace.mean + (since - self.pace.mean) / (sent + 1).min(128) as f64,
+        };
+        let to = self.sent % self.to.len();
+        self.sent += 1;
+        let sent = self.to[to].send(picked).is_ok();
+        self.pace.last = Instant::now();
+        sent
     }
 
     /// The next batch; none where the epoch ends with nothing to give.
