@@ -105,14 +105,19 @@ struct Pace {
     full: u64,
     /// What is kept in any case: half of the window is what rows wait for each other in, the rest is for fluctuations of that.
     least: u64,
+    batch: u64,
     /// The mean of seconds between two batches lately, without those in which nobody took them.
     mean: f64,
     last: Instant,
+    sent: u64,
+    /// How many batches in a row have left when there was no room for more.
+    pressed: u64,
 }
 
 impl Pace {
-    fn new(window: u64) -> Self {
-        Self { full: window, least: window - 3 * window / 8, mean: 0.0, last: Instant::now() }
+    fn new(window: u64, batch: u64) -> Self {
+        let least = window - 3 * window / 8;
+        Self { full: window, least, batch, mean: 0.0, last: Instant::now(), sent: 0, pressed: 0 }
     }
 
     /// How long the next batch is to wait with so many rows held; none where it is to wait for rows.
@@ -120,6 +125,28 @@ impl Pace {
         let missing = self.full.saturating_sub(held) as f64 / (self.full - self.least).max(1) as f64;
         let due = Duration::from_secs_f64(self.mean * (0.6 + 1.2 * missing));
         (missing < 1.0).then(|| due.saturating_sub(self.last.elapsed()))
+    }
+
+    /// A batch leaves, with so many rows held.
+    fn leaves(&mut self, held: u64) {
+        let since = self.last.elapsed().as_secs_f64();
+        self.pressed = if held >= self.full { self.pressed + 1 } else { 0 };
+        if self.sent == 0 {
+            // The time in which the window was filled.
+            self.mean = since * self.batch as f64 / self.full as f64;
+        } else if self.pressed > (self.full - self.least) / self.batch {
+            // More than a lump: rows come faster than they leave.
+            self.mean *= 0.75;
+        } else {
+            // Over many lumps.
+            self.mean += (since - self.mean) / (self.sent + 1).min(128) as f64;
+        }
+        self.sent += 1;
+    }
+
+    /// It was taken.
+    fn left(&mut self) {
+        self.last = Instant::now();
     }
 }
 
@@ -144,7 +171,7 @@ impl<'a> Mixing<'a> {
     pub fn new(going: &'a Going, lanes: Vec<Receiver<Chunk>>, to: Vec<SyncSender<Picked>>) -> Self {
         let lanes = lanes.into_iter().map(|receive| Lane { receive, chunk: None, at: 0 }).collect();
         let (waiting, ready, quality) = (BinaryHeap::new(), VecDeque::new(), Quality::new(going));
-        let pace = Pace::new(going.order.window());
+        let pace = Pace::new(going.order.window(), going.feeding.batch as u64);
         Self { going, lanes, to, waiting, ready, left: 0, ends: 0, sent: 0, pace, quality }
     }
 
@@ -247,18 +274,13 @@ impl<'a> Mixing<'a> {
 
     /// Sends the next batch; false where nobody listens any more.
     fn one(&mut self) -> bool {
+        let held = self.held();
         let Some(picked) = self.pick() else { return true };
-        let since = self.pace.last.elapsed().as_secs_f64();
-        self.pace.mean = match self.sent {
-            // The time in which the window was filled.
-            0 => since * self.going.feeding.batch as f64 / self.pace.full as f64,
-            // Over many lumps.
-            sent => self.pace.mean + (since - self.pace.mean) / (sent + 1).min(128) as f64,
-        };
+        self.pace.leaves(held);
         let to = self.sent % self.to.len();
         self.sent += 1;
         let sent = self.to[to].send(picked).is_ok();
-        self.pace.last = Instant::now();
+        self.pace.left();
         sent
     }
 
