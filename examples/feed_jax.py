@@ -28,7 +28,7 @@ def loss(weights, batch):
     # How deep, how far out, and how much: sums over the layers and over the face of the calorimeter.
     image = batch["ecal"]
     features = jnp.concatenate([image.sum((1, 2)), image.sum(3).reshape(len(image), -1)], 1)
-    hidden = jax.nn.relu(jnp.log1p(jnp.abs(features)) @ weights["a"] + weights["b"])
+    hidden = jax.nn.relu(jnp.log1p(100 * jnp.abs(features)) @ weights["a"] + weights["b"])
     scores = jax.nn.log_softmax(hidden @ weights["c"] + weights["d"])
     return -jnp.take_along_axis(scores, batch["label"].astype("i4")[:, None], 1).mean()
 

@@ -41,10 +41,11 @@ if __name__ == "__main__":
     )
     losses, rows = [], 0
     for batch in loader:
+        images = torch.log1p(1000 * batch["ecal"].clamp(min=0))  # Cells hold some MeV.
         if not losses:
-            model(batch["ecal"])  # The lazy layer sees its width.
-            optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-        loss = torch.nn.functional.cross_entropy(model(batch["ecal"]), batch["label"])
+            model(images)  # The lazy layer sees its width.
+            optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        loss = torch.nn.functional.cross_entropy(model(images), batch["label"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
