@@ -431,6 +431,10 @@ with open(sys.argv[1], 'r+b') as f:
     place.write("feed.yaml", &pipeline("", SMALL).replace("out: run", "out: run\non_error: stop"));
     let strict = feed_ending(&place, 1, &[]);
     assert!(strict.err.contains("on_error: stop"), "{}", strict.err);
+    // Nothing is left of what was read.
+    place.write("feed.yaml", &pipeline("  steps:\n    from: events\n    keep: x > 100\n", SMALL).replace("b_*", "b_00"));
+    let nothing = feed_ending(&place, 1, &["--epochs", "endless", "--out", "nothing"]);
+    assert!(nothing.err.contains("no event of epoch 0 is left"), "{}", nothing.err);
     // Files without events.
     python(
         "import sys, h5py, numpy as np\nfor c in 'abc':\n  with h5py.File(f'{sys.argv[1]}/{c}_00.h5', 'w') as f:\n    f.create_dataset('image', data=np.zeros((0, 4, 5), 'f4'), chunks=(10, 4, 5), maxshape=(None, 4, 5))\n    f['x'] = np.zeros(0)",

@@ -54,6 +54,7 @@ pub fn make(going: &Going, receive: &Receiver<Picked>, send: &SyncSender<Encoded
         let Encoder { tracker, options, context, .. } = &mut encoder;
         let (dictionaries, message) = IpcDataGenerator::default().encode(&batch, tracker, options, context)?;
         let encoded = Encoded { epoch: picked.epoch, next, rows: batch.num_rows() as u64, dictionaries, message };
+        drop(batch);
         if send.send(encoded).is_err() {
             return Ok(());
         }

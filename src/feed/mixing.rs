@@ -159,6 +159,8 @@ pub struct Mixing<'a> {
     ready: VecDeque<Ready>,
     /// Rows (and holes) that have left the heap so far.
     left: u64,
+    /// Rows of this epoch so far.
+    rows: u64,
     /// Ends of epochs among what is ready.
     ends: usize,
     sent: usize,
@@ -172,7 +174,7 @@ impl<'a> Mixing<'a> {
         let lanes = lanes.into_iter().map(|receive| Lane { receive, chunk: None, at: 0 }).collect();
         let (waiting, ready, quality) = (BinaryHeap::new(), VecDeque::new(), Quality::new(going));
         let pace = Pace::new(going.order.window(), going.feeding.batch as u64);
-        Self { going, lanes, to, waiting, ready, left: 0, ends: 0, sent: 0, pace, quality }
+        Self { going, lanes, to, waiting, ready, left: 0, rows: 0, ends: 0, sent: 0, pace, quality }
     }
 
     /// Mixes all epochs.
@@ -206,6 +208,12 @@ impl<'a> Mixing<'a> {
                 self.leave(epoch, &mut position, &positions);
             }
             ensure!(position >= positions.end, "an epoch ended at position {position} of {}", positions.end);
+            // Who is fed for ever would wait for ever.
+            ensure!(
+                self.rows > 0 || positions != going.own(),
+                "no event of epoch {epoch} is left: the steps before the feed cut all"
+            );
+            self.rows = 0;
             self.ready.push_back(Ready::End { epoch, count: self.left });
             self.ends += 1;
         }
@@ -234,6 +242,7 @@ impl<'a> Mixing<'a> {
         let Some(Waiting { row, .. }) = self.waiting.pop() else { return };
         self.left += 1;
         if let Some(row) = row.filter(|_| wanted.contains(position)) {
+            self.rows += 1;
             self.ready.push_back(Ready::Row { epoch, position: *position, count: self.left, row });
         }
         *position += 1;

@@ -48,8 +48,8 @@ use told::{Display, Manner, Told};
 
 /// A batch of a lane's queue is about so large, and a lane holds about three: in hand, in the queue, in the window.
 const QUEUED: u64 = 3 * (8 << 20);
-/// Batches on their way to the consumer, with what they are encoded to.
-const HANDED: u64 = 8;
+/// Batches of a maker on their way to the consumer: one that is made, what it is encoded to, one before it.
+const HANDED: u64 = 3;
 /// More makers than this wait for each other.
 const MOST_MAKERS: usize = 8;
 
@@ -165,7 +165,7 @@ impl Going {
 
     /// What is fed, and to whom, in words.
     pub fn about(&self) -> String {
-        let own = self.order.positions(self.rank.0, self.rank.1);
+        let own = self.own();
         let which = match self.rank {
             (_, 1) => String::new(),
             (rank, of) => format!(", of which rank {rank} of {of} has positions {} to {}", own.start, own.end),
@@ -185,9 +185,14 @@ impl Going {
         )
     }
 
+    /// The positions of this consumer.
+    fn own(&self) -> Range<u64> {
+        self.order.positions(self.rank.0, self.rank.1)
+    }
+
     /// The epochs, each with the positions that are wanted of it.
     fn epochs(&self) -> impl Iterator<Item = (u32, Range<u64>)> + '_ {
-        let own = self.order.positions(self.rank.0, self.rank.1);
+        let own = self.own();
         let begin = move |epoch| if epoch == self.start.0 { self.start.1 } else { own.start };
         (self.start.0..self.epochs.unwrap_or(u32::MAX)).map(move |epoch| (epoch, begin(epoch)..own.end))
     }
@@ -223,7 +228,8 @@ fn limit(plan: &Plan, options: &Options, (source, steps): (usize, &[usize]), fee
     let holds = |step: usize| plan.steps[step].planned.holds;
     let reading = lanes * (holds(source) + steps.iter().map(|step| holds(*step)).sum::<u64>());
     let row_bytes = plan.steps[options.step].inputs.first().map_or(0, |input| input.row_bytes);
-    let handed = HANDED * feeding.batch as u64 * feeding.rows.row_bytes(row_bytes);
+    let makers = options.workers.min(MOST_MAKERS) as u64;
+    let handed = (HANDED * makers + 1) * feeding.batch as u64 * feeding.rows.row_bytes(row_bytes);
     let waiting = feeding.window * row_bytes + lanes * QUEUED;
     let least = reading + handed + waiting;
     ensure!(
