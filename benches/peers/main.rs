@@ -213,8 +213,11 @@ fn feed(place: &Place, input: &Input, claims: &mut Claims) {
         seconds
     };
     let peer = || numbers(place.python("feed.py").args(["generator", "2", "128"]).args(&input.files)).0;
-    let [from_hits, from_hdf5, generator] =
-        turns([&mut || ours("feed.yaml", &hits.join("converted")), &mut || ours("feed-hdf5.yaml", &input.data), &mut || peer()]);
+    let [from_hits, from_hdf5, generator] = turns([
+        &mut || ours("feed.yaml", &hits.join("converted"), &gaps[0]),
+        &mut || ours("feed-hdf5.yaml", &input.data, &gaps[1]),
+        &mut || peer(),
+    ]);
     let rate = |seconds: f64| (CELL_BYTES as f64 / 1e6 / seconds, "MB/s");
     let name = "h5py in two processes, pickled batches";
     let what = "hits to dense batches in Python (MB/s of dense images)";
