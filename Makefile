@@ -65,7 +65,18 @@ $(DEPS)/training/training.sha256: setup/training.txt
 .PHONY: test-training
 test-training: setup $(DEPS)/training/training.sha256 ## trains with PyTorch and JAX on what is fed (fetches some 3 GB the first time)
 	@cargo build --release --workspace
-	CALOSTREAM_TRAINING=$(DEPS)/training/bin/python cargo test --release --test training
+	CALOSTREAM_TRAINING=$(DEPS)/training/bin/python cargo test --release --workspace --test training
+
+.PHONY: test-report
+test-report: build ## looks at reports in headless Chromium (Debian's, fetched where there is none); leaves pictures of them in target/report/
+	@setup/chromium.sh
+	out=$(or $(CARGO_TARGET_DIR),target)/report
+	rm -rf "$$out"
+	$(CALOSTREAM) run -q pipelines/make-showers.yaml --set events=400 --set "out=$$out/showers"
+	for pipeline in lcd-energy-resolution lcd-particle-identification; do
+		$(CALOSTREAM) run -q "pipelines/$$pipeline.yaml" --set "data=$$out/showers/files" --set "out=$$out/$$pipeline" > /dev/null
+		$(PYTHON) tests/browser/look.py "$$out/$$pipeline/page/report.html" "$$out"
+	done
 
 .PHONY: fuzz
 fuzz: setup ## reads 200,000 damaged files (CALOSTREAM_EFFORT times 2,000; kill tests scale by it, too); some ten minutes

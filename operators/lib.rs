@@ -43,6 +43,7 @@ pub mod rungs;
 pub mod schema;
 pub mod shower;
 pub mod slices;
+pub mod spectrum;
 pub mod sums;
 #[cfg(test)]
 mod testing;
@@ -75,6 +76,16 @@ pub trait Operator: Debug + Send + Sync {
     /// out; so it must look columns up by name and never by number.
     fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>>;
 
+    /// What sums up the first input before the work of this step begins, where it was planned to
+    /// ([`Planned::survey`]); what came out is there at the start ([`work::Runtime::surveyed`]). The inputs have just the
+    /// columns that were asked for.
+    ///
+    /// The table is the step's own and not one that another step has made: so nobody has to write two steps, with axes that
+    /// agree, for a weight or for bins of equal population.
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn work::Fold>> {
+        anyhow::bail!("there is nothing to survey")
+    }
+
     /// The work of this step on one worker. Opens files, sessions, buffers; lists nothing.
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work>;
 }
@@ -92,7 +103,10 @@ registry::registry! {
         keep => Keep,
         derive => Derive,
         select => Select,
+        label => Label,
         pair => Pair,
+        reweight => Reweight,
+        resample => Resample,
     }
     /// Images: augmentation, row by row.
     image {

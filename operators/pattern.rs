@@ -1,5 +1,6 @@
 //! The files behind a pattern (`data/Ele*.h5`), and why there are none.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What matches a pattern, sorted by path (a folder too, which is the trouble of who reads it); a sentence where nothing does.
@@ -16,6 +17,14 @@ pub fn matches(pattern: &str) -> Result<Vec<String>, String> {
         return Err(nothing(pattern));
     }
     Ok(names)
+}
+
+/// What matches a pattern and is not hidden; a sentence where nothing is.
+pub fn seen(pattern: &str, hidden: &BTreeSet<String>) -> Result<Vec<String>, String> {
+    let mut names = matches(pattern)?;
+    let all = names.len();
+    names.retain(|name| !hidden.contains(name));
+    if names.is_empty() { Err(format!("what matches `{pattern}` is still being written ({all})")) } else { Ok(names) }
 }
 
 /// Why nothing matches: the first folder of the pattern that is not there, or no such file in it.

@@ -141,6 +141,10 @@ pub struct Planned {
     pub lanes: Lanes,
     /// Of a sink: true where its rows go to a program (`calostream feed`) and not into files.
     pub feeds: bool,
+    /// Of a map or a fold that must know something of all rows before it looks at the first one (edges, weights): the columns
+    /// of its first input from which that is summed ([`crate::Operator::survey`]), in a phase before; they are among those
+    /// that it reads.
+    pub survey: Option<Reads>,
 }
 
 /// What decides on the lane of a row (see [`crate::work::Shuffle`]), and so how lanes are counted.
@@ -172,6 +176,7 @@ impl Planned {
             cuts: false,
             lanes: Lanes::None,
             feeds: false,
+            survey: None,
         }
     }
 

@@ -73,6 +73,22 @@ impl Sums {
         self.sums.entries(|sum| !sum.is_zero()).into_iter().map(|(key, sum)| (key, sum.value())).collect()
     }
 
+    /// All sums that are not zero, by ascending key, as they are.
+    #[must_use]
+    pub fn exact_sums(&self) -> Vec<(u64, &Exact)> {
+        self.sums.entries(|sum| !sum.is_zero())
+    }
+
+    /// Makes the count of a key this.
+    pub fn set_count(&mut self, key: u64, n: i64) {
+        *self.counts.slot(key) = n;
+    }
+
+    /// Makes the sum of a key this.
+    pub fn set_sum(&mut self, key: u64, sum: Exact) {
+        *self.sums.slot(key) = sum;
+    }
+
     /// Adds what another worker or unit has summed. Exact, so the order does not matter.
     pub fn merge(&mut self, other: &Self) {
         self.counts.merge(&other.counts, |to, n| *to += n);

@@ -36,6 +36,9 @@ pub struct Runtime {
     pub fingerprints: Arc<BTreeMap<u32, String>>,
     /// The folder in which long chunk indices of HDF5 files are kept from one go to the next (`hdf5::chunk_file`).
     pub chunks: Option<PathBuf>,
+    /// What the survey of the step that starts has found, where it has one ([`crate::Operator::survey`]): the sums over all
+    /// rows that come to it.
+    pub surveyed: Option<Arc<Sums>>,
 }
 
 /// What an operator is given to start its work on one worker.
@@ -106,7 +109,7 @@ pub fn notice(noticed: &mut Noticed, count: usize, what: impl FnOnce() -> String
 /// The batches of one unit, in row order.
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, Fault>> + 'a>;
 
-/// What a map made of a batch: rows in = rows out + cut.
+/// What a map made of a batch: rows in (+ repeated) = rows out + cut.
 pub struct Mapped {
     /// The rows that go on, in their order.
     pub batch: RecordBatch,
@@ -118,6 +121,10 @@ pub struct Mapped {
 pub trait Map: Send {
     /// One batch.
     fn map(&mut self, batch: RecordBatch) -> Result<Mapped, Fault>;
+    /// How many rows were given beyond the first of each that came, since this was asked last: asked after each batch.
+    fn repeated(&mut self) -> u64 {
+        0
+    }
     /// What was noticed since this was asked last: asked at the end of each unit.
     fn noticed(&mut self) -> Noticed {
         Noticed::new()

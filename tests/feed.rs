@@ -385,6 +385,11 @@ fn what_cannot_be_fed_is_said() {
 
     for (between, feed, said) in [
         ("", "{ batch: 0 }", "a batch needs at least one row"),
+        (
+            "  steps:\n    from: events\n    resample: { to: a, by: { x: { range: [-3, 3], bins: 4 } }, method: countup }\n",
+            "{}",
+            "must see all rows before it gives the first (`resample`)",
+        ),
         ("", "{ window: 0 }", "a window of no rows"),
         ("", "{ columns: [imag] }", "did you mean `image`?"),
         ("  steps:\n    from: events\n    premix: {}\n", "{}", "which makes a new order (`premix`)"),
@@ -397,6 +402,8 @@ fn what_cannot_be_fed_is_said() {
     }
     let run = place.calostream(&["run", "feed.yaml"]).code(2);
     assert!(run.err.contains("use `calostream feed feed.yaml`"), "{}", run.err);
+    let watch = place.calostream(&["run", "--watch", "feed.yaml"]).code(2);
+    assert!(watch.err.contains("`batches` feeds a program and writes no files"), "{}", watch.err);
     place.write(
         "wrong.yaml",
         &pipeline("", "{ window: 60000, batch: 60000 }").replace("steps:\n  events", "budget: 128 MiB\nsteps:\n  events"),

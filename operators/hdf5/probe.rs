@@ -11,8 +11,9 @@ use super::process::Reader;
 use crate::Fault;
 use crate::facts::FileFacts;
 use crate::npz;
-use crate::pattern::matches;
+use crate::pattern::seen;
 use crate::work::Runtime;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -23,12 +24,12 @@ type Found = Result<FileFacts<Header>, String>;
 /// The files that match a pattern, sorted by path, each with its header or why it cannot be read; a sentence where nothing
 /// matches, or where the machine (not a file) is at fault.
 pub fn probe(pattern: &str, runtime: &Runtime) -> Files {
-    probe_all(&[pattern], &Cache::default(), runtime).remove(0)
+    probe_all(&[pattern], &Cache::default(), &BTreeSet::new(), runtime).remove(0)
 }
 
 /// The same for several patterns, by the same reader processes, which are not asked for what is known.
-pub fn probe_all(patterns: &[&str], known: &Cache, runtime: &Runtime) -> Vec<Files> {
-    let matched: Vec<Result<Vec<String>, String>> = patterns.iter().map(|pattern| matches(pattern)).collect();
+pub fn probe_all(patterns: &[&str], known: &Cache, hidden: &BTreeSet<String>, runtime: &Runtime) -> Vec<Files> {
+    let matched: Vec<Result<Vec<String>, String>> = patterns.iter().map(|pattern| seen(pattern, hidden)).collect();
     let paths: Vec<&String> = matched.iter().flatten().flatten().collect();
     let found: Vec<Mutex<Option<Found>>> = paths.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);

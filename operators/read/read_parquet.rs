@@ -15,7 +15,7 @@ use crate::facts::{FileFacts, ParquetHeader};
 use crate::registry::Describe;
 use crate::{Facts, Need, Operator, Output, Place, Placed, Planned, Problem, Shape, Start, Unit, Work};
 use layout::Layout;
-pub use probe::probe;
+pub use probe::{probe, probe_but};
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};

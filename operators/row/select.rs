@@ -64,12 +64,12 @@ impl Map for Project {
 }
 
 /// The names of the columns that must go out.
-pub(super) fn names(at: &Start<'_>) -> Vec<String> {
+pub(crate) fn names(at: &Start<'_>) -> Vec<String> {
     at.outputs[0].schema.fields().iter().map(|f| f.name().clone()).collect()
 }
 
 /// The batch with these columns, in this order.
-pub(super) fn project(batch: &RecordBatch, names: &[String]) -> anyhow::Result<RecordBatch> {
+pub(crate) fn project(batch: &RecordBatch, names: &[String]) -> anyhow::Result<RecordBatch> {
     let schema = batch.schema();
     let indices: Result<Vec<usize>, _> = names.iter().map(|name| schema.index_of(name)).collect();
     Ok(batch.project(&indices?)?)

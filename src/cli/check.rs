@@ -3,6 +3,7 @@
 use super::load::{Load, load, print_problems, print_remarks};
 use super::{LibraryArgs, PipelineArgs};
 use crate::language::show;
+use crate::plan::watch;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -13,6 +14,9 @@ pub struct CheckArgs {
     pipeline: PipelineArgs,
     #[command(flatten)]
     libraries: LibraryArgs,
+    /// Also what can't be kept up to date by `run --watch`.
+    #[arg(long)]
+    watch: bool,
     /// Problems as JSON, for editors and scripts.
     #[arg(long)]
     json: bool,
@@ -24,6 +28,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     match load(&args.pipeline, &args.libraries, None) {
         Load::Wrong { text, problems } => {
             print_problems(file, &text, &problems, args.json)?;
+            Ok(ExitCode::from(2))
+        }
+        Load::Right { plan, text, .. } if args.watch && !watch::problems(&plan).is_empty() => {
+            print_problems(file, &text, &watch::problems(&plan), args.json)?;
             Ok(ExitCode::from(2))
         }
         Load::Right { remarks, .. } if args.json => {

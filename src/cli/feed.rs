@@ -20,6 +20,7 @@ use calostream_operators::{Unit, words};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -233,7 +234,7 @@ fn numbered(plan: &Plan, feed: usize) -> Result<Vec<Unit>> {
     while let Some(port) = at.from.first() {
         at = &plan.steps[port.step];
     }
-    let (numbered, _) = units::added(&[], &at.planned.units, &|_| false)?;
+    let (numbered, _) = units::added(&[], &at.planned.units, &|_| false, &BTreeSet::new())?;
     Ok(numbered.into_iter().map(|n| n.unit).collect())
 }
 

@@ -2,42 +2,60 @@
 //!
 //! Everything here is a function of the log's contributions, so it is done again after a kill and comes out the same.
 
-use crate::ledger::{State, log};
+use crate::ledger::{State, sums};
 use crate::plan::Plan;
 use anyhow::{Context, Result, bail};
 use calostream_operators::figure::Summary;
 use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
-use calostream_operators::{Shape, Work, Worker};
+use calostream_operators::{Operator, Shape, Work, Worker};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::sync::Arc;
+
+/// How a step is started for what is done when all parts are committed.
+fn at<'a>(plan: &'a Plan, step: usize, runtime: &'a Runtime) -> (&'a Arc<dyn Operator>, Start<'a>) {
+    let planned = &plan.steps[step];
+    let worker = Worker { index: 0, peers: 1 };
+    let (inputs, outputs) = (&planned.inputs, &planned.planned.outputs);
+    (&planned.operator, Start { worker, facts: &plan.facts, inputs, outputs, runtime })
+}
 
 /// The work of a step, for what is done when all parts are committed.
 pub fn start(plan: &Plan, step: usize, runtime: &Runtime) -> Result<Work> {
-    let planned = &plan.steps[step];
-    let at = Start {
-        worker: Worker { index: 0, peers: 1 },
-        facts: &plan.facts,
-        inputs: &planned.inputs,
-        outputs: &planned.planned.outputs,
-        runtime,
-    };
-    planned.operator.start(&at).with_context(|| format!("step `{}`", planned.name))
+    let (operator, at) = at(plan, step, runtime);
+    operator.start(&at).with_context(|| format!("step `{}`", plan.steps[step].name))
 }
 
-/// The summary of every fold, in the order of the steps.
-pub fn summaries(plan: &Plan, state: &State, runtime: &Runtime) -> Result<BTreeMap<usize, Summary>> {
+/// The sums of a fold, added up from what all parts have contributed.
+pub fn sums(plan: &Plan, state: &State, step: &str) -> Result<Sums> {
+    sums::of(state, &plan.out, step, |phase| plan.phases.get(phase).is_some_and(|p| p.survey.is_none()))
+}
+
+/// The summary of every fold, and of every survey whose step has no table of its own; in the order of the steps.
+pub fn summaries(
+    plan: &Plan,
+    sums_of: &dyn Fn(&str) -> Result<Sums>,
+    state: &State,
+    runtime: &Runtime,
+) -> Result<BTreeMap<usize, Summary>> {
     let mut summaries = BTreeMap::new();
-    let path = plan.out.join("contributions.bin");
-    for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Fold) {
-        let Work::Fold(fold) = start(plan, step, runtime)? else { bail!("`{}` is no fold any more", planned.name) };
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut sums = Sums::default();
-        for pointer in state.commits.values().flat_map(|c| &c.contributions).filter(|p| p.step == planned.name) {
-            sums.merge(&Sums::decode(&log::contribution(&file, pointer)?)?);
-        }
-        let summary = fold.finish(&sums).with_context(|| format!("step `{}`", planned.name))?;
-        summaries.insert(step, summary);
+    for (step, planned) in plan.steps.iter().enumerate() {
+        let (name, folds) = (&planned.name, planned.planned.shape == Shape::Fold);
+        let survey = plan.survey_of(step).filter(|_| planned.planned.survey.is_some());
+        let surveyed = survey.map(|survey| sums::of(state, &plan.out, name, |phase| phase == survey)).transpose()?;
+        let summary = match (folds, survey, surveyed) {
+            (true, _, surveyed) => {
+                let runtime = Runtime { surveyed: surveyed.map(Arc::new), ..runtime.clone() };
+                let Work::Fold(fold) = start(plan, step, &runtime)? else { bail!("`{name}` is no fold any more") };
+                fold.finish(&sums_of(name)?)
+            }
+            (false, Some(survey), Some(sums)) => {
+                let (operator, at) = at(plan.of_phase(survey), step, runtime);
+                operator.survey(&at).and_then(|fold| fold.finish(&sums))
+            }
+            _ => continue,
+        };
+        summaries.insert(step, summary.with_context(|| format!("step `{name}`"))?);
     }
     Ok(summaries)
 }

@@ -6,6 +6,7 @@ use crate::language::{self, show};
 use crate::plan::{self, Plan};
 use calostream_operators::hdf5::cache::{self, Cache};
 use calostream_operators::{Place, Problem};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -60,6 +61,11 @@ impl Headers {
 
 /// Reads, probes and plans a pipeline file; `out` is the run folder where it is not the pipeline's own.
 pub fn load(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>) -> Load {
+    load_but(args, libraries, out, &BTreeSet::new())
+}
+
+/// The same without the files that are `hidden`.
+pub fn load_but(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>, hidden: &BTreeSet<String>) -> Load {
     let text = match std::fs::read_to_string(&args.file) {
         Ok(text) => text,
         Err(error) => {
@@ -70,7 +76,7 @@ pub fn load(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>) ->
     let (pipeline, problems) = language::read(&text, &args.set);
     let Some(mut pipeline) = pipeline else { return Load::Wrong { text, problems: show::sorted(problems) } };
     let headers = Headers::read(out.or(pipeline.out.as_ref().map(|out| Path::new(&out.value))));
-    let facts = plan::probe::probe(&pipeline, &headers.known, &libraries.runtime());
+    let facts = plan::probe::probe(&pipeline, &headers.known, hidden, &libraries.runtime());
     let mut remarks = std::mem::take(&mut pipeline.remarks);
     match plan::plan(pipeline, facts, problems) {
         Ok(plan) => {

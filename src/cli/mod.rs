@@ -18,8 +18,10 @@ mod schema;
 mod slurm;
 mod status;
 mod verify;
+mod watch;
 
 use crate::language::Setting;
+use crate::machine;
 use calostream_operators::work::Runtime;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -134,12 +136,27 @@ pub struct RunArgs {
     /// Read once more what an earlier run quarantined.
     #[arg(long)]
     pub retry_quarantined: bool,
+    /// Go on when all is done: files that come are taken in, those that go are taken back, and tables and reports are kept up to
+    /// date.
+    #[arg(long)]
+    pub watch: bool,
+    /// With `--watch`: a file counts when its size and time have rested for so long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, requires = "watch")]
+    pub rest: f64,
     /// No progress, only problems.
     #[arg(short, long)]
     pub quiet: bool,
     /// Progress and result as JSON, one object a line.
     #[arg(long)]
     pub json: bool,
+}
+
+impl RunArgs {
+    /// Worker threads of this process.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.map_or_else(machine::cores, |w| w as usize)
+    }
 }
 
 /// What `calostream status` is given.

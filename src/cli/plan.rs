@@ -54,8 +54,8 @@ fn as_text(plan: &Plan) -> String {
     let _ = writeln!(out, "run folder {}, seed {}, plan {}\n", plan.out.display(), plan.seed, &plan.hash[..16]);
     for (number, phase) in plan.phases.iter().enumerate() {
         let _ = write!(out, "phase {} of {}", number + 1, plan.phases.len());
-        match &phase.counting {
-            Some(counting) => out += &counting_text(counting),
+        match &phase.survey {
+            Some(survey) => out += &survey_text(survey),
             None => {
                 out.push('\n');
                 for step in plan.steps.iter().filter(|s| s.level == phase.level) {
@@ -68,11 +68,13 @@ fn as_text(plan: &Plan) -> String {
     out
 }
 
-/// What a phase does that only counts.
-fn counting_text(plan: &Plan) -> String {
-    let mut out = ": counts rows\n".to_owned();
-    for step in plan.steps.iter().filter(|s| s.counted && !s.idle) {
-        let _ = writeln!(out, "  {}: how many rows go where", step.name);
+/// What a phase does that only surveys.
+fn survey_text(plan: &Plan) -> String {
+    let counts = plan.steps.iter().all(|s| !s.goal || s.counted);
+    let mut out = if counts { ": counts rows\n" } else { ": surveys rows\n" }.to_owned();
+    for step in plan.steps.iter().filter(|s| s.goal) {
+        let what = if step.counted { "how many rows go where" } else { "what it must know before it works" };
+        let _ = writeln!(out, "  {}: {what}", step.name);
     }
     for step in plan.steps.iter().filter(|s| !s.idle && s.planned.shape == Shape::Source) {
         let columns = step.planned.outputs[0].schema.fields();

@@ -12,13 +12,14 @@ use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::ledger::balance::{StepRows, balance};
 use crate::ledger::lock::host;
 use crate::ledger::log::{Line, Unreadable};
-use crate::ledger::{Ledger, State, log, units};
+use crate::ledger::{Ledger, State, log};
 use crate::machine;
 use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, Port, default_budget};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::hdf5::chunk_file;
 use calostream_operators::onnx::library;
+use calostream_operators::sums::Sums;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit, column};
@@ -31,7 +32,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// One go at a run folder, as `run.json` has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Go {
+pub struct Go {
     version: String,
     host: String,
     /// Seconds since 1970.
@@ -63,8 +64,51 @@ pub fn last_settings(folder: &Path) -> Result<Settings> {
     Ok(last.settings)
 }
 
+impl Go {
+    /// One that begins now.
+    pub fn new(
+        args: &RunArgs,
+        plan: &Plan,
+        runtime: &Runtime,
+        (workers, processes, budget): (usize, usize, u64),
+    ) -> Result<Self> {
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: host(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default(),
+            seconds: None,
+            workers,
+            processes,
+            budget,
+            arithmetic: arithmetic(plan, runtime),
+            settings: Settings {
+                set: args.pipeline.set.iter().map(|s| format!("{}={}", s.name, s.value)).collect(),
+                folder: std::env::current_dir()?,
+            },
+        })
+    }
+}
+
+/// Where helpers are found, for a plan.
+pub fn runtime(args: &RunArgs, plan: &Plan) -> Runtime {
+    Runtime { chunks: Some(plan.out.join(chunk_file::FOLDER)), ..args.libraries.runtime() }
+}
+
+/// Opens the run folder of a plan and writes down how it is run.
+pub fn open(args: &RunArgs, plan: &Plan, text: &str, go: &Go) -> Result<Ledger> {
+    let ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
+    chunk_file::sweep(&plan.out.join(chunk_file::FOLDER), &fingerprints(plan));
+    same_arithmetic(&ledger, go, args.mixed_hardware)?;
+    write_go(&plan.out, go)?;
+    files::write_whole(&plan.out.join("pipeline.yaml"), text.as_bytes())?;
+    Ok(ledger)
+}
+
 /// Runs a pipeline.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
+    if args.watch {
+        return super::watch::watch(&args);
+    }
     let start = Instant::now();
     let (mut plan, text, remarks, headers) = match load(&args.pipeline, &args.libraries, args.out.as_deref()) {
         Load::Right { plan, text, remarks, headers } => (*plan, text, remarks, headers),
@@ -85,30 +129,14 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if cluster.process == 0 && !args.quiet {
         super::load::print_remarks(&args.pipeline.file, &text, &remarks);
     }
-    let chunks = plan.out.join(chunk_file::FOLDER);
-    let runtime = Runtime { chunks: Some(chunks.clone()), ..args.libraries.runtime() };
+    let runtime = runtime(&args, &plan);
     let (budget, readers) = shares(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
     let options = Options { workers, readers, budget, scratch: args.scratch.clone(), runtime: runtime.clone() };
-    let mut go = Go {
-        version: env!("CARGO_PKG_VERSION").into(),
-        host: host(),
-        started: SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default(),
-        seconds: None,
-        workers,
-        processes: cluster.processes,
-        budget,
-        arithmetic: arithmetic(&plan, &runtime),
-        settings: Settings {
-            set: args.pipeline.set.iter().map(|s| format!("{}={}", s.name, s.value)).collect(),
-            folder: std::env::current_dir()?,
-        },
-    };
+    let mut go = Go::new(&args, &plan, &runtime, (workers, cluster.processes, budget))?;
     let shared = if cluster.process == 0 {
-        let mut ledger = Ledger::open(&plan.out, &plan.canonical, &plan.hash, args.fresh)?;
+        let mut ledger = open(&args, &plan, &text, &go)?;
         headers.keep(&plan);
-        chunk_file::sweep(&chunks, &fingerprints(&plan));
-        same_arithmetic(&ledger, &go, args.mixed_hardware)?;
         let new = discover(&mut ledger, &plan)?;
         // What was repaired is known by now; the rest is tried as it is.
         if args.retry_quarantined && ledger.state.in_quarantine().next().is_some() {
@@ -120,8 +148,6 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             eprintln!("going on in {}: {done} of {} units are done, {new} are new", plan.out.display(), ledger.units.len());
         }
         ledger.sweep(&sinks(&plan))?;
-        write_go(&plan.out, &go)?;
-        files::write_whole(&plan.out.join("pipeline.yaml"), text.as_bytes())?;
         take_back(&mut cluster, &mut ledger, &plan, &runtime, args.quiet)?;
         cluster.ready(digest(&plan.out)?.as_bytes())?;
         // Nothing is written before all have read.
@@ -133,7 +159,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         let missing = flow::lost::missing(&read_state(&plan.out)?, &plan.out, false);
         cluster.gather(&serde_json::to_vec(&missing)?)?;
         see(&plan.out, &cluster.ready(b"")?)?;
-        let (units, state) = (units::read(&plan.out.join("units.jsonl"))?, read_state(&plan.out)?);
+        let (units, state) = (crate::ledger::units::read(&plan.out.join("units.jsonl"))?, read_state(&plan.out)?);
         cluster.gather(b"")?;
         Shared::new(&plan, &options, &cluster, units, state, None)?
     };
@@ -148,15 +174,14 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     }
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
-    let pages = write_results(&plan, &outcome.state, &runtime, &mut go, start)?;
+    let sums = |step: &str| finish::sums(&plan, &outcome.state, step);
+    let behind = behind(&plan, &rows, &outcome.state, &text);
+    let pages = write_results(&plan, &sums, (&outcome.state, &behind), (&runtime, &mut go, start))?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
     assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
     // Parts that were done again with other rows may have left files under names that are not used any more.
     ledger.sweep(&sinks(&plan))?;
-    if !ledger.state.done {
-        ledger.commit(vec![(Line::Done {}, Vec::new())])?;
-    }
-    write_go(&plan.out, &go)?;
+    done(&mut ledger, &go)?;
     let lost = ledger.state.lost();
     if args.json {
         let result = serde_json::json!({
@@ -190,7 +215,7 @@ fn fingerprints(plan: &Plan) -> BTreeSet<&str> {
 }
 
 /// The steps that write files.
-fn sinks(plan: &Plan) -> Vec<String> {
+pub fn sinks(plan: &Plan) -> Vec<String> {
     plan.steps.iter().filter(|s| s.planned.shape == Shape::Sink).map(|s| s.name.clone()).collect()
 }
 
@@ -220,7 +245,7 @@ fn see(folder: &Path, digest_there: &[u8]) -> Result<()> {
 }
 
 /// Takes back the parts whose spills, or whose files, are gone and will be needed, as far as any of the processes knows.
-fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &Runtime, quiet: bool) -> Result<()> {
+pub fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &Runtime, quiet: bool) -> Result<()> {
     cluster.ready(digest(&plan.out)?.as_bytes())?;
     let mut missing = flow::lost::missing(&ledger.state, &plan.out, true);
     for heard in cluster.gather(b"")? {
@@ -238,14 +263,28 @@ fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &
     Ok(())
 }
 
-struct Written {
-    reports: Vec<String>,
-    highlights: String,
+/// Where the reports are, and what is said first.
+pub struct Written {
+    pub reports: Vec<String>,
+    pub highlights: String,
 }
 
-/// Tables, plots and pages.
-fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, start: Instant) -> Result<Written> {
-    let summaries = finish::summaries(plan, state, runtime)?;
+/// Writes down that all is done.
+pub fn done(ledger: &mut Ledger, go: &Go) -> Result<()> {
+    if !ledger.state.done {
+        ledger.commit(vec![(Line::Done {}, Vec::new())])?;
+    }
+    write_go(&ledger.folder, go)
+}
+
+/// Tables, plots and pages, from the sums of each fold.
+pub fn write_results(
+    plan: &Plan,
+    sums: &dyn Fn(&str) -> Result<Sums>,
+    (state, behind): (&State, &report::Behind),
+    (runtime, go, start): (&Runtime, &mut Go, Instant),
+) -> Result<Written> {
+    let summaries = finish::summaries(plan, sums, state, runtime)?;
     for (step, summary) in &summaries {
         report::write_summary(&plan.out, &plan.steps[*step].name, summary)?;
     }
@@ -256,7 +295,7 @@ fn write_results(plan: &Plan, state: &State, runtime: &Runtime, go: &mut Go, sta
         let sections: Vec<(String, calostream_operators::figure::Summary)> =
             of.from.iter().filter_map(|p| summaries.get(&p.step).map(|s| (plan.steps[p.step].name.clone(), s.clone()))).collect();
         let facts = run_facts(go);
-        let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, &facts);
+        let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, behind, &facts);
         let path = plan.out.join(&of.name).join("report.html");
         files::write_whole(&path, html.as_bytes())?;
         reports.push(path.display().to_string());
@@ -283,8 +322,8 @@ fn run_facts(go: &Go) -> report::RunFacts {
     report::RunFacts(facts)
 }
 
-/// All units of all sources, sources taken in turn, in the list of the ledger.
-fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
+/// All units of all sources, sources taken in turn.
+pub fn units(plan: &Plan) -> Vec<Unit> {
     let lists: Vec<Vec<Unit>> = plan
         .steps
         .iter()
@@ -292,7 +331,12 @@ fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
         .map(|s| s.planned.units.iter().map(|u| Unit { step: s.name.clone(), ..u.clone() }).collect())
         .collect();
     let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
-    let found: Vec<Unit> = (0..longest).flat_map(|i| lists.iter().filter_map(move |l| l.get(i)).cloned()).collect();
+    (0..longest).flat_map(|i| lists.iter().filter_map(move |l| l.get(i)).cloned()).collect()
+}
+
+/// Puts the units of a plan into the list of the ledger; how many are new.
+pub fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
+    let found = units(plan);
     let unreadable: Vec<Unreadable> = plan
         .steps
         .iter()
@@ -322,7 +366,7 @@ fn discover(ledger: &mut Ledger, plan: &Plan) -> Result<usize> {
 /// The bytes that batches under way may take (the budget less what the steps hold), and how many workers read.
 ///
 /// What a reader holds may be much (a chunk of 1 GiB): then as many read at once as the budget has room for.
-fn shares(plan: &Plan, workers: usize, processes_here: usize) -> Result<(u64, usize)> {
+pub fn shares(plan: &Plan, workers: usize, processes_here: usize) -> Result<(u64, usize)> {
     let budget = plan.budget.unwrap_or_else(|| default_budget(machine::memory()) / processes_here as u64);
     let (sources, others): (Vec<_>, Vec<_>) = plan.steps.iter().partition(|s| s.planned.shape == Shape::Source);
     let held = |steps: &[&PlannedStep]| steps.iter().map(|s| s.planned.holds).sum::<u64>();
@@ -343,7 +387,7 @@ fn shares(plan: &Plan, workers: usize, processes_here: usize) -> Result<(u64, us
 
 /// Which processes there are, from the command line or from SLURM's variables, and the workers of this one.
 fn cluster(args: &RunArgs, plan: &Plan) -> Result<(Cluster, usize)> {
-    let workers = args.workers.map_or_else(machine::cores, |w| w as usize);
+    let workers = args.workers();
     if args.processes.is_none() && args.hosts.is_none() {
         let Some(step) = super::slurm::step()? else { return Ok((Cluster::alone(), workers)) };
         let secret = super::slurm::secret(&plan.out, &step)?;
@@ -427,10 +471,9 @@ fn show_mixes(plan: &Plan, mixes: &BTreeMap<Port, Vec<(u64, u64)>>) -> String {
     text
 }
 
-fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["step", "rows in", "rows out", "cut", "quarantined"]);
+/// What went through each step, as texts; the first row is the header.
+fn balance_texts(plan: &Plan, rows: &[StepRows]) -> Vec<Vec<String>> {
+    let mut lines = vec![["step", "rows in", "rows out", "cut", "quarantined"].map(str::to_owned).to_vec()];
     for of in rows {
         let Some(step) = plan.steps.iter().find(|s| s.name == of.step && s.planned.shape != Shape::Page) else { continue };
         let named = |(i, n): (usize, &u64)| match step.planned.outputs[i].name.as_str() {
@@ -438,25 +481,65 @@ fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
             name => format!("{name} {}", words::count(*n)),
         };
         let out: Vec<String> = of.out.iter().enumerate().map(named).collect();
-        let quarantined = if of.quarantined > 0 { words::count(of.quarantined) } else { String::new() };
-        let cut = if of.cut > 0 { words::count(of.cut) } else { String::new() };
-        table.add_row([of.step.clone(), words::count(of.came), out.join(", "), cut, quarantined]);
+        let some = |n: u64| if n > 0 { words::count(n) } else { String::new() };
+        lines.push(vec![of.step.clone(), words::count(of.came), out.join(", "), some(of.cut), some(of.quarantined)]);
     }
+    lines
+}
+
+/// What was noticed, a line each.
+fn notices(rows: &[StepRows], state: &State) -> Vec<String> {
+    let of = |of: &StepRows| {
+        let name = of.step.clone();
+        of.noticed.iter().map(|(what, count)| format!("{name}: {} {what}", words::count(*count))).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<String> = rows.iter().flat_map(of).collect();
+    if !state.unreadable.is_empty() {
+        lines.push(format!("files that can't be read: {}", state.unreadable.len()));
+    }
+    lines
+}
+
+/// What stands behind the numbers of a run.
+pub fn behind(plan: &Plan, rows: &[StepRows], state: &State, text: &str) -> report::Behind {
+    // By path, and not in the order in which files were found.
+    let mut files: BTreeMap<(&str, &str), (u64, &str, &str)> = BTreeMap::new();
+    for (step, unit) in plan.steps.iter().flat_map(|s| s.planned.units.iter().map(move |u| (s, u))) {
+        let file = files.entry((&step.name, &unit.path)).or_insert((0, unit.sample.as_deref().unwrap_or(""), &unit.fingerprint));
+        file.0 += unit.rows;
+    }
+    let mut inputs = vec![["step", "file", "class", "events", "fingerprint"].map(str::to_owned).to_vec()];
+    let row = |((step, path), (rows, sample, fingerprint)): (&(&str, &str), &(u64, &str, &str))| {
+        vec![(*step).to_owned(), (*path).to_owned(), (*sample).to_owned(), words::count(*rows), (*fingerprint).to_owned()]
+    };
+    inputs.extend(files.iter().map(row));
+    let mut prints: Vec<String> = files.values().map(|(rows, sample, print)| format!("{print} {rows} {sample}\n")).collect();
+    prints.sort();
+    let all = files.values().map(|file| file.0).sum();
+    let models = plan.facts.models.iter().filter_map(|(path, model)| Some((path, model.as_ref().ok()?)));
+    let models: String = models.map(|(path, model)| format!("; model {path}, sha256 {}", model.sha256)).collect();
+    let all_inputs = format!(
+        "{}, {}; together {}{models}",
+        words::counted(files.len() as u64, "file"),
+        words::counted(all, "event"),
+        log::hash(prints.concat().as_bytes())
+    );
+    let mut notices = notices(rows, state);
+    notices.push("Every row is accounted for.".into());
+    report::Behind { balance: balance_texts(plan, rows), notices, inputs, all_inputs, pipeline: text.to_owned() }
+}
+
+fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    let mut lines = balance_texts(plan, rows).into_iter();
+    table.set_header(lines.next().unwrap_or_default());
+    table.add_rows(lines);
     for column in 1..5 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
-    let mut noticed = String::new();
-    for of in rows {
-        for (what, count) in &of.noticed {
-            noticed.push_str(&format!("{}: {} {what}\n", of.step, words::count(*count)));
-        }
-    }
-    let files = if state.unreadable.is_empty() {
-        String::new()
-    } else {
-        format!("files that can't be read: {}\n", state.unreadable.len())
-    };
-    format!("{table}\n{noticed}{files}every row is accounted for\n")
+    let noticed: String = notices(rows, state).iter().map(|line| format!("{line}\n")).collect();
+    format!("{table}\n{noticed}every row is accounted for\n")
 }

@@ -16,6 +16,8 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
     let reading = state.reading_phase().unwrap_or(0);
     let first: Vec<_> = state.commits.values().filter(|c| c.phase == reading).collect();
     let done: usize = first.iter().map(|c| c.units.len()).sum();
+    let mut units = units;
+    units.retain(|u| !state.withdrawn.contains(&u.number));
     let rows: u64 = units.iter().map(|u| u.unit.rows).sum();
     let committed: std::collections::BTreeSet<u64> = first.iter().flat_map(|c| c.units.iter().copied()).collect();
     let read: u64 = units.iter().filter(|u| committed.contains(&u.number)).map(|u| u.unit.rows).sum();

@@ -11,7 +11,7 @@ use crate::flow::{self, Basis, Phase};
 use crate::ledger::{State, log, units};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, ensure};
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::ipc::reader::FileReader;
 use calostream_operators::work::Runtime;
@@ -82,7 +82,7 @@ fn changed_files(folder: &Path, state: &State) -> Vec<String> {
 fn orders(plan: &Plan, state: &State, mut runtime: Runtime, wrong: &mut Vec<String>) -> Result<String> {
     let units = units::read(&plan.out.join("units.jsonl"))?;
     runtime.fingerprints = Arc::new(units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect());
-    let begin = |step: usize| flow::start(plan, &runtime, step, (0, 1));
+    let begin = |step: usize| flow::start(plan, &runtime, step, ((0, 1), None));
     let basis = Basis { plan, state, units: &units, folder: &plan.out, start: &begin };
     let mut said = String::new();
     for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Shuffle && s.spills) {
@@ -195,7 +195,8 @@ fn events_of(path: &Path) -> Result<Option<Vec<Event>>> {
             return Ok(None);
         };
         let (files, rows) = (files.as_primitive::<UInt32Type>(), rows.as_primitive::<UInt64Type>());
-        let copies = batch.column_by_name(column::COPY).map(|c| c.as_primitive::<UInt32Type>().values());
+        let copies =
+            batch.column_by_name(column::COPY).and_then(|c| c.as_primitive_opt::<UInt32Type>()).map(PrimitiveArray::values);
         let copy = |row: usize| copies.map_or(0, |c| c[row]);
         events.extend((0..batch.num_rows()).map(|row| (files.value(row), rows.value(row), copy(row))));
     }

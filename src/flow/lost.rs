@@ -56,7 +56,7 @@ pub fn again(
     if gone.is_empty() && files.is_empty() {
         return Ok(Vec::new());
     }
-    let start = |step: usize| start(plan, runtime, step, (0, 1));
+    let start = |step: usize| start(plan, runtime, step, ((0, 1), None));
     let mut open = None;
     for number in 0..plan.phases.len() {
         let phase = Phase::of(Basis { plan, state, units, folder: &plan.out, start: &start }, number)?;

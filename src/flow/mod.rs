@@ -45,6 +45,7 @@ mod ranks;
 mod source;
 mod spiller;
 mod stage;
+pub mod totals;
 pub mod verify;
 
 pub use cluster::{Cluster, secret};
@@ -63,7 +64,7 @@ use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
 use operator::On;
-use phase::strata;
+use phase::{PartPlan, strata};
 use progress::Counter;
 use ranks::{Router, Tally};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -331,7 +332,7 @@ fn pass(
         Some(pass) => Arc::clone(&pass.phase),
         None => {
             let state = shared.state().clone();
-            let start = |step: usize| start(plan, &shared.runtime, step, (worker.index(), shared.peers));
+            let start = |step: usize| start(plan, &shared.runtime, step, ((worker.index(), shared.peers), None));
             let basis = Basis { plan, state: &state, units: &shared.units, folder: &shared.folder, start: &start };
             let made = Phase::of(basis, phase)?;
             tell(shared, vec![made.begin()])?;
@@ -343,8 +344,8 @@ fn pass(
     tell(shared, idle)?;
     let state = shared.state();
     let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
-    // What could not be counted can't be read.
-    let same = |p: usize| p == phase.number || !phase.counting && plan.counting_of(phase.level) == Some(p);
+    // What could not be surveyed can't be read.
+    let same = |p: usize| p <= phase.number && plan.phases.get(p).is_some_and(|of| of.level == phase.level);
     let left_out: BTreeSet<u64> = state.quarantined.keys().filter(|(p, _)| same(*p)).map(|(_, u)| *u).collect();
     drop(state);
     let processes = (shared.peers / shared.threads) as u64;
@@ -380,10 +381,9 @@ fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
 /// Commits for ranges in which nothing is to be done: empty ones.
 fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
     let mut lines = Vec::new();
-    if phase.level == 0 {
-        return lines;
-    }
-    for (number, part) in phase.parts.iter().enumerate() {
+    // Of input files, a unit that can't be read is left out by the part that does the others; a part without any has nothing to do.
+    let idle = |part: &&PartPlan| phase.level > 0 || part.units.is_empty();
+    for (number, part) in phase.parts.iter().enumerate().filter(|(_, part)| idle(part)) {
         let left_out = part.units.iter().all(|u| state.quarantined.contains_key(&(phase.number, u.number)));
         if left_out || part.units.iter().all(|u| u.rows == 0) {
             let (out, kept) = part.units.iter().map(|u| u.number).partition(|_| left_out);
@@ -426,9 +426,13 @@ fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
     Ok(())
 }
 
-/// Starts a step on a worker.
-pub fn start(plan: &Plan, runtime: &Runtime, step: usize, (index, peers): (usize, usize)) -> Result<Work> {
+/// A worker (its number, and how many there are), and what the step has found in its survey.
+type OnWorker = ((usize, usize), Option<Arc<Sums>>);
+
+/// Starts a step on a worker: its work or, where it is here to survey, that.
+pub fn start(plan: &Plan, runtime: &Runtime, step: usize, ((index, peers), surveyed): OnWorker) -> Result<Work> {
     let planned = &plan.steps[step];
+    let runtime = &Runtime { surveyed, ..runtime.clone() };
     let at = Start {
         worker: Worker { index, peers },
         facts: &plan.facts,
@@ -436,7 +440,9 @@ pub fn start(plan: &Plan, runtime: &Runtime, step: usize, (index, peers): (usize
         outputs: &planned.planned.outputs,
         runtime,
     };
-    planned.operator.start(&at).with_context(|| format!("step `{}` could not start", planned.name))
+    let surveys = planned.goal && planned.planned.survey.is_some();
+    let work = if surveys { planned.operator.survey(&at).map(Work::Fold) } else { planned.operator.start(&at) };
+    work.with_context(|| format!("step `{}` could not start", planned.name))
 }
 
 /// Stands where a step could not start, so that the dataflow has the same form everywhere.
@@ -457,7 +463,7 @@ fn build(
 ) -> (ProbeHandle<u64>, ProbeHandle<u64>) {
     let index = worker.index();
     let whole = plan;
-    let plan = plan.phases[pass.phase.number].counting.as_ref().unwrap_or(plan);
+    let plan = plan.phases[pass.phase.number].survey.as_ref().unwrap_or(plan);
     worker.dataflow::<u64, _, _>(|scope| {
         let phase = &pass.phase;
         let mut streams: BTreeMap<Port, Stream<'_, u64, parcel::Chunk>> = BTreeMap::new();
@@ -466,7 +472,7 @@ fn build(
             let mut sources = BTreeMap::new();
             let reads = index % shared.threads < shared.readers;
             for port in phase.origins.iter().filter(|_| reads) {
-                match start(plan, &shared.runtime, port.step, (index, shared.peers)) {
+                match start(plan, &shared.runtime, port.step, ((index, shared.peers), None)) {
                     Ok(Work::Source(s)) => {
                         let schema = Arc::clone(&plan.steps[port.step].planned.outputs[0].schema);
                         sources.insert(port.step, (s, schema));
@@ -489,7 +495,7 @@ fn build(
             records.push(told);
             for (port, stretches) in phase.origins.iter().zip(outputs) {
                 let schema = Arc::clone(&plan.steps[port.step].planned.outputs[port.output].schema);
-                let making = match start(whole, &shared.runtime, port.step, (index, shared.peers)) {
+                let making = match start(whole, &shared.runtime, port.step, ((index, shared.peers), None)) {
                     Ok(Work::Join(join)) => gather::Making::Join(join, plan.steps[port.step].from.len()),
                     Ok(_) => {
                         gather::Making::Order(phase.asides.get(&port.step).map(|a| Arc::clone(&a.routing)).unwrap_or_default())
@@ -512,16 +518,18 @@ fn build(
                 continue;
             }
             let gives = match shape {
-                Shape::Map | Shape::Device => true,
-                Shape::Shuffle => !planned.spills && !phase.counting,
+                Shape::Map | Shape::Device => !planned.goal,
+                Shape::Shuffle => !planned.spills && !planned.goal,
                 _ => false,
             };
             let on = match shape {
                 Shape::Map | Shape::Fold => On::Worker,
-                Shape::Shuffle if gives || phase.counting => On::Worker,
+                Shape::Shuffle if gives || planned.goal => On::Worker,
                 _ => On::Thread,
             };
-            for (input, port) in planned.from.iter().enumerate() {
+            let surveys = planned.goal && planned.planned.survey.is_some();
+            let inputs = if surveys { 1 } else { planned.from.len() };
+            for (input, port) in planned.from.iter().enumerate().take(inputs) {
                 let Some(stream) = streams.get(port).cloned() else { continue };
                 let stage: Box<dyn Stage> = match step_stage((whole, plan), shared, pass, (step, input), index) {
                     Ok(stage) => Box::new(stage),
@@ -561,7 +569,8 @@ fn step_stage(
         let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, shared.aside);
         Ok(Kind::Spill(router, Box::new(spiller), input))
     };
-    let kind = match start(plan, &shared.runtime, step, (worker, shared.peers))? {
+    let surveyed = pass.phase.surveyed.get(&step).cloned();
+    let kind = match start(plan, &shared.runtime, step, ((worker, shared.peers), surveyed))? {
         Work::Map(map) => Kind::Map(map),
         Work::Device(device) => Kind::Device(device),
         Work::Fold(fold) => Kind::Fold(fold, Sums::default()),
@@ -572,7 +581,7 @@ fn step_stage(
             };
             Kind::Sink { sink, place, begun: false }
         }
-        Work::Shuffle(shuffle) if pass.phase.counting => Kind::Count(Tally::new(shuffle, outputs.len(), strata(plan, step))),
+        Work::Shuffle(shuffle) if planned.goal => Kind::Count(Tally::new(shuffle, outputs.len(), strata(plan, step))),
         Work::Shuffle(shuffle) if planned.spills => spill(Router::shuffle(shuffle, routing()?))?,
         Work::Shuffle(shuffle) => Kind::Select(Router::shuffle(shuffle, routing()?)),
         Work::Join(join) => spill(Router::join(join, input, routing()?))?,
@@ -581,7 +590,8 @@ fn step_stage(
         }
     };
     let schemas = match planned.planned.shape {
-        Shape::Fold | Shape::Sink => Vec::new(),
+        _ if matches!(kind, Kind::Fold(..)) => Vec::new(),
+        Shape::Sink => Vec::new(),
         _ => outputs.iter().map(|o| Arc::clone(&o.schema)).collect(),
     };
     let counter = Arc::clone(&shared.counters[step]);

@@ -8,10 +8,12 @@ use super::ranks::{Routing, first_ranks, totals};
 use super::spiller::{End, read_index};
 use crate::ledger::State;
 use crate::ledger::log::{self, Line, Spill};
+use crate::ledger::sums;
 use crate::ledger::units::Numbered;
 use crate::plan::parts::{self, Rows};
-use crate::plan::{Plan, Port};
+use crate::plan::{Plan, PlannedStep, Port};
 use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::sums::Sums;
 use calostream_operators::{Lanes, Shape, Unit, Work, column};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,14 +26,14 @@ pub struct Phase {
     pub number: usize,
     /// The level of its steps.
     pub level: usize,
-    /// True where it only counts rows.
-    pub counting: bool,
     /// Its parts: a part's number is its place here and its timestamp.
     pub parts: Vec<PartPlan>,
     /// Where rows come from in this phase: sources, or shuffled outputs.
     pub origins: Vec<Port>,
     /// What is known of the shuffles of this level, by step.
     pub routings: BTreeMap<usize, Arc<Routing>>,
+    /// What the steps of this level know from their surveys, by step.
+    pub surveyed: BTreeMap<usize, Arc<Sums>>,
     /// What the shuffles of the level before have put aside, by step.
     pub asides: BTreeMap<usize, Aside>,
     /// A digest of all this.
@@ -110,21 +112,25 @@ impl Phase {
     /// The phase `number` of a plan.
     pub fn of(basis: Basis<'_>, number: usize) -> Result<Self> {
         let planned = basis.plan.phases.get(number).context("a phase that is not in the plan")?;
-        let (level, counting) = (planned.level, planned.counting.is_some());
-        let mut phase = Self { number, level, counting, ..Self::default() };
+        let level = planned.level;
+        let mut phase = Self { number, level, ..Self::default() };
         let mut digest = String::new();
         if level == 0 {
             phase.read(basis);
         } else {
             phase.gather(basis, &mut digest)?;
         }
-        if !counting {
-            for (step, planned) in basis.plan.steps.iter().enumerate() {
-                if planned.planned.shape == Shape::Shuffle && planned.level == level {
-                    let routing = routing(basis, step, &phase)?;
-                    digest.push_str(&format!("{}: {}\n", planned.name, routing.digest()));
-                    phase.routings.insert(step, Arc::new(routing));
-                }
+        // The goals of a survey are there to find out what all others know by now.
+        let knows = |s: &PlannedStep| s.level == level && !s.idle && !s.goal;
+        for (step, planned) in basis.plan.of_phase(number).steps.iter().enumerate().filter(|(_, s)| knows(s)) {
+            if planned.planned.shape == Shape::Shuffle {
+                let routing = routing(basis, step, &phase)?;
+                digest.push_str(&format!("{}: {}\n", planned.name, routing.digest()));
+                phase.routings.insert(step, Arc::new(routing));
+            }
+            if let Some(sums) = surveyed(basis, step)? {
+                digest.push_str(&format!("{} knows {}\n", planned.name, log::hash(&sums.encode())));
+                phase.surveyed.insert(step, sums);
             }
         }
         phase.basis = log::hash(digest.as_bytes());
@@ -133,7 +139,7 @@ impl Phase {
 
     /// Parts of the written-down units.
     fn read(&mut self, basis: Basis<'_>) {
-        let plan = plan_of(basis.plan, self.number);
+        let plan = basis.plan.of_phase(self.number);
         for (step, _) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Source && !s.idle) {
             self.origins.push(Port { step, output: 0 });
         }
@@ -158,7 +164,8 @@ impl Phase {
                 let sample = u.unit.sample.clone();
                 self.parts.push(PartPlan { origin, number_in_origin, number_in_sample, sample, units: Vec::new() });
             }
-            if let Some(part) = self.parts.get_mut(index) {
+            // A part stays where it is when all of its units are taken back.
+            if let Some(part) = self.parts.get_mut(index).filter(|_| !basis.state.withdrawn.contains(&u.number)) {
                 part.units.push(PartUnit { number: u.number, rows: u.unit.rows, unit: Some(u.unit.clone()) });
             }
         }
@@ -167,7 +174,7 @@ impl Phase {
     /// Parts of the orders of the level before.
     fn gather(&mut self, basis: Basis<'_>, digest: &mut String) -> Result<()> {
         let plan = basis.plan;
-        let active = plan_of(plan, self.number);
+        let active = plan.of_phase(self.number);
         let mut unit = 0;
         for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.spills && s.level + 1 == self.level) {
             let (runs, rows) = put_aside(basis, step)?;
@@ -242,9 +249,13 @@ impl Phase {
     }
 }
 
-/// The plan that a phase follows.
-pub fn plan_of(plan: &Plan, phase: usize) -> &Plan {
-    plan.phases.get(phase).and_then(|p| p.counting.as_deref()).unwrap_or(plan)
+/// What the survey of a step has found, where it makes one.
+pub fn surveyed(basis: Basis<'_>, step: usize) -> Result<Option<Arc<Sums>>> {
+    let Basis { plan, state, folder, .. } = basis;
+    let planned = &plan.steps[step];
+    let survey = plan.survey_of(step).filter(|_| planned.planned.survey.is_some());
+    let sums = survey.map(|survey| sums::of(state, folder, &planned.name, |phase| phase == survey));
+    Ok(sums.transpose()?.map(Arc::new))
 }
 
 /// How many strata the outputs of a shuffle have.
@@ -307,7 +318,7 @@ fn routing(basis: Basis<'_>, step: usize, phase: &Phase) -> Result<Routing> {
 /// The counts of the lanes of each unit, as the phase that counts has found them.
 fn tallied(plan: &Plan, state: &State, step: usize) -> Result<BTreeMap<u64, Vec<u64>>> {
     let planned = &plan.steps[step];
-    let phase = plan.counting_of(planned.level).with_context(|| format!("the rows of `{}` are not counted", planned.name))?;
+    let phase = plan.survey_of(step).with_context(|| format!("the rows of `{}` are not counted", planned.name))?;
     let commits = state.commits.values().filter(|c| c.phase == phase);
     let tallies = commits.flat_map(|c| &c.tallies).filter(|t| t.step == planned.name);
     Ok(tallies.map(|t| (t.unit, t.lanes.clone())).collect())
@@ -318,7 +329,9 @@ fn said(basis: Basis<'_>, step: usize, lanes: usize) -> BTreeMap<u64, Vec<u64>> 
     let Basis { plan, state, units, .. } = basis;
     let names = column::samples(&plan.steps[step].inputs[0].schema);
     let source = crate::plan::origin(&plan.steps, step).map(|port| plan.steps[port.step].name.as_str());
-    let of_source = units.iter().filter(|u| Some(u.unit.step.as_str()) == source && !state.replaced.contains(&u.number));
+    let of_source = units.iter().filter(|u| {
+        Some(u.unit.step.as_str()) == source && !state.replaced.contains(&u.number) && !state.withdrawn.contains(&u.number)
+    });
     let count = |u: &Numbered| {
         let mut counts = vec![0; lanes];
         let stratum = u.unit.sample.as_ref().and_then(|sample| names.iter().position(|name| name == sample)).unwrap_or(0);

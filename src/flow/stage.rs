@@ -148,6 +148,7 @@ impl StepStage {
             Kind::Map(map) => {
                 let mapped = map.map(batch)?;
                 self.cut += mapped.cut;
+                self.repeated += map.repeated();
                 made.push((0, mapped.batch));
             }
             Kind::Device(device) => made.extend(device.push(batch)?.into_iter().map(|batch| (0, batch))),
@@ -286,7 +287,10 @@ impl StepStage {
     fn drop_part(&mut self, given: &mut Given) {
         match &mut self.kind {
             // What was noticed or cut on the way to a fault is so again.
-            Kind::Map(map) => drop(map.noticed()),
+            Kind::Map(map) => {
+                map.repeated();
+                drop(map.noticed());
+            }
             Kind::Device(device) => {
                 device.forget();
                 device.cut();

@@ -6,7 +6,7 @@
 //! in groups, so that no more seats than [`SEATS`] are in memory; for each group the lanes are read once.
 
 use super::order::Order;
-use super::phase::{Basis, Phase};
+use super::phase::{Basis, Phase, surveyed};
 use super::ranks::{Counts, Router, Routing};
 use super::start;
 use crate::ledger::units::Numbered;
@@ -58,11 +58,11 @@ impl<'a> Again<'a> {
         let phase = basis.plan.phase_of(planned.level);
         let routing = Phase::of(basis, phase)?.routings.remove(&step).context("a shuffle that is not in the plan")?;
         ensure!(!routing.orders.is_empty(), "it pairs rows");
-        let counting = basis.plan.counting_of(planned.level);
-        let plan =
-            counting.filter(|_| planned.counted).and_then(|c| basis.plan.phases[c].counting.as_deref()).unwrap_or(basis.plan);
+        let counting = basis.plan.survey_of(step);
+        let plan = counting.map_or(basis.plan, |counting| basis.plan.of_phase(counting));
         let left_out = basis.state.quarantined.keys().filter(|(p, _)| basis.state.reads_files(*p)).map(|(_, unit)| *unit);
-        let left_out = left_out.chain(basis.state.replaced.iter().copied()).collect();
+        let left_out = left_out.chain(basis.state.replaced.iter().copied());
+        let left_out = left_out.chain(basis.state.withdrawn.iter().copied()).collect();
         Ok(Self { plan, basis, runtime, step, routing, left_out })
     }
 
@@ -112,7 +112,10 @@ impl<'a> Again<'a> {
             at = self.plan.steps[at.step].from[0];
         }
         chain.reverse();
-        let begin = |step: usize| start(self.plan, self.runtime, step, (0, 1));
+        let begin = |step: usize| {
+            let surveyed = surveyed(self.basis, step)?;
+            start(self.plan, self.runtime, step, ((0, 1), surveyed))
+        };
         let Work::Source(mut source) = begin(at.step)? else { bail!("a source that is none") };
         let mut ways: Vec<Way> = Vec::new();
         for step in chain {
@@ -131,10 +134,13 @@ impl<'a> Again<'a> {
                 let mut counts = Counts { out: vec![0; self.routing.orders.len()], ..Counts::default() };
                 let file = column::get(batch, column::FILE).as_primitive::<UInt32Type>();
                 let row = column::get(batch, column::ROW).as_primitive::<UInt64Type>();
+                // A step before may have repeated rows: then it is its column that the files have.
+                let came = batch.column_by_name(column::COPY).and_then(|c| c.as_primitive_opt::<UInt32Type>());
                 for (place, index) in router.places(*number, batch, &mut counts)? {
                     let order = &self.routing.orders[usize::from(place.output)];
                     let index = index as usize;
-                    let event = (file.value(index), row.value(index), order.copy(place.stratum, place.row));
+                    let copy = came.map_or_else(|| order.copy(place.stratum, place.row), |came| came.value(index));
+                    let event = (file.value(index), row.value(index), copy);
                     let part = (usize::from(place.output), u64::from(place.part));
                     each((part, order.key(place.stratum, place.row), event, row.value(index)));
                 }

@@ -45,7 +45,7 @@ pub fn balance(plan: &Plan, state: &State, unit_rows: &BTreeMap<(usize, u64), u6
     let mut seen: BTreeMap<(usize, u64), u32> = BTreeMap::new();
     for commit in state.commits.values() {
         commit.units.iter().chain(&commit.left_out).for_each(|u| *seen.entry((commit.phase, *u)).or_default() += 1);
-        let Some(phase) = plan.phases.get(commit.phase).filter(|p| p.counting.is_none()) else { continue };
+        let Some(phase) = plan.phases.get(commit.phase).filter(|p| p.survey.is_none()) else { continue };
         for noticed in &commit.noticed {
             let Some(step) = index.get(noticed.step.as_str()) else { continue };
             for (what, count) in &noticed.counts {

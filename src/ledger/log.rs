@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -43,6 +43,13 @@ pub enum Line {
     Replaced {
         /// Numbers in `units.jsonl`.
         units: Vec<u64>,
+    },
+    /// A file is gone, or is another one now: its units, and all that came of them, are taken back.
+    Withdrawn {
+        /// The file.
+        file: String,
+        /// Numbers in `units.jsonl`.
+        units: BTreeSet<u64>,
     },
     /// Units that were quarantined may be tried again.
     Retry {},

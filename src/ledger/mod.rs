@@ -24,6 +24,7 @@
 pub mod balance;
 pub mod lock;
 pub mod log;
+pub mod sums;
 pub mod units;
 
 use crate::files;
@@ -32,6 +33,7 @@ use calostream_operators::Unit;
 use log::{Assembled, Commit, FileMade, Line, Log, Quarantine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use units::Numbered;
 
 /// Lines to commit, each with its contributions.
 pub type Settled = Vec<(Line, Vec<Contribution>)>;
@@ -60,6 +62,8 @@ pub struct State {
     pub quarantined: BTreeMap<(usize, u64), Quarantine>,
     /// Quarantined units of phase 0 whose file has been repaired: nothing of them is lost, and nothing is tried again.
     pub replaced: BTreeSet<u64>,
+    /// Units that were taken back, because their file is gone or is another one now.
+    pub withdrawn: BTreeSet<u64>,
     /// Files that could not be read when the run began.
     pub unreadable: Vec<log::Unreadable>,
     /// What was put together last of the parts of a step. It counts where
@@ -91,6 +95,15 @@ impl State {
             }
             Line::Lost { parts } => self.remove(|part, _| parts.contains(part)),
             Line::Replaced { units } => self.replaced.extend(units),
+            Line::Withdrawn { units, .. } => {
+                self.withdrawn.extend(units);
+                let reads: BTreeSet<usize> =
+                    self.commits.keys().map(|(phase, _)| *phase).filter(|phase| self.reads_files(*phase)).collect();
+                self.remove(|(phase, _), c| {
+                    reads.contains(phase) && c.units.iter().chain(&c.left_out).any(|u| units.contains(u))
+                });
+                self.quarantined.retain(|(phase, unit), _| !(reads.contains(phase) && units.contains(unit)));
+            }
             Line::Retry {} => {
                 let again: BTreeSet<_> = self.in_quarantine().map(|q| (q.phase, q.unit)).collect();
                 self.quarantined.retain(|unit, _| !again.contains(unit));
@@ -232,13 +245,30 @@ impl Ledger {
     /// Writes down what was found and is not known yet; how many units are new.
     pub fn discover(&mut self, found: &[Unit]) -> Result<usize> {
         let bad = |unit: u64| self.state.is_bad(unit);
-        let (new, replaced) = units::added(&self.units, found, &bad)?;
+        let (new, replaced) = units::added(&self.units, found, &bad, &self.state.withdrawn)?;
         units::append(&self.folder.join("units.jsonl"), &new)?;
         self.units.extend_from_slice(&new);
         if replaced.iter().any(|u| !self.state.replaced.contains(u)) {
             self.commit(vec![(Line::Replaced { units: replaced }, Vec::new())])?;
         }
         Ok(new.len())
+    }
+
+    /// Takes back the units of files that are not among those found any more, or are others now; how many files these are.
+    pub fn withdraw(&mut self, found: &[Unit]) -> Result<usize> {
+        let there: BTreeSet<(&str, &str, &str)> =
+            found.iter().map(|u| (u.step.as_str(), u.path.as_str(), u.fingerprint.as_str())).collect();
+        let mut gone: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+        for Numbered { number, unit, .. } in self.units.iter().filter(|u| !self.state.withdrawn.contains(&u.number)) {
+            if !there.contains(&(unit.step.as_str(), unit.path.as_str(), unit.fingerprint.as_str())) {
+                gone.entry(&unit.path).or_default().insert(*number);
+            }
+        }
+        let lines: Settled =
+            gone.into_iter().map(|(file, units)| (Line::Withdrawn { file: file.to_owned(), units }, Vec::new())).collect();
+        let files = lines.len();
+        self.commit(lines)?;
+        Ok(files)
     }
 
     /// Commits lines. Contributions come as bytes and are put behind the others first.
@@ -262,7 +292,13 @@ impl Ledger {
         }
         self.log.commit(&lines)?;
         lines.iter().for_each(|line| self.state.apply(line));
-        if lines.iter().any(|l| matches!(l, Line::Quarantine(_) | Line::Unreadable(_) | Line::Replaced { .. } | Line::Retry {})) {
+        let tells = |l: &Line| {
+            matches!(
+                l,
+                Line::Quarantine(_) | Line::Unreadable(_) | Line::Replaced { .. } | Line::Withdrawn { .. } | Line::Retry {}
+            )
+        };
+        if lines.iter().any(tells) {
             write_quarantine(&self.folder, &self.state)?;
         }
         Ok(lines)

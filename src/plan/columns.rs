@@ -5,30 +5,32 @@
 //! what they make. Streams always keep the provenance columns, because every row keeps where it came from.
 
 use super::{PlannedStep, Port};
-use calostream_operators::column::PROVENANCE;
+use calostream_operators::column::{COPY, PROVENANCE};
 use calostream_operators::{Facts, Output, Place, Problem, Reads, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The columns that each output must have; what is not in the map is read by nobody. In a counting plan a shuffle is the end.
-pub fn needed(steps: &[PlannedStep], counting: bool) -> BTreeMap<Port, BTreeSet<String>> {
+/// The columns that each output must have; what is not in the map is read by nobody. A plan that surveys ends with
+/// its goals.
+pub fn needed(steps: &[PlannedStep]) -> BTreeMap<Port, BTreeSet<String>> {
     let mut needed: BTreeMap<Port, BTreeSet<String>> = BTreeMap::new();
     for (number, step) in steps.iter().enumerate().rev().filter(|(_, s)| !s.idle) {
         let mut passed = BTreeSet::new();
-        let ends = counting && step.counted;
-        if matches!(step.planned.shape, Shape::Map | Shape::Device | Shape::Shuffle) && !ends {
+        if matches!(step.planned.shape, Shape::Map | Shape::Device | Shape::Shuffle) && !step.goal {
             for output in 0..step.planned.outputs.len() {
                 passed.extend(needed.get(&Port { step: number, output }).into_iter().flatten().cloned());
             }
         }
-        for (index, (port, input)) in step.from.iter().zip(&step.inputs).enumerate() {
+        let survey = step.planned.survey.as_ref().filter(|_| step.goal);
+        let inputs = if survey.is_some() { 1 } else { step.inputs.len() };
+        for (index, (port, input)) in step.from.iter().zip(&step.inputs).enumerate().take(inputs) {
             let into = needed.entry(*port).or_default();
             for field in input.schema.fields() {
                 let name = field.name();
-                let own = match step.planned.reads.get(index) {
+                let own = match survey.or(step.planned.reads.get(index)) {
                     Some(Reads::Columns(columns)) => columns.contains(name),
                     Some(Reads::All) | None => true,
                 };
-                let provenance = !input.table && PROVENANCE.contains(&name.as_str());
+                let provenance = !input.table && is_provenance(name);
                 if own || provenance || passed.contains(name) {
                     into.insert(name.clone());
                 }
@@ -38,10 +40,16 @@ pub fn needed(steps: &[PlannedStep], counting: bool) -> BTreeMap<Port, BTreeSet<
     needed
 }
 
+/// True for a column that goes on whether somebody reads it or not: of an event that comes several times, also which time
+/// this is.
+fn is_provenance(name: &str) -> bool {
+    PROVENANCE.contains(&name) || name == COPY
+}
+
 /// The output with only these columns and, for a stream, where its rows came from.
 #[must_use]
 pub fn narrowed(output: &Output, keep: &BTreeSet<String>) -> Output {
-    output.narrowed(|name| keep.contains(name) || (!output.table && PROVENANCE.contains(&name)))
+    output.narrowed(|name| keep.contains(name) || (!output.table && is_provenance(name)))
 }
 
 /// Takes out the columns that nobody reads and plans every step again with what is left.
@@ -49,9 +57,9 @@ pub fn narrow(
     steps: &mut [PlannedStep],
     facts: &Facts,
     remarks: &mut Vec<(String, String)>,
-    counting: bool,
+    surveying: bool,
 ) -> Result<(), Vec<Problem>> {
-    let needed = needed(steps, counting);
+    let needed = needed(steps);
     for number in 0..steps.len() {
         let (before, rest) = steps.split_at_mut(number);
         let step = &mut rest[0];
@@ -60,6 +68,10 @@ pub fn narrow(
         }
         if step.planned.shape != Shape::Source {
             step.inputs = step.from.iter().map(|port| before[port.step].planned.outputs[port.output].clone()).collect();
+            // What it surveys may be less than what it is planned with.
+            if step.goal && step.planned.survey.is_some() {
+                continue;
+            }
             let quarantined = std::mem::take(&mut step.planned.quarantined);
             step.planned = step.operator.plan(facts, &step.inputs).map_err(|found| placed(found, step.place))?;
             step.planned.quarantined = quarantined;
@@ -69,7 +81,7 @@ pub fn narrow(
         for (output, made) in step.planned.outputs.iter_mut().enumerate() {
             let columns = needed.get(&Port { step: number, output });
             let stream = !made.table;
-            if columns.is_none() && stream && !counting {
+            if columns.is_none() && stream && !surveying {
                 let which = if several { format!("the output `{}`", made.name) } else { "the output".to_owned() };
                 remarks.push((step.name.clone(), format!("nobody reads {which} of `{}`", step.name)));
             }

@@ -1,8 +1,8 @@
 //! What may stand between a source and a `feed`.
 //!
 //! A feed reads its source again in every epoch, in an order of its own: steps that take rows as they come may stand between,
-//! another order (or a table) may not. It has a command of its own, so that the other ends of its pipeline would be made by
-//! nobody.
+//! another order (or a table, or what must see all rows first) may not. It has a command of its own, so that the other ends of
+//! its pipeline would be made by nobody.
 
 use super::PlannedStep;
 use calostream_operators::{Problem, Shape};

@@ -3,7 +3,7 @@
 //! Pure. Steps are planned from top to bottom with full schemas; a step whose input failed is passed over in silence, so
 //! every problem that is shown is a cause. Then the columns that nobody reads are taken out and the steps are planned again.
 
-use super::{Plan, PlannedStep, Port, canonical, columns, counting, levels};
+use super::{Plan, PlannedStep, Port, canonical, columns, levels, surveys};
 use crate::language::{Pipeline, Step};
 use calostream_operators::{Facts, Output, Placed, Planned, Problem, Shape, words};
 use std::path::PathBuf;
@@ -42,7 +42,9 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
             level: 0,
             spills: false,
             counted: false,
+            stage: 0,
             idle: false,
+            goal: false,
         });
     }
     let found = super::feed::problems(&steps);
@@ -51,7 +53,7 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
     }
     levels::number(&mut steps);
     facts.narrowed = true;
-    let counting = counting::plans(&steps, &facts)?;
+    let surveys = surveys::plans(&steps, &facts)?;
     columns::narrow(&mut steps, &facts, &mut remarks, false)?;
     for step in &steps {
         remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
@@ -76,7 +78,7 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
         facts: Arc::new(facts),
         remarks,
     };
-    plan.phases = levels::phases(&plan, counting);
+    plan.phases = levels::phases(&plan, surveys);
     Ok(plan)
 }
 

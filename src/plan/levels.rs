@@ -28,12 +28,15 @@ pub fn number(steps: &mut [PlannedStep]) {
             let later = before.spills || before.planned.outputs[port.output].table;
             before.level + usize::from(later && steps[number].planned.shape != Shape::Page)
         });
-        steps[number].level = from.max().unwrap_or(0);
+        let level = from.max().unwrap_or(0);
+        steps[number].level = level;
         steps[number].counted = match steps[number].planned.lanes {
             Lanes::None => false,
             Lanes::Rows => true,
             Lanes::Samples => !said_by_units(steps, number),
         };
+        let before = steps[number].from.iter().map(|port| &steps[port.step]).filter(|s| s.level == level);
+        steps[number].stage = before.map(|s| s.stage + usize::from(s.surveys())).max().unwrap_or(0);
     }
     let last = steps.iter().map(|s| s.level).max().unwrap_or(0);
     for step in steps.iter_mut().filter(|s| s.planned.shape == Shape::Page) {
@@ -71,14 +74,14 @@ pub fn origin(steps: &[PlannedStep], shuffle: usize) -> Option<Port> {
     }
 }
 
-/// The phases of a plan whose steps are numbered, with the counting plans by level.
+/// The phases of a plan whose steps are numbered, with the surveying plans by level.
 #[must_use]
-pub fn phases(plan: &Plan, counting: Vec<(usize, Vec<PlannedStep>)>) -> Vec<PhasePlan> {
+pub fn phases(plan: &Plan, surveys: Vec<(usize, Vec<PlannedStep>)>) -> Vec<PhasePlan> {
     let last = plan.steps.iter().map(|s| s.level).max().unwrap_or(0);
     let mut phases = Vec::new();
-    let mut counting = counting.into_iter().peekable();
+    let mut surveys = surveys.into_iter().peekable();
     for level in 0..=last {
-        if let Some((_, steps)) = counting.next_if(|(of, _)| *of == level) {
+        while let Some((_, steps)) = surveys.next_if(|(of, _)| *of == level) {
             let plan = Plan {
                 name: plan.name.clone(),
                 about: None,
@@ -91,9 +94,9 @@ pub fn phases(plan: &Plan, counting: Vec<(usize, Vec<PlannedStep>)>) -> Vec<Phas
                 remarks: Vec::new(),
                 ..*plan
             };
-            phases.push(PhasePlan { level, counting: Some(Arc::new(plan)) });
+            phases.push(PhasePlan { level, survey: Some(Arc::new(plan)) });
         }
-        phases.push(PhasePlan { level, counting: None });
+        phases.push(PhasePlan { level, survey: None });
     }
     phases
 }

@@ -3,20 +3,23 @@
 //! Invariants: steps stand in an order in which each comes after its inputs; every schema is the narrowed one (columns that
 //! nobody reads are taken out); levels are numbered from 0 and a step's level is never below that of an input.
 //!
-//! A level is what lies between two shuffles (or behind a table). It takes one phase, or two where a shuffle in it has to
-//! know how many rows there are: then they are counted first, in a phase that reads no more columns than that takes.
+//! A level is what lies between two shuffles (or behind a table). It takes one phase, and others before it where a step must
+//! know something of all rows before it works: a shuffle how many there are, a weight its histogram, a table the edges of its
+//! bins. These survey, and read no more columns than that takes. Steps that survey stand at stages: what must be known
+//! before another survey can be made is of an earlier stage, and each stage is a phase.
 
 mod canonical;
 mod columns;
-mod counting;
 mod feed;
 mod forward;
 mod levels;
 pub mod parts;
 pub mod probe;
 pub mod spill;
+mod surveys;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 pub use canonical::difference;
 pub use forward::plan;
@@ -71,22 +74,28 @@ pub struct Plan {
 pub struct PhasePlan {
     /// The level of its steps.
     pub level: usize,
-    /// Where it only counts: the plan that it follows, whose other steps are idle and whose streams have just the columns
-    /// that counting takes.
-    pub counting: Option<Arc<Plan>>,
+    /// Where it only surveys: the plan that it follows, whose other steps are idle and whose streams have just the columns
+    /// that surveying takes.
+    pub survey: Option<Arc<Plan>>,
 }
 
 impl Plan {
     /// The number of the phase in which the steps of a level do their work.
     #[must_use]
     pub fn phase_of(&self, level: usize) -> usize {
-        self.phases.iter().position(|p| p.level == level && p.counting.is_none()).unwrap_or(usize::MAX)
+        self.phases.iter().position(|p| p.level == level && p.survey.is_none()).unwrap_or(usize::MAX)
     }
 
-    /// The number of the phase in which the rows of a level's shuffles are counted.
+    /// The number of the phase in which a step surveys.
     #[must_use]
-    pub fn counting_of(&self, level: usize) -> Option<usize> {
-        self.phases.iter().position(|p| p.level == level && p.counting.is_some())
+    pub fn survey_of(&self, step: usize) -> Option<usize> {
+        self.phases.iter().position(|p| p.survey.as_ref().is_some_and(|plan| plan.steps[step].goal))
+    }
+
+    /// The plan that a phase follows.
+    #[must_use]
+    pub fn of_phase(&self, phase: usize) -> &Self {
+        self.phases.get(phase).and_then(|p| p.survey.as_deref()).unwrap_or(self)
     }
 
     /// Who takes an output, each with the number of the input.
@@ -132,6 +141,18 @@ pub struct PlannedStep {
     pub spills: bool,
     /// Of a shuffle: true where its rows are counted in a phase of their own.
     pub counted: bool,
-    /// True where the step has nothing to do in this (counting) plan.
+    /// How many surveys on its level come before it, one after the other.
+    pub stage: usize,
+    /// True where the step has nothing to do in this (surveying) plan.
     pub idle: bool,
+    /// True where it is what this (surveying) plan is made for: it counts, or sums, and gives nothing.
+    pub goal: bool,
+}
+
+impl PlannedStep {
+    /// True where it must know something of all rows before it works.
+    #[must_use]
+    pub fn surveys(&self) -> bool {
+        self.counted || self.planned.survey.is_some()
+    }
 }

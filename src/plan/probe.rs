@@ -11,22 +11,23 @@ use calostream_operators::work::Runtime;
 use calostream_operators::{Facts, Need, hdf5, onnx};
 use std::collections::BTreeSet;
 
-/// The facts that all steps of a pipeline need; each pattern and path is looked up once. Files that are known are not opened.
+/// The facts that all steps of a pipeline need; each pattern and path is looked up once. Files that are known are not opened,
+/// and those that are `hidden` (still being written, say) are not there.
 #[must_use]
-pub fn probe(pipeline: &Pipeline, known: &Cache, runtime: &Runtime) -> Facts {
+pub fn probe(pipeline: &Pipeline, known: &Cache, hidden: &BTreeSet<String>, runtime: &Runtime) -> Facts {
     let mut facts = Facts { seed: pipeline.seed, memory: Some(machine::memory()), ..Facts::default() };
     let needs: Vec<Need> = pipeline.steps.iter().filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs()).collect();
     // Together, because each round of reader processes costs their start.
     let hdf5: BTreeSet<&str> =
         needs.iter().filter_map(|n| if let Need::Hdf5(p) = n { Some(p.value.as_str()) } else { None }).collect();
     let hdf5: Vec<&str> = hdf5.into_iter().collect();
-    let found = hdf5::probe_all(&hdf5, known, runtime);
+    let found = hdf5::probe_all(&hdf5, known, hidden, runtime);
     facts.hdf5 = hdf5.into_iter().map(str::to_owned).zip(found).collect();
     for need in needs {
         match need {
             Need::Hdf5(_) => {}
             Need::Parquet(pattern) => {
-                facts.parquet.entry(pattern.value).or_insert_with_key(|p| read_parquet::probe(p));
+                facts.parquet.entry(pattern.value).or_insert_with_key(|p| read_parquet::probe_but(p, hidden));
             }
             Need::Model(path) => {
                 facts.models.entry(path.value).or_insert_with_key(|p| onnx::probe(p, runtime));

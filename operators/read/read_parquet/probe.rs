@@ -5,10 +5,11 @@
 
 use super::caught::caught;
 use crate::facts::{FileFacts, ParquetHeader};
-use crate::pattern::matches;
+use crate::pattern::seen;
 use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::RowGroupMetaData;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -22,7 +23,12 @@ const BLOCK: u64 = 4096;
 
 /// The Parquet files that match a pattern, by path; a sentence where there is none or they can't be looked at.
 pub fn probe(pattern: &str) -> Result<Vec<FileFacts<ParquetHeader>>, String> {
-    let files = matches(pattern)?;
+    probe_but(pattern, &BTreeSet::new())
+}
+
+/// The same without the files that are hidden.
+pub fn probe_but(pattern: &str, hidden: &BTreeSet<String>) -> Result<Vec<FileFacts<ParquetHeader>>, String> {
+    let files = seen(pattern, hidden)?;
     let chunk = files.len().div_ceil(THREADS);
     std::thread::scope(|scope| {
         let looking = |paths: &[String]| paths.iter().map(|path| look(path)).collect::<Result<Vec<_>, _>>();
