@@ -17,7 +17,7 @@ endif
 
 .PHONY: help
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: tools
 tools:
@@ -35,8 +35,9 @@ $(DEPS)/venv/requirements.sha256: setup/requirements.txt
 	sha256sum setup/requirements.txt > $@
 
 .PHONY: requirements
-requirements: ## pins setup/requirements.in, with hashes, in setup/requirements.txt (needs uv)
+requirements: ## pins setup/requirements.in and training.in, with hashes (needs uv)
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 setup/requirements.in -o setup/requirements.txt
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 setup/training.in -o setup/training.txt
 
 .PHONY: build
 build: tools ## builds the program
@@ -53,6 +54,18 @@ demo: build ## makes showers, runs the energy resolution of four particles over 
 test: setup ## runs all tests (CALOSTREAM_CORPUS=folder adds those over real files)
 	@cargo build --release --workspace
 	cargo test --release --workspace
+
+# PyTorch's wheel is some 6 GB with what it brings along, so this is no part of `make test`.
+$(DEPS)/training/training.sha256: setup/training.txt
+	@if [ -e $@ ] && sha256sum --status --check $@; then touch $@; exit 0; fi
+	$(PYTHON) -m venv --clear $(DEPS)/training
+	$(DEPS)/training/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement setup/training.txt
+	sha256sum setup/training.txt > $@
+
+.PHONY: test-training
+test-training: setup $(DEPS)/training/training.sha256 ## trains with PyTorch and JAX on what is fed (fetches some 3 GB the first time)
+	@cargo build --release --workspace
+	CALOSTREAM_TRAINING=$(DEPS)/training/bin/python cargo test --release --workspace --test training
 
 .PHONY: test-report
 test-report: build ## looks at reports in headless Chromium (Debian's, fetched where there is none); leaves pictures of them in target/report/

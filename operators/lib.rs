@@ -142,6 +142,7 @@ registry::registry! {
         write_hdf5 => WriteHdf5,
         write_parquet => WriteParquet,
         write_arrow => WriteArrow,
+        feed => Feed,
         report => Report,
     }
 }

@@ -139,6 +139,8 @@ pub struct Planned {
     pub cuts: bool,
     /// Of a shuffle: what has to be known before its order is.
     pub lanes: Lanes,
+    /// Of a sink: true where its rows go to a program (`calostream feed`) and not into files.
+    pub feeds: bool,
     /// Of a map or a fold that must know something of all rows before it looks at the first one (edges, weights): the columns
     /// of its first input from which that is summed ([`crate::Operator::survey`]), in a phase before; they are among those
     /// that it reads.
@@ -173,6 +175,7 @@ impl Planned {
             quarantined: Vec::new(),
             cuts: false,
             lanes: Lanes::None,
+            feeds: false,
             survey: None,
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::figure::Summary;
 use crate::sums::Sums;
+use crate::write::feed::Feeding;
 use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub enum Work {
     Sink(Box<dyn Sink>),
     /// A page made of tables.
     Page(Page),
+    /// Batches for a program that trains on them; the engine orders, mixes and hands over.
+    Feed(Box<Feeding>),
 }
 
 /// Reads one unit at a time.

@@ -1,8 +1,9 @@
 //! calostream: detector images from HDF5 to resolution and efficiency statistics, as a streaming dataflow.
 //!
-//! Imports run one way: `main -> cli -> (language, plan, flow, ledger, report) -> operators`.
+//! Imports run one way: `main -> cli -> (language, plan, flow, feed, ledger, report) -> operators`.
 
 mod cli;
+mod feed;
 mod files;
 mod flow;
 mod language;

@@ -147,6 +147,7 @@ pub fn bytes_under(folder: &Path, ends: &str) -> u64 {
     .sum()
 }
 
-fn calostream() -> &'static Path {
+/// The program.
+pub fn calostream() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_calostream"))
 }

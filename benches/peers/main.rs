@@ -9,7 +9,7 @@
 //! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller (with 1.6 `premix` takes
 //! 32,000 and 256,000 events). Words after
 //! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `premix`,
-//! `predict`, `resolve`, `start`.
+//! `feed`, `predict`, `resolve`, `start`.
 
 mod areas;
 mod child;
@@ -56,10 +56,11 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [Measure<'_>; 7] = [
+    let parts: [Measure<'_>; 8] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
         ("premix", &mut |claims| premix(&place, &input, claims)),
+        ("feed", &mut |claims| feed(&place, &input, claims)),
         ("predict", &mut |claims| predict(&place, &input, claims)),
         ("resolve", &mut |claims| resolve(&place, claims)),
         ("areas", &mut |claims| tell_apart(&place, claims)),
@@ -209,6 +210,50 @@ fn premix(place: &Place, input: &Input, claims: &mut Claims) {
     claims.add(what, megabytes(&peak), beside(&peak), Asked::Below(1024.0, "MiB"));
     let what = "peak memory of mixing hits in memory";
     claims.add(what, megabytes(&memory_peak), beside(&memory_peak), Asked::Nothing);
+}
+
+/// Hits, and HDF5, to dense batches in Python; and whether there is a pause anywhere.
+fn feed(place: &Place, input: &Input, claims: &mut Claims) {
+    let gaps = [const { Cell::new(f64::INFINITY) }; 2];
+    let hits = place.folder.join("feed-hits");
+    run(&mut converting(place, &input.data, &hits), None);
+    let numbers = |command: &mut Command| -> (f64, f64) {
+        let said = run(command, None).said;
+        let (seconds, gap) = said.trim().split_once(' ').unwrap_or_else(|| panic!("no two numbers: {said:?}"));
+        (seconds.parse().expect("seconds"), gap.parse().expect("a ratio"))
+    };
+    let ours = |pipeline: &str, data: &Path, gap: &Cell<f64>| {
+        let mut command = place.python("feed.py");
+        command.arg("calostream").arg(input::calostream()).arg(place.root.join("benches/peers").join(pipeline));
+        command.args(["--quiet", "--workers", "2", "--out"]).arg(place.folder.join("feed"));
+        let (seconds, longest) = numbers(command.arg("--set").arg(format!("data={}", data.display())));
+        gap.set(longest.min(gap.get()));
+        seconds
+    };
+    let peer = || numbers(place.python("feed.py").args(["generator", "2", "128"]).args(&input.files)).0;
+    let [from_hits, from_hdf5, generator] = turns([
+        &mut || ours("feed.yaml", &hits.join("converted"), &gaps[0]),
+        &mut || ours("feed-hdf5.yaml", &input.data, &gaps[1]),
+        &mut || peer(),
+    ]);
+    let rate = |seconds: f64| (CELL_BYTES as f64 / 1e6 / seconds, "MB/s");
+    let name = "h5py in two processes, pickled batches";
+    let what = "hits to dense batches in Python (MB/s of dense images)";
+    claims.add(what, rate(from_hits), Some((name, rate(generator), generator / from_hits)), Asked::AtLeast(4.0));
+    claims.add(
+        "HDF5 to dense batches in Python",
+        rate(from_hdf5),
+        Some((name, rate(generator), generator / from_hdf5)),
+        Asked::AtLeast(2.0),
+    );
+    for (from, gap) in ["hits", "HDF5"].iter().zip(gaps) {
+        claims.add(
+            &format!("longest gap between batches from {from}, in median gaps"),
+            (gap.get(), ""),
+            None,
+            Asked::Below(3.0, ""),
+        );
+    }
 }
 
 /// HDF5 to predictions and their resolution, by one worker and by two; and what ONNX Runtime could do.

@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod doctor;
 mod events;
+mod feed;
 mod finish;
 mod inspect;
 mod load;
@@ -48,6 +49,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Run a pipeline.
     Run(RunArgs),
+    /// Feed a training program with the batches of a pipeline that ends in `feed`.
+    Feed(feed::FeedArgs),
     /// Show how far a run is.
     Status(StatusArgs),
     /// Show what is in HDF5 and Parquet files.
@@ -194,6 +197,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Run(args) => run::run(args),
+        Command::Feed(args) => feed::feed(&args),
         Command::Status(args) => status::status(args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Operators(args) => operators::operators(&args),

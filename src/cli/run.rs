@@ -118,6 +118,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
+    if let Some(feed) = plan.steps.iter().find(|s| s.planned.feeds) {
+        let file = args.pipeline.file.display();
+        eprintln!("calostream: `{}` feeds a program and writes no files: use `calostream feed {file}`", feed.name);
+        return Ok(ExitCode::from(2));
+    }
     if let Some(out) = &args.out {
         plan.out.clone_from(out);
     }

@@ -54,6 +54,8 @@ pub mod totals;
 pub mod verify;
 
 pub use cluster::{Cluster, secret};
+pub use columns::project;
+pub use failure::Failure;
 pub use phase::{Basis, Phase};
 pub use progress::Display;
 
@@ -67,7 +69,6 @@ use budget::Budget;
 use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
-use failure::Failure;
 use operator::On;
 use phase::{PartPlan, strata};
 use progress::Counter;
@@ -634,7 +635,9 @@ fn step_stage(
         Work::Shuffle(shuffle) if planned.spills => spill(Router::shuffle(shuffle, routing()?))?,
         Work::Shuffle(shuffle) => Kind::Select(Router::shuffle(shuffle, routing()?)),
         Work::Join(join) => spill(Router::join(join, input, routing()?))?,
-        Work::Source(_) | Work::Page(_) => bail!("`{}` was planned as another shape than it started as", planned.name),
+        Work::Source(_) | Work::Page(_) | Work::Feed(_) => {
+            bail!("`{}` was planned as another shape than it started as", planned.name)
+        }
     };
     let schemas = match planned.planned.shape {
         _ if matches!(kind, Kind::Fold(..)) => Vec::new(),

@@ -45,8 +45,18 @@ impl Lock {
         Self::take_with(folder, BEAT)
     }
 
+    /// The same of a lock of another name, for others than runs: `taken` says what it means that somebody has it, `help` what to do.
+    pub fn take_named(folder: &Path, name: &str, taken: &str, help: &str) -> Result<Self> {
+        Self::take_as(folder, name, (taken, help), BEAT)
+    }
+
     fn take_with(folder: &Path, every: Duration) -> Result<Self> {
-        let path = folder.join("lock");
+        let taken = format!("another run is at work in {}", folder.display());
+        Self::take_as(folder, "lock", (&taken, "wait for it, or choose another `out`"), every)
+    }
+
+    fn take_as(folder: &Path, name: &str, (taken, help): (&str, &str), every: Duration) -> Result<Self> {
+        let path = folder.join(name);
         let mut owner = Owner {
             host: host(),
             process: std::process::id(),
@@ -82,14 +92,10 @@ impl Lock {
                         None => beats(&path, &text, 3 * every),
                     };
                     if live {
-                        bail!(
-                            "another run is at work in {}{}; wait for it, or choose another `out`",
-                            folder.display(),
-                            held.map(|h| h.to_string()).unwrap_or_default()
-                        );
+                        bail!("{taken}{}; {help}", held.map(|h| h.to_string()).unwrap_or_default());
                     }
                     // Renamed first: of two that find it stale only one moves it away.
-                    let aside = folder.join(format!("lock-stale-{}-{}", owner.host, owner.process));
+                    let aside = folder.join(format!("{name}-stale-{}-{}", owner.host, owner.process));
                     if fs::rename(&path, &aside).is_ok() {
                         // Somebody may have been faster: then this is a fresh lock, which goes back.
                         if fs::read(&aside).is_ok_and(|moved| moved != text) {
@@ -101,7 +107,7 @@ impl Lock {
                 Err(e) => return Err(e).with_context(|| format!("cannot write into {}", folder.display())),
             }
         }
-        bail!("the lock {} keeps coming back; another run is starting in the same folder", path.display())
+        bail!("the lock {} keeps coming back; another process is starting in the same folder", path.display())
     }
 }
 

@@ -47,6 +47,10 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
             goal: false,
         });
     }
+    let found = super::feed::problems(&steps);
+    if !found.is_empty() {
+        return Err(found);
+    }
     levels::number(&mut steps);
     facts.narrowed = true;
     let surveys = surveys::plans(&steps, &facts)?;

@@ -10,6 +10,7 @@
 
 mod canonical;
 mod columns;
+mod feed;
 mod forward;
 mod levels;
 pub mod parts;

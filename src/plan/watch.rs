@@ -15,6 +15,10 @@ pub fn problems(plan: &Plan) -> Vec<Problem> {
             _ if step.planned.survey.is_some() => {
                 format!("`{name}` can't be watched: with each file that comes, `{kind}` knows something else of all events")
             }
+            _ if step.planned.feeds => {
+                let help = Some("use `calostream feed`".to_owned());
+                return Some(Problem { place: step.place, what: format!("`{name}` feeds a program and writes no files"), help });
+            }
             _ => return None,
         };
         let help = "run the pipeline without `--watch`, or leave out the step";
