@@ -35,6 +35,8 @@ pub struct Runtime {
     pub fingerprints: Arc<BTreeMap<u32, String>>,
     /// The folder in which long chunk indices of HDF5 files are kept from one go to the next (`hdf5::chunk_file`).
     pub chunks: Option<PathBuf>,
+    /// What was measured once before the first unit, by name ([`crate::Operator::settle`]).
+    pub settled: Arc<BTreeMap<String, u64>>,
 }
 
 /// What an operator is given to start its work on one worker.

@@ -131,6 +131,9 @@ pub struct RunArgs {
     /// Read once more what an earlier run quarantined.
     #[arg(long)]
     pub retry_quarantined: bool,
+    /// Write a timeline of what the steps did into this file, which ui.perfetto.dev opens.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub trace: Option<PathBuf>,
     /// No progress, only problems.
     #[arg(short, long)]
     pub quiet: bool,

@@ -45,6 +45,7 @@ mod ranks;
 mod source;
 mod spiller;
 mod stage;
+pub mod timeline;
 pub mod verify;
 
 pub use cluster::{Cluster, secret};
@@ -149,6 +150,12 @@ pub struct Outcome {
 }
 
 impl Shared {
+    /// What the steps did in so many seconds.
+    pub fn speed(&self, plan: &Plan, seconds: f64) -> serde_json::Value {
+        let steps: Vec<_> = plan.steps.iter().map(|s| s.name.clone()).zip(self.counters.iter().cloned()).collect();
+        timeline::shares(&steps, seconds, self.threads)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,7 +191,7 @@ impl Shared {
             failure: Failure::default(),
             budget: Budget::new(options.budget - aside * at_work),
             aside: aside / options.workers as u64,
-            counters: plan.steps.iter().map(|_| Arc::default()).collect(),
+            counters: plan.steps.iter().map(|s| Arc::new(Counter::of(&s.name))).collect(),
             folder: plan.out.clone(),
             scratch,
             runtime: Runtime { fingerprints: Arc::new(fingerprints), ..options.runtime.clone() },
@@ -423,6 +430,22 @@ fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the steps of a plan measure once, before the first unit, and that is not known yet, by name.
+pub fn settle(plan: &Plan, runtime: &Runtime) -> Result<BTreeMap<String, u64>> {
+    let mut settled = BTreeMap::new();
+    for step in &plan.steps {
+        let at = Start {
+            worker: Worker { index: 0, peers: 1 },
+            facts: &plan.facts,
+            inputs: &step.inputs,
+            outputs: &step.planned.outputs,
+            runtime,
+        };
+        settled.extend(step.operator.settle(&at).with_context(|| format!("step `{}`", step.name))?);
+    }
+    Ok(settled)
 }
 
 /// Starts a step on a worker.
