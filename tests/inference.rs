@@ -119,7 +119,10 @@ print(seen)
     let models = runs[0]["used"]["scored"]["models"].as_array().expect("models");
     assert_eq!(models.len(), 20);
     let model = &models[0];
-    assert_eq!((&model["name"], &model["about"]["producer"], &model["about"]["opset"]), (&"w2_d1".into(), &"sweep.py".into(), &"17".into()));
+    assert_eq!(
+        (&model["name"], &model["about"]["producer"], &model["about"]["opset"]),
+        (&"w2_d1".into(), &"sweep.py".into(), &"17".into())
+    );
     assert_eq!(model["sha256"].as_str().expect("a hash").len(), 64);
     assert_eq!(model["inputs"]["ECAL"]["of"][0]["transform"], "x / (|x| + 2)");
 

@@ -274,12 +274,8 @@ fn sweep(place: &Place, claims: &mut Claims) {
     };
     let script = |what: &str| run(place.python("sweep.py").arg(what).arg(&models).args(&files), None).number();
     let reading = Reading::plan(&data, input::reader()).expect("files");
-    let [pass, read, bare, runs] = turns([
-        &mut || ours(),
-        &mut || reading.hits(2).expect("hits"),
-        &mut || events * script("bare"),
-        &mut || script("runs"),
-    ]);
+    let [pass, read, bare, runs] =
+        turns([&mut || ours(), &mut || reading.hits(2).expect("hits"), &mut || events * script("bare"), &mut || script("runs")]);
     let rate = |seconds: f64| (events / seconds, "events/s");
     let what = "20 networks in one pass";
     let bound = read + bare;

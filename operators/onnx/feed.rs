@@ -232,11 +232,8 @@ fn values<R: Real>(column: &ArrayRef, part: &Part) -> anyhow::Result<ScalarBuffe
     }
     let mut values: Vec<R> = array.values().to_vec();
     R::transform(&part.transform, &mut values);
-    for row in 0..array.len() {
-        if array.is_null(row) {
-            values[row] = R::of(f64::NAN);
-        }
-    }
+    let missing = values.iter_mut().enumerate().filter(|(row, _)| array.is_null(*row));
+    missing.for_each(|(_, value)| *value = R::of(f64::NAN));
     Ok(values.into())
 }
 

@@ -6,7 +6,7 @@
 use super::library::{self, Library};
 use crate::work::Runtime;
 use ort::ep::{CUDA, TensorRT, cuda};
-use ort::session::builder::{BuilderResult, SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Processor {
         }
     }
 
-    pub(super) fn prepare(&self, builder: SessionBuilder) -> BuilderResult {
+    pub(super) fn prepare(&self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
         let Self::Gpu { device, tensorrt, cpu_nodes } = self else { return Ok(builder) };
         let cuda = CUDA::default()
             .with_device_id(*device)
@@ -81,7 +81,7 @@ impl Processor {
             vec![cuda]
         };
         let builder = builder.with_execution_providers(providers)?;
-        if *cpu_nodes { Ok(builder) } else { builder.with_disable_cpu_fallback() }
+        Ok(if *cpu_nodes { builder } else { builder.with_disable_cpu_fallback()? })
     }
 
     /// Whether the libraries that it needs are there.

@@ -207,7 +207,7 @@ fn tensor(outlet: &Outlet) -> Tensor {
         ValueType::Tensor { ty, shape, dimension_symbols } => {
             let dims = shape.iter().zip(dimension_symbols.iter());
             let dims = dims.map(|(n, symbol)| usize::try_from(*n).map_or_else(|_| Extent::Free(symbol.clone()), Extent::Fixed));
-            let element = Element::of(*ty).map_or_else(|| ty.to_string(), |element| element.name().to_owned());
+            let element = Element::of(*ty).map_or_else(|| ty.to_string().to_lowercase(), |element| element.name().to_owned());
             Tensor { name, element, dims: dims.collect() }
         }
         ValueType::Sequence(_) => Tensor { name, element: "a sequence".into(), dims: Vec::new() },

@@ -89,9 +89,9 @@ pub fn write(path: &Path, process: usize) -> Result<()> {
 }
 
 fn events(threads: &[String], spans: &[Span], process: usize, left_out: u64) -> String {
-    let named = threads.iter().enumerate().map(|(line, name)| {
-        json!({ "ph": "M", "name": "thread_name", "pid": process, "tid": line + 1, "args": { "name": name } })
-    });
+    let named = threads.iter().enumerate().map(
+        |(line, name)| json!({ "ph": "M", "name": "thread_name", "pid": process, "tid": line + 1, "args": { "name": name } }),
+    );
     let microseconds = |of: Duration| of.as_nanos() as f64 / 1e3;
     let each = spans.iter().map(|span| {
         let (name, category) = match span.on {
@@ -147,10 +147,7 @@ mod tests {
         assert_eq!(read["leftOut"], 7);
         let events = read["traceEvents"].as_array().unwrap();
         assert_eq!(events[0], json!({ "ph": "M", "name": "thread_name", "pid": 3, "tid": 1, "args": { "name": "reader-0" } }));
-        assert_eq!(
-            events[2],
-            json!({ "ph": "X", "name": "events", "cat": "busy", "pid": 3, "tid": 1, "ts": 10.0, "dur": 2.5 })
-        );
+        assert_eq!(events[2], json!({ "ph": "X", "name": "events", "cat": "busy", "pid": 3, "tid": 1, "ts": 10.0, "dur": 2.5 }));
         assert_eq!((&events[3]["name"], &events[3]["cat"]), (&json!("predicted waits for input"), &json!("waiting")));
     }
 
@@ -161,7 +158,10 @@ mod tests {
         counter.spend(Spent::Busy, || std::thread::sleep(Duration::from_millis(30)));
         let said = shares(&[("predicted".into(), counter)], 0.1, 2);
         let step = &said["steps"][0];
-        assert_eq!((&step["rows"], &step["rows_per_second"], &step["waiting_for_input"]), (&json!(50), &json!(500.0), &json!(0.0)));
+        assert_eq!(
+            (&step["rows"], &step["rows_per_second"], &step["waiting_for_input"]),
+            (&json!(50), &json!(500.0), &json!(0.0))
+        );
         let busy = step["busy"].as_f64().unwrap();
         assert!((0.15..0.6).contains(&busy), "{busy}");
     }

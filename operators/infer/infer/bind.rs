@@ -211,7 +211,7 @@ impl Infer {
     fn new_names(&self, found: Option<&Found<'_>>, schema: &Schema, problems: &mut Vec<Problem>) {
         let mut seen: Vec<String> = Vec::new();
         if self.outputs.is_empty() {
-            let place = self.model.as_ref().map(|m| m.place).unwrap_or(self.batch.place);
+            let place = self.model.as_ref().map_or(self.batch.place, |m| m.place);
             let what = "none of the model's outputs is taken".to_owned();
             problems.push(Problem { place, what, help: Some("write `outputs: { OUTPUT: new_column }`".into()) });
         }

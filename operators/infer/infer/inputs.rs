@@ -221,11 +221,8 @@ pub(super) fn fit(wanted: &Tensor, source: &Placed<Source>, schema: &Schema, fac
     let mut parts = Vec::new();
     let mut remarks = Vec::new();
     for (channel, (wish, field)) in wishes.iter().zip(&fields).enumerate() {
-        let transform = match transform(wish, facts) {
-            Ok(transform) => transform,
-            // Said before.
-            Err(_) => return Ok(None),
-        };
+        // What is wrong with it was said before.
+        let Ok(transform) = transform(wish, facts) else { return Ok(None) };
         let what = match value(wish, field) {
             Ok(what) => what,
             Err(problem) => {

@@ -31,8 +31,8 @@ pub(super) struct NewColumn {
 pub(super) enum Take {
     /// Value number so and so of each row.
     Value(usize),
-    /// The class of the largest value.
-    Argmax(Vec<String>),
+    /// The class of the largest value: one dictionary for all batches.
+    Argmax(Arc<StringArray>),
     /// The whole.
     Dense,
     /// The whole but for zeros, and for what is below the threshold.
@@ -116,7 +116,7 @@ pub(super) fn fit(
         }
         let classes_type = DataType::Dictionary(DataType::Int8.into(), DataType::Utf8.into());
         let field = Field::new(named(name, model).value, classes_type, true);
-        columns.push(NewColumn { field, slot, take: Take::Argmax(classes), bytes: 1 });
+        columns.push(NewColumn { field, slot, take: Take::Argmax(Arc::new(StringArray::from_iter_values(classes))), bytes: 1 });
     } else if let Some(classes) = &plain.classes {
         problems.push(Problem::at(classes, "classes are of `argmax`, which is not asked for"));
     }
@@ -181,12 +181,11 @@ impl NewColumn {
             Take::Value(number) => Ok(self.values(said, *number, width)),
             Take::Argmax(classes) => {
                 let keys = match said {
-                    Values::F32(v) => largest(v, width, |v| v.is_nan()),
-                    Values::F64(v) => largest(v, width, |v| v.is_nan()),
+                    Values::F32(v) => largest(v, width, f32::is_nan),
+                    Values::F64(v) => largest(v, width, f64::is_nan),
                     Values::I64(v) => largest(v, width, |_| false),
                 };
-                let values = Arc::new(StringArray::from_iter_values(classes));
-                Ok(Arc::new(DictionaryArray::try_new(Int8Array::from(keys), values)?))
+                Ok(Arc::new(DictionaryArray::try_new(Int8Array::from(keys), classes.clone())?))
             }
             Take::Dense => {
                 let DataType::FixedSizeList(item, length) = self.field.data_type() else { anyhow::bail!("a dense column") };
@@ -194,9 +193,9 @@ impl NewColumn {
                 Ok(Arc::new(FixedSizeListArray::try_new(item.clone(), *length, values, None)?))
             }
             Take::Hits(threshold) => match said {
-                Values::F32(v) => self.hits::<Float32Type>(v, width, |v| !(f64::from(v.abs()) < *threshold)),
-                Values::F64(v) => self.hits::<Float64Type>(v, width, |v| !(v.abs() < *threshold)),
-                Values::I64(v) => self.hits::<Int64Type>(v, width, |v| !((v.unsigned_abs() as f64) < *threshold)),
+                Values::F32(v) => self.hits::<Float32Type>(v, width, |v| f64::from(v.abs()) < *threshold),
+                Values::F64(v) => self.hits::<Float64Type>(v, width, |v| v.abs() < *threshold),
+                Values::I64(v) => self.hits::<Int64Type>(v, width, |v| (v.unsigned_abs() as f64) < *threshold),
             },
         }
     }
@@ -216,7 +215,7 @@ impl NewColumn {
         }
     }
 
-    fn hits<T: ArrowPrimitiveType>(&self, said: &[T::Native], width: usize, keep: impl Fn(T::Native) -> bool) -> anyhow::Result<ArrayRef> {
+    fn hits<T: ArrowPrimitiveType>(&self, said: &[T::Native], width: usize, below: impl Fn(T::Native) -> bool) -> anyhow::Result<ArrayRef> {
         let mut hits = HitsBuilder::<T>::default();
         for image in said.chunks_exact(width) {
             let begin = hits.cells.len();
@@ -224,7 +223,7 @@ impl NewColumn {
             // The builder knows what a hit is; the threshold is ours.
             let mut kept = begin;
             for hit in begin..hits.cells.len() {
-                if keep(hits.values[hit]) {
+                if !below(hits.values[hit]) {
                     (hits.cells[kept], hits.values[kept]) = (hits.cells[hit], hits.values[hit]);
                     kept += 1;
                 }
