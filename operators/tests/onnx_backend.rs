@@ -37,7 +37,7 @@ struct Tensor {
 
 impl Tensor {
     fn element(&self) -> Element {
-        Element::named(&self.element).unwrap()
+        Element::named(&self.element).expect("a type of numbers")
     }
 
     fn values<'a>(&self, all: &'a [f64]) -> &'a [f64] {
@@ -65,7 +65,7 @@ fn run(test: &Test, all: &[f64]) -> Result<(), String> {
         .collect();
     let said = network.compute(&fed).map_err(|e| format!("{e:#}"))?;
     for (wanted, (shape, said)) in test.outputs.iter().zip(&said) {
-        if !shape.iter().map(|n| usize::try_from(*n).unwrap()).eq(wanted.shape.iter().copied()) {
+        if !shape.iter().map(|n| usize::try_from(*n).expect("an extent")).eq(wanted.shape.iter().copied()) {
             return Err(format!("`{}` has the shape {shape:?}, not {:?}", wanted.name, wanted.shape));
         }
         let ours: Vec<f64> = match said {
@@ -89,11 +89,11 @@ fn what_passes_in_python_passes_here() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join("../.deps/venv/bin/python");
     assert!(python.exists(), "run `make setup` first");
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let script = here.join("tests/onnx_backend.py");
-    assert!(Command::new(python).arg(script).arg(folder.path()).status().unwrap().success());
-    let suite: Suite = serde_json::from_slice(&std::fs::read(folder.path().join("tests.json")).unwrap()).unwrap();
-    let bytes = std::fs::read(folder.path().join("values")).unwrap();
+    assert!(Command::new(python).arg(script).arg(folder.path()).status().expect("Python starts").success());
+    let suite: Suite = serde_json::from_slice(&std::fs::read(folder.path().join("tests.json")).expect("tests")).expect("JSON");
+    let bytes = std::fs::read(folder.path().join("values")).expect("values");
     let all: Vec<f64> = bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
     let float = suite.tests.iter().filter(|t| t.inputs.iter().chain(&t.outputs).all(|t| t.element == "float32")).count();
     println!(

@@ -85,7 +85,8 @@ pub fn write(path: &Path, process: usize) -> Result<()> {
     let threads = timeline.threads.lock().unwrap_or_else(PoisonError::into_inner);
     let spans = timeline.spans.lock().unwrap_or_else(PoisonError::into_inner);
     let text = events(&threads, &spans, process, timeline.left_out.load(Ordering::Relaxed));
-    files::write_whole(path, text.as_bytes())
+    // A name alone has no folder to sync.
+    files::write_whole(&std::path::absolute(path)?, text.as_bytes())
 }
 
 fn events(threads: &[String], spans: &[Span], process: usize, left_out: u64) -> String {
