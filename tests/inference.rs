@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python};
+use common::{Place, assert_same, outputs, python, repository};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -177,4 +177,78 @@ fn a_device_that_is_not_there_is_said_before_anything_runs() {
     assert!(said.err.contains("cuda.yaml:19:15: error: "), "{}", said.err);
     assert!(said.err.contains("looked for in") || said.err.contains("no NVIDIA GPU"), "{}", said.err);
     assert!(said.err.contains("nothing computes on the CPU in its place"), "{}", said.err);
+}
+
+/// The committed models say what ONNX Runtime in Python says, event by event.
+#[test]
+fn the_demo_models_as_in_python() {
+    let place = Place::new();
+    place.showers(48, 16, 1);
+    let models = repository().join("models").display().to_string();
+    let pipeline = format!(
+        "pipeline: demo
+out: run
+steps:
+  events:
+    read_hdf5:
+      schema: lcd-v1
+      samples: {{ electron: data/Ele*.h5, photon: data/Gamma*.h5, pi0: data/Pi0*.h5, pion: data/ChPi*.h5 }}
+  predicted:
+    from: events
+    infer:
+      model: [{models}/linear.onnx, {models}/energy.onnx]
+      inputs: {{ ECAL: ecal, HCAL: hcal }}
+      outputs: {{ energy: \"e_{{model}}\" }}
+      batch: 32
+  classified:
+    from: predicted
+    infer:
+      model: {models}/classes.onnx
+      inputs: {{ ECAL: ecal, HCAL: hcal }}
+      outputs: {{ probabilities: {{ columns: [p0, p1, p2, p3], argmax: particle }} }}
+  parts:
+    from: classified
+    write_parquet: {{ columns: [energy, e_linear, e_energy, p0, p1, p2, p3, particle] }}
+"
+    );
+    place.write("demo.yaml", &pipeline);
+    place.calostream(&["run", "demo.yaml", "-w", "2"]).code(0);
+    let script = "
+import glob, sys, h5py, numpy as np, onnxruntime, pyarrow.dataset as ds
+data, run, models = sys.argv[1:]
+ecal, hcal, energy = [], [], []
+for path in glob.glob(data + '/*.h5'):
+    with h5py.File(path) as f:
+        ecal.append(f['ECAL'][:]), hcal.append(f['HCAL'][:]), energy.append(f['target'][:, 1])
+feed = {'ECAL': np.concatenate(ecal).astype('f4'), 'HCAL': np.concatenate(hcal).astype('f4')}
+energy = np.concatenate(energy)
+ask = lambda model, name: onnxruntime.InferenceSession(f'{models}/{model}.onnx', providers=['CPUExecutionProvider']).run([name], feed)[0]
+table = ds.dataset(run + '/parts', format='parquet').to_table()
+ours, theirs = np.argsort(table['energy'].to_numpy()), np.argsort(energy)
+assert len(ours) == len(theirs) == 192 and len(set(energy)) == 192
+def compare(name, wanted):
+    a, b = table[name].to_numpy()[ours], wanted[theirs]
+    worst = (abs(a - b) / np.maximum(abs(b), abs(wanted).max())).max()
+    assert worst <= 1e-6, (name, worst)
+compare('e_linear', ask('linear', 'energy').reshape(-1))
+compare('e_energy', ask('energy', 'energy').reshape(-1))
+probabilities = ask('classes', 'probabilities')
+for k in range(4):
+    compare(f'p{k}', probabilities[:, k])
+names = np.array(['electron', 'photon', 'pi0', 'pion'])[probabilities.argmax(1)]
+assert (np.array(table['particle'].to_pylist())[ours] == names[theirs]).all()
+print('equal')";
+    let said = python(script, &[&place.path("data"), &place.path("run"), &repository().join("models")]);
+    assert_eq!(said, "equal\n");
+
+    let sweep = repository().join("pipelines/lcd-model-sweep.yaml").display().to_string();
+    let (data, linear, network) = (
+        format!("data={}", place.path("data").display()),
+        format!("linear={models}/linear.onnx"),
+        format!("network={models}/energy.onnx"),
+    );
+    place.calostream(&["run", &sweep, "--out", "sweep", "--set", &data, "--set", &linear, "--set", &network]).code(0);
+    for name in ["linear/linear.csv", "network/network.csv", "disagreements/disagreements.csv", "page/report.html"] {
+        assert!(place.path("sweep").join(name).exists(), "{name}");
+    }
 }
