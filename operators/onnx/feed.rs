@@ -12,6 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::buffer::{MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, UInt16Type, UInt32Type};
+use std::ops::Range;
 
 /// One column (or one value of its hits) within the input.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,14 +99,30 @@ pub struct Ready<R: Real> {
     nothing: R,
 }
 
+/// Where the entries of each row end, in values of which those before the first row are gone: the rows may be a slice of many.
+#[derive(Debug)]
+struct Ends(OffsetBuffer<i32>);
+
+impl Ends {
+    fn of(&self, row: usize) -> Range<usize> {
+        (self.0[row] - self.0[0]) as usize..(self.0[row + 1] - self.0[0]) as usize
+    }
+
+    /// The entries of all rows.
+    fn slice(&self, values: &ArrayRef) -> ArrayRef {
+        let first = self.0[0] as usize;
+        values.slice(first, self.0[self.0.len() - 1] as usize - first)
+    }
+}
+
 #[derive(Debug)]
 enum Form<R: Real> {
     /// So many values a row.
     Dense(usize, ScalarBuffer<R>),
-    Narrow(OffsetBuffer<i32>, ScalarBuffer<u16>, ScalarBuffer<R>),
-    Wide(OffsetBuffer<i32>, ScalarBuffer<u32>, ScalarBuffer<R>),
-    List(OffsetBuffer<i32>, ScalarBuffer<R>),
-    Mask(OffsetBuffer<i32>),
+    Narrow(Ends, ScalarBuffer<u16>, ScalarBuffer<R>),
+    Wide(Ends, ScalarBuffer<u32>, ScalarBuffer<R>),
+    List(Ends, ScalarBuffer<R>),
+    Mask(Ends),
 }
 
 impl Plan {
@@ -148,23 +165,24 @@ impl<R: Real> Ready<R> {
         let nothing = part.transform.of_nothing();
         let nulls = column.nulls().cloned();
         let form = match (column.data_type(), part.what) {
-            (DataType::List(_), What::Mask) => Form::Mask(column.as_list::<i32>().offsets().clone()),
+            (DataType::List(_), What::Mask) => Form::Mask(Ends(column.as_list::<i32>().offsets().clone())),
             (DataType::List(item), What::Value(value)) => {
                 let list = column.as_list::<i32>();
+                let ends = Ends(list.offsets().clone());
                 let DataType::Struct(fields) = item.data_type() else {
-                    return Ok(Self { form: Form::List(list.offsets().clone(), values(list.values(), part)?), nulls, nothing });
+                    let values = values(&ends.slice(list.values()), part)?;
+                    return Ok(Self { form: Form::List(ends, values), nulls, nothing });
                 };
                 let hits = list.values().as_struct();
                 let hits_of_an_image = fields.first().is_some_and(|f| f.name() == crate::hits::CELL);
                 let number = value + usize::from(hits_of_an_image);
                 ensure!(number < hits.num_columns(), "value {value} of {}", hits.num_columns());
-                let (offsets, values) = (list.offsets().clone(), values(hits.column(number), part)?);
-                match hits.column(0).data_type() {
-                    _ if !hits_of_an_image => Form::List(offsets, values),
-                    DataType::UInt16 => {
-                        Form::Narrow(offsets, hits.column(0).as_primitive::<UInt16Type>().values().clone(), values)
-                    }
-                    DataType::UInt32 => Form::Wide(offsets, hits.column(0).as_primitive::<UInt32Type>().values().clone(), values),
+                let values = values(&ends.slice(hits.column(number)), part)?;
+                let index = ends.slice(hits.column(0));
+                match index.data_type() {
+                    _ if !hits_of_an_image => Form::List(ends, values),
+                    DataType::UInt16 => Form::Narrow(ends, index.as_primitive::<UInt16Type>().values().clone(), values),
+                    DataType::UInt32 => Form::Wide(ends, index.as_primitive::<UInt32Type>().values().clone(), values),
                     other => bail!("cells of type {other}"),
                 }
             }
@@ -183,7 +201,6 @@ impl<R: Real> Ready<R> {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return each(cells, into, |slot| *slot = R::of(f64::NAN));
         }
-        let between = |offsets: &OffsetBuffer<i32>| offsets[row] as usize..offsets[row + 1] as usize;
         match &self.form {
             Form::Dense(width, values) => {
                 let values = &values[row * width..(row + 1) * width];
@@ -197,23 +214,23 @@ impl<R: Real> Ready<R> {
                 }
                 Ok(())
             }
-            Form::Narrow(offsets, index, values) => {
-                let of_row = between(offsets);
+            Form::Narrow(ends, index, values) => {
+                let of_row = ends.of(row);
                 scatter(&index[of_row.clone()], &values[of_row], self.nothing, cells, into)
             }
-            Form::Wide(offsets, index, values) => {
-                let of_row = between(offsets);
+            Form::Wide(ends, index, values) => {
+                let of_row = ends.of(row);
                 scatter(&index[of_row.clone()], &values[of_row], self.nothing, cells, into)
             }
-            Form::List(offsets, values) => {
-                for (cell, value) in values[between(offsets)].iter().enumerate() {
+            Form::List(ends, values) => {
+                for (cell, value) in values[ends.of(row)].iter().enumerate() {
                     let Some(slot) = cells.place(cell).and_then(|place| into.get_mut(place)) else { break };
                     *slot = *value;
                 }
                 Ok(())
             }
-            Form::Mask(offsets) => {
-                for cell in 0..between(offsets).len() {
+            Form::Mask(ends) => {
+                for cell in 0..ends.of(row).len() {
                     let Some(slot) = cells.place(cell).and_then(|place| into.get_mut(place)) else { break };
                     *slot = R::of(1.0);
                 }

@@ -181,16 +181,14 @@ impl Batches {
         while self.waiting.front().is_some_and(|w| w.predicted == w.batch.num_rows()) {
             let Some(Waiting { batch, said, .. }) = self.waiting.pop_front() else { break };
             self.gone += 1;
-            let new = self.bound.columns.iter().map(|column| {
-                let slot = column.slot;
-                column.make(&said[slot], self.bound.slots[slot].output.width)
-            });
-            let new: Vec<ArrayRef> = new.collect::<anyhow::Result<_>>()?;
             let column = |origin: &Origin| match origin {
-                Origin::Input(name) => column::get(&batch, name).clone(),
-                Origin::New(number) => new[*number].clone(),
+                Origin::Input(name) => Ok(column::get(&batch, name).clone()),
+                Origin::New(number) => {
+                    let new = &self.bound.columns[*number];
+                    new.make(&said[new.slot], self.bound.slots[new.slot].output.width)
+                }
             };
-            let columns = self.columns.iter().map(column).collect();
+            let columns = self.columns.iter().map(column).collect::<anyhow::Result<Vec<ArrayRef>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let made = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
             ready.push(self.without_infinities(made, &said)?);
