@@ -78,6 +78,11 @@ test-report: build ## looks at reports in headless Chromium (Debian's, fetched w
 		$(PYTHON) tests/browser/look.py "$$out/$$pipeline/page/report.html" "$$out"
 	done
 
+.PHONY: test-cuda
+test-cuda: setup ## runs the tests of networks on a GPU (with ONNX Runtime of onnxruntime-gpu: ORT_DYLIB_PATH=...); without one they say so
+	@cargo build --release --workspace
+	cargo test --release --workspace --test cuda -- --nocapture
+
 .PHONY: fuzz
 fuzz: setup ## reads 200,000 damaged files (CALOSTREAM_EFFORT times 2,000; kill tests scale by it, too); some ten minutes
 	@cargo build --release --workspace

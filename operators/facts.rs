@@ -18,6 +18,10 @@ pub enum Need {
     Parquet(Placed<String>),
     /// The inputs and outputs of an ONNX model.
     Model(Placed<String>),
+    /// The same of all models that match a pattern (or of one path), whose names count.
+    Models(Placed<String>),
+    /// Whether a device for models (`cuda:1`) can be had here.
+    Processor(Placed<String>),
     /// A text file, such as a schema that is not one of the built-in ones.
     Text(Placed<String>),
 }
@@ -55,6 +59,10 @@ pub struct Facts {
     pub parquet: BTreeMap<String, Result<Vec<FileFacts<ParquetHeader>>, String>>,
     /// By path.
     pub models: BTreeMap<String, Result<ModelFacts, String>>,
+    /// By pattern: the paths of the models that match, sorted.
+    pub model_sets: BTreeMap<String, Result<Vec<String>, String>>,
+    /// By word: nothing, or why it can't be had.
+    pub processors: BTreeMap<String, Result<(), String>>,
     /// By path.
     pub texts: BTreeMap<String, Result<String, String>>,
     /// True the second time that a step is planned: the columns that nobody reads are gone from its inputs, and that is no
@@ -88,6 +96,14 @@ impl Facts {
     /// The model at a path.
     pub fn model(&self, path: &Placed<String>) -> Result<&ModelFacts, Problem> {
         find(&self.models, path)
+    }
+    /// The paths of the models behind a pattern.
+    pub fn models_of(&self, pattern: &Placed<String>) -> Result<&[String], Problem> {
+        find(&self.model_sets, pattern).map(Vec::as_slice)
+    }
+    /// Whether a device can be had; a problem at its word where it can't.
+    pub fn processor(&self, word: &Placed<String>) -> Result<(), Problem> {
+        find(&self.processors, word).copied()
     }
     /// The text at a path.
     pub fn text(&self, path: &Placed<String>) -> Result<&str, Problem> {

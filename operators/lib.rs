@@ -92,6 +92,12 @@ pub trait Operator: Debug + Send + Sync {
 
     /// The work of this step on one worker. Opens files, sessions, buffers; lists nothing.
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work>;
+
+    /// What has to be measured here, once and by one process, before the first unit, and is the same for the whole run from then
+    /// on (how many rows a model takes at a time): a name and a number, which come back in [`work::Runtime::settled`]. Most have none.
+    fn settle(&self, _: &Start<'_>) -> anyhow::Result<Option<(String, u64)>> {
+        Ok(None)
+    }
 }
 
 registry::registry! {

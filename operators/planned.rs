@@ -135,6 +135,8 @@ pub struct Planned {
     pub rows_per_part: Option<Placed<u64>>,
     /// Files that were found unreadable at plan time, with the reason: they go to the quarantine list and are counted.
     pub quarantined: Vec<(String, String)>,
+    /// What else the run's record is to say of this step (models with their hashes, say).
+    pub used: serde_json::Value,
     /// Of a map or a device: true where it may cut rows, or makes others of them.
     pub cuts: bool,
     /// Of a shuffle: what has to be known before its order is.
@@ -173,6 +175,7 @@ impl Planned {
             assembled: None,
             rows_per_part: None,
             quarantined: Vec::new(),
+            used: serde_json::Value::Null,
             cuts: false,
             lanes: Lanes::None,
             feeds: false,

@@ -39,6 +39,8 @@ pub struct Runtime {
     /// What the survey of the step that starts has found, where it has one ([`crate::Operator::survey`]): the sums over all
     /// rows that come to it.
     pub surveyed: Option<Arc<Sums>>,
+    /// What was measured once before the first unit, by name ([`crate::Operator::settle`]).
+    pub settled: Arc<BTreeMap<String, u64>>,
 }
 
 /// What an operator is given to start its work on one worker.

@@ -9,7 +9,7 @@
 //! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller (with 1.6 `premix` takes
 //! 32,000 and 256,000 events). Words after
 //! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `premix`,
-//! `feed`, `predict`, `resolve`, `start`.
+//! `feed`, `predict`, `sweep`, `resolve`, `start`.
 
 mod areas;
 mod child;
@@ -29,6 +29,7 @@ use table::{Asked, Claims};
 
 const TIMES: usize = 3;
 const EVENTS: f64 = 5000.0;
+const SWEEP_EVENTS: f64 = 2000.0;
 const ROWS: f64 = 1e7;
 const FILES: usize = 5;
 const CELL_BYTES: usize = 4 * (25 * 25 * 25 + 5 * 5 * 60);
@@ -56,12 +57,13 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [Measure<'_>; 8] = [
+    let parts: [Measure<'_>; 9] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
         ("premix", &mut |claims| premix(&place, &input, claims)),
         ("feed", &mut |claims| feed(&place, &input, claims)),
         ("predict", &mut |claims| predict(&place, &input, claims)),
+        ("sweep", &mut |claims| sweep(&place, claims)),
         ("resolve", &mut |claims| resolve(&place, claims)),
         ("areas", &mut |claims| tell_apart(&place, claims)),
         ("start", &mut |claims| start(&place, claims)),
@@ -279,16 +281,31 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
         command.arg(&input.model).args([&sessions.to_string(), "3"]).arg(&input.files[0]);
         1.0 / run(&mut command, None).number()
     };
-    let [two, script, bare_two, one, half, bare_one] =
-        turns([&mut || chain(2, 2), &mut || script(), &mut || bare(2), &mut || chain(1, 1), &mut || chain(1, 2), &mut || {
-            bare(1)
-        }]);
+    let hits = place.folder.join("predict-hits-data");
+    run(&mut converting(place, &input.data, &hits), None);
+    let from_hits = || {
+        let mut command = place.run("benches/peers/predict_hits.yaml", &place.folder.join("predict-hits"), 2);
+        command.arg("--set").arg(format!("data={}", hits.join("converted").display()));
+        run(command.arg("--set").arg(format!("model={}", input.model.display())), None).seconds
+    };
+    let [two, script, bare_two, hits, one, half, bare_one] = turns([
+        &mut || chain(2, 2),
+        &mut || script(),
+        &mut || bare(2),
+        &mut || from_hits(),
+        &mut || chain(1, 1),
+        &mut || chain(1, 2),
+        &mut || bare(1),
+    ]);
     let rate = |seconds: f64| (input.events / seconds, "events/s");
     let bare = |seconds: f64| (1.0 / seconds, "events/s");
     let name = "h5py + onnxruntime + numpy";
     claims.add("HDF5 to resolution", rate(two), Some((name, rate(script), script / two)), Asked::AtLeast(1.25));
     let share = rate(two).0 * bare_two;
     claims.add("", rate(two), Some(("two bare sessions, data in memory", bare(bare_two), share)), Asked::AtLeast(0.7));
+    claims.add("hits to resolution", rate(hits), Some((name, rate(script), script / hits)), Asked::AtLeast(1.4));
+    let share = rate(hits).0 * bare_two;
+    claims.add("", rate(hits), Some(("two bare sessions, data in memory", bare(bare_two), share)), Asked::AtLeast(0.85));
     claims.add("two workers, two cores", rate(two), Some(("one worker, one core", rate(one), one / two)), Asked::AtLeast(1.8));
     // Its reader has a core of its own, so that it is more than half of two workers.
     claims.add("", rate(two), Some(("one worker, two cores", rate(half), half / two)), Asked::Nothing);
@@ -301,6 +318,32 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
         Some((name, (theirs, "MiB"), theirs / ours)),
         Asked::Below(BUDGET_MIB, "MiB"),
     );
+}
+
+/// Twenty networks over the same images in one pass: beside one reading and what the sessions alone take, and beside twenty runs.
+fn sweep(place: &Place, claims: &mut Claims) {
+    let per_class = (SWEEP_EVENTS * place.scale).ceil() as usize;
+    let (data, files) = place.showers(per_class, 2);
+    let events = (CLASSES * per_class) as f64;
+    let models = place.folder.join("sweep");
+    if !models.join("w512_d4.onnx").exists() {
+        std::fs::create_dir_all(&models).expect("a folder");
+        run(place.python("../../tests/common/sweep.py").arg(&models).args(["32", "64", "128", "256", "512"]), None);
+    }
+    let ours = || {
+        let mut command = place.run("benches/peers/sweep.yaml", &place.folder.join("sweep-run"), 2);
+        command.arg("--set").arg(format!("data={}", data.display()));
+        run(command.arg("--set").arg(format!("models={}/*.onnx", models.display())), None).seconds
+    };
+    let script = |what: &str| run(place.python("sweep.py").arg(what).arg(&models).args(&files), None).number();
+    let reading = Reading::plan(&data, input::reader()).expect("files");
+    let [pass, read, bare, runs] =
+        turns([&mut || ours(), &mut || reading.hits(2).expect("hits"), &mut || events * script("bare"), &mut || script("runs")]);
+    let rate = |seconds: f64| (events / seconds, "events/s");
+    let what = "20 networks in one pass";
+    let bound = read + bare;
+    claims.add(what, rate(pass), Some(("one reading + bare sessions", rate(bound), bound / pass)), Asked::AtLeast(0.9));
+    claims.add("", rate(pass), Some(("20 runs of h5py + onnxruntime", rate(runs), runs / pass)), Asked::AtLeast(1.0));
 }
 
 /// Ten million rows to exact sums in bins.

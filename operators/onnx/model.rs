@@ -6,11 +6,9 @@
 use super::{library, session};
 use crate::work::Runtime;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
-
-/// The element type of what calostream feeds and takes.
-pub const FLOAT: &str = "float32";
 
 /// The inputs and outputs of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +21,8 @@ pub struct ModelFacts {
     pub sha256: String,
     /// Bytes of the file.
     pub bytes: u64,
+    /// What it says of itself: `producer`, `opset`, `description`, `metadata.<key>` and the like.
+    pub about: BTreeMap<String, String>,
 }
 
 /// An input or output of a model.
@@ -89,8 +89,8 @@ impl Tensor {
 pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
     let (bytes, sha256) = read(path)?;
     let library = library::load(runtime)?;
-    let (inputs, outputs) = session::look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
-    Ok(ModelFacts { inputs, outputs, sha256, bytes: bytes.len() as u64 })
+    let look = session::look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
+    Ok(ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes: bytes.len() as u64, about: look.about })
 }
 
 /// The bytes of a model file, and their hash.

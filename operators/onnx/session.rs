@@ -1,16 +1,19 @@
-//! A network that computes: one session a worker, on one thread, of the bytes that were looked at.
+//! A network that computes: on the CPU one session a worker, on one thread, of the bytes that were looked at.
 //!
 //! Why one thread: workers are the parallelism, so that results do not depend on how a sum was split over threads, and the
 //! pools of several sessions do not fight for the cores. Why no spinning: between batches the core belongs to the dataflow.
 
 use super::library::{self, Library};
 use super::model::{self, Extent, ModelFacts, Tensor};
+use super::provider::Processor;
+use super::tensor::{Element, Fed, Values, given};
 use crate::work::Runtime;
 use anyhow::{Context, anyhow, ensure};
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{Outlet, ValueType};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -32,6 +35,8 @@ pub struct Input {
     pub name: String,
     /// The extents of a row.
     pub row: Vec<usize>,
+    /// The type that the model declares.
+    pub element: Element,
 }
 
 /// An output as it will be taken.
@@ -41,6 +46,8 @@ pub struct Output {
     pub name: String,
     /// The number of values in a row.
     pub width: usize,
+    /// The type that the model declares.
+    pub element: Element,
 }
 
 impl Network {
@@ -51,8 +58,8 @@ impl Network {
     pub fn open(
         path: &str,
         facts: &ModelFacts,
-        inputs: Vec<Input>,
-        outputs: Vec<Output>,
+        (inputs, outputs): (Vec<Input>, Vec<Output>),
+        on: &Processor,
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let start = Instant::now();
@@ -64,9 +71,9 @@ impl Network {
             facts.sha256
         );
         let library = library::load(runtime).map_err(|e| anyhow!(e))?;
-        let session =
-            make(&bytes, library, GraphOptimizationLevel::All).with_context(|| format!("opening the model `{path}`"))?;
-        tracing::debug!(path, ?read, all = ?start.elapsed(), "a session");
+        let session = make(&bytes, library, GraphOptimizationLevel::All, on)
+            .with_context(|| format!("opening the model `{path}` on {on}"))?;
+        tracing::debug!(path, %on, ?read, all = ?start.elapsed(), "a session");
         Ok(Self { session, inputs, outputs })
     }
 
@@ -75,52 +82,123 @@ impl Network {
     ///
     /// # Errors
     /// ONNX Runtime fails, or an output has another shape than the model said.
-    pub fn run(&mut self, rows: usize, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> anyhow::Result<()> {
+    pub fn run(&mut self, rows: usize, inputs: &[Fed<'_>], outputs: &mut [Values]) -> anyhow::Result<()> {
         let mut named: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for (input, values) in self.inputs.iter().zip(inputs) {
+        for (input, fed) in self.inputs.iter().zip(inputs) {
             let shape: Vec<usize> = [rows].into_iter().chain(input.row.iter().copied()).collect();
-            named.push((Cow::Borrowed(input.name.as_str()), TensorRef::from_array_view((shape, *values))?.into()));
+            named.push((Cow::Borrowed(input.name.as_str()), given(input.element, shape, *fed)?));
         }
         let results = self.session.run(named).context("ONNX Runtime")?;
         for (output, into) in self.outputs.iter().zip(outputs) {
             let value = results.get(&output.name).with_context(|| format!("the model gave no output `{}`", output.name))?;
-            let (shape, values) = value.try_extract_tensor::<f32>()?;
+            let shape = value.dtype().tensor_shape().context("an output is no tensor")?;
             ensure!(
-                shape.first() == Some(&i64::try_from(rows)?) && values.len() == rows * output.width,
+                shape.first() == Some(&i64::try_from(rows)?)
+                    && shape.iter().product::<i64>() == i64::try_from(rows * output.width)?,
                 "the model's output `{}` came as {shape:?}: {} values for each of {rows} rows were expected",
                 output.name,
                 output.width
             );
-            into.extend_from_slice(values);
+            into.take(output.element, value).with_context(|| format!("the model's output `{}`", output.name))?;
         }
         Ok(())
     }
+
+    /// Computes once, of inputs of any shape (in the order of [`open`](Self::open)): each output with its shape.
+    ///
+    /// # Errors
+    /// ONNX Runtime fails.
+    pub fn compute(&mut self, inputs: &[(Vec<usize>, Fed<'_>)]) -> anyhow::Result<Vec<(Vec<i64>, Values)>> {
+        let mut named: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        for (input, (shape, fed)) in self.inputs.iter().zip(inputs) {
+            named.push((Cow::Borrowed(input.name.as_str()), given(input.element, shape.clone(), *fed)?));
+        }
+        let results = self.session.run(named).context("ONNX Runtime")?;
+        let each = self.outputs.iter().map(|output| {
+            let value = results.get(&output.name).with_context(|| format!("the model gave no output `{}`", output.name))?;
+            let mut values = Values::zeros(output.element, 0);
+            values.take(output.element, value)?;
+            Ok((value.dtype().tensor_shape().context("an output is no tensor")?.to_vec(), values))
+        });
+        each.collect()
+    }
 }
 
-/// The inputs and outputs of a model.
-pub(super) fn look(bytes: &[u8], library: &Library) -> Result<(Vec<Tensor>, Vec<Tensor>), String> {
-    let session = make(bytes, library, GraphOptimizationLevel::Disable).map_err(|error| explain(&error))?;
-    Ok((session.inputs().iter().map(tensor).collect(), session.outputs().iter().map(tensor).collect()))
+/// What ONNX Runtime says of a model.
+pub(super) struct Look {
+    pub inputs: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    pub about: BTreeMap<String, String>,
 }
 
+/// Looks at a model. It is opened on the CPU, without any optimisation.
+pub(super) fn look(bytes: &[u8], library: &Library) -> Result<Look, String> {
+    let session = make(bytes, library, GraphOptimizationLevel::Disable, &Processor::Cpu).map_err(|error| explain(&error))?;
+    let mut about = BTreeMap::new();
+    if let Ok(metadata) = session.metadata() {
+        let mut note = |key: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
+                about.insert(key.to_owned(), value);
+            }
+        };
+        note("producer", metadata.producer());
+        note("description", metadata.description());
+        note("domain", metadata.domain());
+        note("graph", metadata.name());
+        note("version", metadata.version().filter(|v| *v != 0 && *v != i64::MAX).map(|v| v.to_string()));
+        for key in metadata.custom_keys().unwrap_or_default() {
+            note(&format!("metadata.{key}"), metadata.custom(&key));
+        }
+    }
+    if let Some(opset) = session.opset_for_domain("") {
+        about.insert("opset".into(), opset.to_string());
+    }
+    Ok(Look {
+        inputs: session.inputs().iter().map(tensor).collect(),
+        outputs: session.outputs().iter().map(tensor).collect(),
+        about,
+    })
+}
+
+/// What ONNX Runtime says, and what can be done about it.
 fn explain(error: &ort::Error) -> String {
     let message = error.message().trim();
-    if message.contains("external data") || message.contains("model_path must not be empty") {
+    // Some begin with the place in ONNX Runtime's own source, and the signature of a function.
+    let message = message.strip_prefix('/').and_then(|m| m.split_once(") ")).map_or(message, |(_, rest)| rest);
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let what = if has(&["external data", "model_path must not be empty", "External data", "external initializer"]) {
         return "its weights are in another file; save it as one (`onnx.save(onnx.load(path), path, save_as_external_data=False)`)".into();
-    }
-    format!("ONNX Runtime says: {message}")
+    } else if has(&["Protobuf parsing failed", "No graph was found", "Failed to load model because protobuf"]) {
+        "it is no ONNX model, or only a part of one (was it copied whole?)"
+    } else if has(&[
+        "is under development and support for this is limited",
+        "Current official support for domain",
+        "Unsupported model IR version",
+    ]) {
+        "it is of a newer version of ONNX than this ONNX Runtime knows; export it with a lower opset, or use a newer ONNX Runtime"
+    } else if has(&[
+        "is not a registered function/op",
+        "No Op registered for",
+        "Could not find an implementation",
+        "Fatal error: ",
+    ]) {
+        "it has an operator that this ONNX Runtime does not know"
+    } else {
+        return format!("ONNX Runtime says: {message}");
+    };
+    format!("{what}; ONNX Runtime says: {message}")
 }
 
-fn make(bytes: &[u8], library: &Library, level: GraphOptimizationLevel) -> ort::Result<Session> {
+fn make(bytes: &[u8], library: &Library, level: GraphOptimizationLevel, on: &Processor) -> ort::Result<Session> {
     let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    Session::builder(library.environment())?
+    let builder: SessionBuilder = Session::builder(library.environment())?
         .with_optimization_level(level)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
-        .with_deterministic_compute(true)?
-        .commit_from_memory(bytes)
+        .with_deterministic_compute(true)?;
+    on.prepare(builder)?.commit_from_memory(bytes)
 }
 
 fn tensor(outlet: &Outlet) -> Tensor {
@@ -129,23 +207,11 @@ fn tensor(outlet: &Outlet) -> Tensor {
         ValueType::Tensor { ty, shape, dimension_symbols } => {
             let dims = shape.iter().zip(dimension_symbols.iter());
             let dims = dims.map(|(n, symbol)| usize::try_from(*n).map_or_else(|_| Extent::Free(symbol.clone()), Extent::Fixed));
-            Tensor { name, element: element(*ty), dims: dims.collect() }
+            let element = Element::of(*ty).map_or_else(|| ty.to_string().to_lowercase(), |element| element.name().to_owned());
+            Tensor { name, element, dims: dims.collect() }
         }
         ValueType::Sequence(_) => Tensor { name, element: "a sequence".into(), dims: Vec::new() },
         ValueType::Map { .. } => Tensor { name, element: "a map".into(), dims: Vec::new() },
         ValueType::Optional(_) => Tensor { name, element: "an optional value".into(), dims: Vec::new() },
-    }
-}
-
-/// As ONNX and numpy write it.
-fn element(of: TensorElementType) -> String {
-    match of {
-        TensorElementType::Float32 => model::FLOAT.into(),
-        TensorElementType::Float64 => "float64".into(),
-        TensorElementType::Float16 => "float16".into(),
-        TensorElementType::Int64 => "int64".into(),
-        TensorElementType::Int32 => "int32".into(),
-        TensorElementType::String => "string".into(),
-        other => other.to_string(),
     }
 }

@@ -135,6 +135,7 @@ pub fn feed(args: &FeedArgs) -> Result<ExitCode> {
     let fingerprints = units.iter().map(|u| (u.file, u.fingerprint.clone())).collect();
     let chunks = Some(plan.out.join(chunk_file::FOLDER));
     let runtime = Runtime { chunks, fingerprints: Arc::new(fingerprints), ..args.libraries.runtime() };
+    let runtime = Runtime { settled: Arc::new(flow::settle(&plan, &runtime)?), ..runtime };
     let options = Options {
         step,
         workers: args.workers.map_or_else(machine::cores, |w| w as usize),

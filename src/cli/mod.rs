@@ -149,6 +149,9 @@ pub struct RunArgs {
     /// With `--watch`: a file counts when its size and time have rested for so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, requires = "watch")]
     pub rest: f64,
+    /// Write a timeline of what the steps did into this file, which ui.perfetto.dev opens.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub trace: Option<PathBuf>,
     /// No progress, only problems.
     #[arg(short, long)]
     pub quiet: bool,

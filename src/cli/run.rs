@@ -19,7 +19,7 @@ use crate::plan::{LEAST_BUDGET, Plan, PlannedStep, Port, default_budget};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::hdf5::chunk_file;
-use calostream_operators::onnx::library;
+use calostream_operators::onnx::{library, provider};
 use calostream_operators::sums::Sums;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
@@ -44,6 +44,9 @@ pub struct Go {
     budget: u64,
     /// What floating-point results may depend on.
     arithmetic: BTreeMap<String, String>,
+    /// What else the steps used: models with their hashes, and what they were fed, by step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    used: BTreeMap<String, serde_json::Value>,
     #[serde(flatten)]
     settings: Settings,
 }
@@ -82,6 +85,12 @@ impl Go {
             processes,
             budget,
             arithmetic: arithmetic(plan, runtime),
+            used: plan
+                .steps
+                .iter()
+                .filter(|s| !s.planned.used.is_null())
+                .map(|s| (s.name.clone(), s.planned.used.clone()))
+                .collect(),
             settings: Settings {
                 set: args.pipeline.set.iter().map(|s| format!("{}={}", s.name, s.value)).collect(),
                 folder: std::env::current_dir()?,
@@ -133,7 +142,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let runtime = runtime(&args, &plan);
     let (budget, readers) = shares(&plan, workers, cluster.on_this_host().1)?;
     let plan = Arc::new(plan);
-    let options = Options {
+    let mut options = Options {
         workers,
         readers,
         budget,
@@ -145,6 +154,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let shared = if cluster.process == 0 {
         let mut ledger = open(&args, &plan, &text, &go)?;
         headers.keep(&plan);
+        settle(&mut ledger, &plan, &runtime)?;
         let new = discover(&mut ledger, &plan)?;
         // What was repaired is known by now; the rest is tried as it is.
         if args.retry_quarantined && ledger.state.in_quarantine().next().is_some() {
@@ -165,6 +175,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         // Nothing is written before all have read.
         cluster.gather(b"")?;
         let (units, state) = (ledger.units.clone(), ledger.state.clone());
+        options.runtime.settled = Arc::new(state.settled.clone());
         Shared::new(&plan, &options, &cluster, units, state, Some(ledger))?
     } else {
         see(&plan.out, &cluster.ready(b"")?)?;
@@ -173,17 +184,26 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         see(&plan.out, &cluster.ready(b"")?)?;
         let (units, state) = (crate::ledger::units::read(&plan.out.join("units.jsonl"))?, read_state(&plan.out)?);
         cluster.gather(b"")?;
+        options.runtime.settled = Arc::new(state.settled.clone());
         Shared::new(&plan, &options, &cluster, units, state, None)?
     };
     let process = cluster.process;
+    args.trace.is_some().then(flow::timeline::begin);
     let display = Display::start(&plan, &shared, args.quiet || args.json || process != 0);
     let outcome = flow::run(&plan, &shared, cluster);
     drop(display);
+    if let Some(path) = &args.trace {
+        // Each process has a file of its own.
+        let path = if process == 0 { path.clone() } else { PathBuf::from(format!("{}.{process}", path.display())) };
+        flow::timeline::write(&path, process)?;
+    }
     let outcome = outcome.with_context(|| format!("the run has stopped; what is committed stays in {}", plan.out.display()))?;
     shared.clear_scratch();
     if process != 0 {
         return Ok(ExitCode::SUCCESS);
     }
+    let speed = shared.speed(&plan, start.elapsed().as_secs_f64());
+    files::write_whole(&plan.out.join("speed.json"), &serde_json::to_vec_pretty(&speed)?)?;
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
     let sums = |step: &str| finish::sums(&plan, &outcome.state, step);
@@ -219,6 +239,15 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be measured once is measured, if it is not known, and stands in the log before the first unit.
+pub fn settle(ledger: &mut Ledger, plan: &Plan, runtime: &Runtime) -> Result<()> {
+    let known = Runtime { settled: Arc::new(ledger.state.settled.clone()), ..runtime.clone() };
+    for (name, value) in flow::settle(plan, &known)? {
+        ledger.commit(vec![(Line::Settled { name, value }, Vec::new())])?;
+    }
+    Ok(())
 }
 
 /// The files that are read, by what they hold.
@@ -430,6 +459,9 @@ fn arithmetic(plan: &Plan, runtime: &Runtime) -> BTreeMap<String, String> {
     if !plan.facts.models.is_empty() {
         let version = library::load(runtime).map(library::Library::version);
         found.insert("onnxruntime".to_owned(), version.unwrap_or_else(|reason| reason));
+    }
+    if !plan.facts.processors.is_empty() {
+        found.insert("gpu".to_owned(), provider::gpus().join(", "));
     }
     found
 }

@@ -96,7 +96,7 @@ fn patterns(args: &RunArgs) -> Result<BTreeSet<String>> {
     let needs = pipeline.iter().flat_map(|p| &p.steps).filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs());
     let pattern = |need| match need {
         Need::Hdf5(word) | Need::Parquet(word) => Some(word.value),
-        Need::Model(_) | Need::Text(_) => None,
+        Need::Model(_) | Need::Models(_) | Need::Text(_) | Need::Processor(_) => None,
     };
     Ok(needs.filter_map(pattern).collect())
 }
@@ -200,7 +200,9 @@ impl Watched {
         let runtime = run::runtime(args, plan);
         let (budget, _) = run::shares(plan, workers, 1)?;
         let go = Go::new(args, plan, &runtime, (workers, 1, budget))?;
-        let ledger = run::open(args, plan, text, &go)?;
+        let mut ledger = run::open(args, plan, text, &go)?;
+        run::settle(&mut ledger, plan, &runtime)?;
+        let runtime = Runtime { settled: Arc::new(ledger.state.settled.clone()), ..runtime };
         Ok(Self { ledger: Some(ledger), totals: Totals::start()?, hash: plan.hash.clone(), text: text.to_owned(), go, runtime })
     }
 

@@ -50,6 +50,7 @@ mod regroup;
 mod source;
 mod spiller;
 mod stage;
+pub mod timeline;
 pub mod totals;
 pub mod verify;
 
@@ -166,6 +167,12 @@ impl Shared {
         self.kept.as_ref()?.get(name)
     }
 
+    /// What the steps did in so many seconds.
+    pub fn speed(&self, plan: &Plan, seconds: f64) -> serde_json::Value {
+        let steps: Vec<_> = plan.steps.iter().map(|s| s.name.clone()).zip(self.counters.iter().cloned()).collect();
+        timeline::shares(&steps, seconds, self.threads)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,7 +212,7 @@ impl Shared {
             failure: Failure::default(),
             budget: Budget::new(options.budget - aside * at_work),
             aside: options.sizes.run.unwrap_or(aside / options.workers as u64),
-            counters: plan.steps.iter().map(|_| Arc::default()).collect(),
+            counters: plan.steps.iter().map(|s| Arc::new(Counter::of(&s.name))).collect(),
             folder: plan.out.clone(),
             kept: options.sizes.run.is_none().then(Arc::default),
             scratch,
@@ -451,6 +458,22 @@ fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
     Ok(())
 }
 
+/// What the steps of a plan measure once, before the first unit, and that is not known yet, by name.
+pub fn settle(plan: &Plan, runtime: &Runtime) -> Result<BTreeMap<String, u64>> {
+    let mut settled = BTreeMap::new();
+    for step in &plan.steps {
+        let at = Start {
+            worker: Worker { index: 0, peers: 1 },
+            facts: &plan.facts,
+            inputs: &step.inputs,
+            outputs: &step.planned.outputs,
+            runtime,
+        };
+        settled.extend(step.operator.settle(&at).with_context(|| format!("step `{}`", step.name))?);
+    }
+    Ok(settled)
+}
+
 /// A worker (its number, and how many there are), and what the step has found in its survey.
 type OnWorker = ((usize, usize), Option<Arc<Sums>>);
 
@@ -472,7 +495,8 @@ pub fn start(plan: &Plan, runtime: &Runtime, step: usize, ((index, peers), surve
 
 /// Starts a step again, when its run is over: it knows what its survey has found.
 pub fn again(plan: &Plan, state: &State, folder: &Path, runtime: &Runtime, step: usize) -> Result<Work> {
-    start(plan, runtime, step, ((0, 1), phase::surveyed(plan, state, folder, step)?))
+    let runtime = Runtime { settled: Arc::new(state.settled.clone()), ..runtime.clone() };
+    start(plan, &runtime, step, ((0, 1), phase::surveyed(plan, state, folder, step)?))
 }
 
 /// The bytes of a run, and below which no piece should be, as the options of a run folder's first go have them.

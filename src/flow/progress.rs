@@ -4,6 +4,7 @@
 //! the window, or a full queue, so for a later step). The display shows the shares of the last moments, and names the step
 //! that is waited for: so one sees at a glance which step all others wait for.
 
+use super::timeline;
 use crate::plan::Plan;
 use calostream_operators::Shape;
 use calostream_operators::words;
@@ -34,9 +35,24 @@ pub struct Counter {
     queued: AtomicU64,
     /// Nanoseconds, by [`Spent`], over all threads.
     spent: [AtomicU64; 3],
+    /// The name of the step, for a timeline.
+    step: Option<Arc<str>>,
 }
 
 impl Counter {
+    /// Of the step of this name.
+    #[must_use]
+    pub fn of(step: &str) -> Self {
+        Self { step: Some(step.into()), ..Self::default() }
+    }
+
+    /// Rows, bytes, and nanoseconds by [`Spent`] so far.
+    #[must_use]
+    pub fn total(&self) -> (u64, u64, [u64; 3]) {
+        let Seen { rows, bytes, spent, .. } = self.see();
+        (rows, bytes, spent)
+    }
+
     /// Adds a batch.
     pub fn add(&self, rows: u64, bytes: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
@@ -47,8 +63,10 @@ impl Counter {
     pub fn spend<T>(&self, on: Spent, what: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let made = what();
-        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let lasted = start.elapsed();
+        let nanoseconds = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
         self.spent[on as usize].fetch_add(nanoseconds, Ordering::Relaxed);
+        timeline::keep(self.step.as_ref(), on, start, lasted);
         made
     }
 

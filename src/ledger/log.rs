@@ -33,6 +33,13 @@ pub enum Line {
         /// Below which no piece should be.
         piece: u64,
     },
+    /// What was measured once, before the first unit, and is the same for the whole run.
+    Settled {
+        /// What it is called.
+        name: String,
+        /// How much it is.
+        value: u64,
+    },
     /// A part is done: everything in here is on disk.
     Commit(Commit),
     /// Parts are done, all of them or none: rows of all stand in one run.

@@ -9,7 +9,8 @@
 //! | `units.jsonl` | what was found to read | process 0, appended |
 //! | `commits.jsonl`, `contributions.bin` | what is done ([`log`]) | process 0, appended |
 //! | `quarantine.jsonl` | what could not be used, and why | process 0, from the log |
-//! | `run.json` | host, times, versions, workers, settings | process 0 |
+//! | `run.json` | host, times, versions, workers, settings, models | process 0 |
+//! | `speed.json` | what the steps' threads did in the last go | process 0 |
 //! | `pipeline.yaml` | the pipeline as it was run last | process 0 |
 //! | `headers.zst` | headers of the inputs, so that planning need not open them again (`hdf5::cache`) | process 0 |
 //! | `.chunks/` | where the chunks of the inputs are, where these are many (`hdf5::chunk_file`) | every process |
@@ -58,6 +59,8 @@ pub struct State {
     pub levels: BTreeMap<usize, usize>,
     /// The sizes of a run and of the least piece, by which rows are put aside.
     pub sizes: Option<(u64, u64)>,
+    /// What was measured once, by name.
+    pub settled: BTreeMap<String, u64>,
     /// What is done, by phase and part.
     pub commits: BTreeMap<(usize, u64), Commit>,
     /// What is quarantined, by phase and unit.
@@ -90,6 +93,9 @@ impl State {
                 self.basis.insert(*phase, basis.clone());
             }
             Line::Sizes { run, piece } => self.sizes = Some((*run, *piece)),
+            Line::Settled { name, value } => {
+                self.settled.insert(name.clone(), *value);
+            }
             Line::Commit(_) | Line::Together(_) => {
                 self.commits.extend(line.commits().iter().map(|commit| ((commit.phase, commit.part), commit.clone())));
             }

@@ -10,6 +10,7 @@ use calostream_operators::{Facts, Need};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The version of everything that is written into a run folder.
 pub const FORMAT: u32 = 2;
@@ -27,6 +28,18 @@ pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts)
                     let hash = facts.models.get(&word.value).and_then(|m| m.as_ref().ok()).map(|m| format!("model {}", m.sha256));
                     words.insert(word.value, hash.unwrap_or_default())
                 }
+                Need::Models(word) => {
+                    // The names of the files are in those of columns, their folders nowhere.
+                    let name =
+                        |path: &str| Path::new(path).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+                    let hash = |path: &str| facts.models.get(path)?.as_ref().ok().map(|m| m.sha256.clone());
+                    let each = |path: &String| format!("{} {}", name(path), hash(path).unwrap_or_default());
+                    let paths = facts.model_sets.get(&word.value).and_then(|m| m.as_ref().ok());
+                    let all: Vec<String> = paths.into_iter().flatten().map(each).collect();
+                    words.insert(word.value, format!("models {}", all.join(", ")))
+                }
+                // The word itself is part of the parameters; what is there is not.
+                Need::Processor(_) => continue,
                 Need::Text(word) => {
                     let text = facts.texts.get(&word.value).and_then(|t| t.as_ref().ok());
                     words.insert(word.value, text.map(|t| format!("text {}", sha256(t.as_bytes()))).unwrap_or_default())

@@ -8,7 +8,7 @@ use crate::machine;
 use calostream_operators::hdf5::cache::Cache;
 use calostream_operators::read::read_parquet;
 use calostream_operators::work::Runtime;
-use calostream_operators::{Facts, Need, hdf5, onnx};
+use calostream_operators::{Facts, Need, hdf5, onnx, pattern};
 use std::collections::BTreeSet;
 
 /// The facts that all steps of a pipeline need; each pattern and path is looked up once. Files that are known are not opened,
@@ -31,6 +31,15 @@ pub fn probe(pipeline: &Pipeline, known: &Cache, hidden: &BTreeSet<String>, runt
             }
             Need::Model(path) => {
                 facts.models.entry(path.value).or_insert_with_key(|p| onnx::probe(p, runtime));
+            }
+            Need::Models(pattern) => {
+                let found = facts.model_sets.entry(pattern.value).or_insert_with_key(|p| pattern::matches(p));
+                for path in found.iter().flatten().cloned() {
+                    facts.models.entry(path).or_insert_with_key(|p| onnx::probe(p, runtime));
+                }
+            }
+            Need::Processor(word) => {
+                facts.processors.entry(word.value).or_insert_with_key(|w| onnx::provider::check(w, runtime));
             }
             Need::Text(path) => {
                 let read = |path: &String| std::fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"));

@@ -1,302 +1,385 @@
-//! What of the model goes with what of the rows: all that is said before a run, and all that can be wrong with it.
+//! What of the models goes with what of the rows: all that is said before a run, and all that can be wrong with it.
 
-use super::{Device, Feeding, Infer, Names, Source};
-use crate::onnx::feed::{Norm, Transform};
-use crate::onnx::model::{Extent, FLOAT, ModelFacts, Tensor};
+use super::models::Found;
+use super::outputs::{self, NewColumn, names};
+use super::{Batch, Infer, NotFinite, inputs};
+use crate::onnx::feed::Plan;
+use crate::onnx::model::{Extent, ModelFacts};
+use crate::onnx::provider::Processor;
 use crate::onnx::session::{Input, Output};
-use crate::{Facts, Placed, Problem, Reads, column, hits};
-use arrow::datatypes::{DataType, Field, Schema};
+use crate::{Facts, Placed, Problem, Reads, column, work};
+use arrow::datatypes::Schema;
+use serde_json::json;
+use std::sync::Arc;
 
-/// The model and the columns, fitted together.
+/// The most rows that `batch: auto` tries.
+pub(super) const MOST_ROWS: usize = 512;
+
+/// The models and the columns, fitted together.
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
-    /// The inputs, in the model's order.
-    pub inputs: Vec<BoundInput>,
-    /// The outputs that are wanted, in the model's order, each with its new columns.
-    pub outputs: Vec<(Output, Vec<String>)>,
-    /// Rows of a model batch.
-    pub batch: usize,
-    /// True where the model takes full batches only.
-    pub full_batches_only: bool,
+    /// What is fed: each once, however many models read it.
+    pub feeds: Vec<Plan>,
+    /// The models, in order.
+    pub models: Vec<BoundModel>,
+    /// Of a cross-validation: the column that says which model a row meets.
+    pub key: Option<String>,
+    /// What the models say that is taken, in order; of a cross-validation that of each of them.
+    pub slots: Vec<Slot>,
+    /// The new columns, in order.
+    pub columns: Vec<NewColumn>,
+    /// Rows of a model batch; none where it is measured.
+    pub batch: Option<usize>,
+    /// Where the models compute: worker by worker in turns.
+    pub processors: Vec<Processor>,
+    /// True where rows that are not finite are cut.
+    pub cut: bool,
     /// What is no mistake but worth saying.
     pub remarks: Vec<String>,
-    model_bytes: u64,
+    /// For the record of a run: the models, and what they were fed.
+    pub used: serde_json::Value,
 }
 
-/// An input of the model and its column.
+/// A model with what it reads and says.
 #[derive(Debug, Clone)]
-pub(super) struct BoundInput {
-    pub input: Input,
-    pub column: String,
-    /// The number of the value within a hit.
-    pub value: usize,
-    pub transform: Transform,
+pub(super) struct BoundModel {
+    pub path: String,
+    pub facts: Arc<ModelFacts>,
+    /// For each input the number of its feed.
+    pub feeds: Vec<usize>,
+    pub inputs: Vec<Input>,
+    pub outputs: Vec<Output>,
+    /// For each output the number of its slot.
+    pub slots: Vec<usize>,
+    /// The rows of a run, where the model takes just so many.
+    pub fixed: Option<usize>,
 }
 
-impl BoundInput {
-    pub fn cells(&self) -> usize {
-        self.input.row.iter().product()
+/// What a model says that is taken.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub output: Output,
+    /// For people: `` `energy` `` or, in a sweep, `` `energy` of `wide` ``.
+    pub called: String,
+}
+
+impl BoundModel {
+    /// The rows that its buffers must have room for, where a batch has so many.
+    pub fn room(&self, batch: usize) -> usize {
+        self.fixed.map_or(batch, |n| batch.next_multiple_of(n))
     }
 }
 
 impl Bound {
-    pub fn new_columns(&self) -> impl Iterator<Item = &str> {
-        self.outputs.iter().flat_map(|(_, names)| names.iter().map(String::as_str))
+    /// The columns that are read.
+    pub fn reads(&self) -> Reads {
+        let parts = self.feeds.iter().flat_map(|f| &f.parts).map(|p| p.column.clone());
+        Reads::columns(parts.chain(self.key.clone()))
     }
 
-    pub fn reads(&self) -> Reads {
-        Reads::columns(self.inputs.iter().map(|i| i.column.clone()))
+    /// Sets of buffers: one, or one a fold.
+    pub fn lanes(&self) -> usize {
+        if self.key.is_some() { self.models.len() } else { 1 }
     }
 
     /// Rows that wait for their batch; the dense buffers; the weights, as read and as laid out for computing; and for the
     /// activations, which ONNX Runtime does not tell, four times the dense inputs (measured on convolutions: two to three).
     pub fn holds(&self, row_bytes: u64) -> u64 {
-        let dense: usize = self.inputs.iter().map(|i| i.cells() * size_of::<f32>()).sum();
-        self.batch as u64 * (row_bytes + 5 * dense as u64) + 2 * self.model_bytes
+        let batch = self.batch.unwrap_or(MOST_ROWS);
+        let rows = self.models.iter().map(|m| m.room(batch)).max().unwrap_or(batch) as u64;
+        let dense: u64 = self.feeds.iter().map(|f| f.row_bytes() as u64).sum();
+        let weights: u64 = self.models.iter().map(|m| m.facts.bytes).sum();
+        let computing: u64 = if self.processors.contains(&Processor::Cpu) { 4 * self.models.len() as u64 } else { 1 };
+        rows * self.lanes() as u64 * (row_bytes + dense) + rows * computing * dense + 2 * weights
+    }
+
+    /// The name under which a measured batch is known: the same models, fed the same, have the same.
+    pub fn settled_as(&self) -> String {
+        let hashes: Vec<&str> = self.models.iter().map(|m| m.facts.sha256.as_str()).collect();
+        let rows: Vec<String> = self.feeds.iter().map(|f| f.row.to_string()).collect();
+        let on: Vec<String> = self.processors.iter().map(ToString::to_string).collect();
+        format!("batch {} {} {}", on.join(","), rows.join(","), hashes.join(","))
+    }
+
+    /// Rows of a model batch: those that were said, or were measured.
+    pub fn rows(&self, runtime: &work::Runtime) -> usize {
+        let measured = || runtime.settled.get(&self.settled_as()).and_then(|rows| usize::try_from(*rows).ok());
+        self.batch.or_else(measured).unwrap_or(super::auto::USUAL)
     }
 }
 
 impl Infer {
-    /// Fits the model to the columns, or says everything that is wrong.
+    /// Fits the models to the columns, or says everything that is wrong.
     pub(super) fn bind(&self, facts: &Facts, schema: &Schema) -> Result<Bound, Vec<Problem>> {
         let mut problems = Vec::new();
-        if *self.batch == 0 {
-            problems.push(Problem::at(&self.batch, "a batch has at least one row").help("256 is a good start"));
-        }
-        if *self.device == Device::Cuda {
-            problems.push(
-                Problem::at(&self.device, "inference on a GPU is not there yet")
-                    .help("write `device: cpu`; every worker computes on a core of its own"),
-            );
-        }
-        let columns = self.columns(schema, &mut problems);
-        self.new_names(schema, &mut problems);
-        let model = match facts.model(&self.model) {
-            Ok(model) => model,
-            Err(problem) => {
-                problems.push(problem);
-                return Err(problems);
+        let batch = match self.batch.value {
+            Batch::Auto => None,
+            Batch::Rows(rows) => {
+                if rows == 0 {
+                    problems.push(Problem::at(&self.batch, "a batch has at least one row").help("256 is a good start"));
+                }
+                Some(rows)
             }
         };
-        let inputs = self.fit_inputs(model, schema, &columns, &mut problems);
-        let outputs = self.fit_outputs(model, &mut problems);
-        let full_batches_only = self.batch_axis(model, &mut problems);
-        if !problems.is_empty() {
+        let processors = self.processors(facts, &mut problems);
+        self.check_inputs(facts, schema, &mut problems);
+        let found = self.models(facts, &mut problems);
+        self.new_names(found.as_ref(), schema, &mut problems);
+        let Some(found) = found else {
             problems.sort();
             return Err(problems);
+        };
+        if let Some(key) = found.key {
+            match column::field(schema, key) {
+                Ok(field) if field.data_type().is_integer() => {}
+                Ok(field) => {
+                    let what = format!("column `{}` is {}, and folds go by an integer", key.value, field.data_type());
+                    problems.push(Problem::at(key, what).help("an event number, say"));
+                }
+                Err(problem) => problems.push(problem),
+            }
         }
-        let narrowed = columns.iter().filter(|(_, _, field)| loses_bits(field));
-        let remarks = narrowed.map(|(name, _, field)| format!("the model's input `{name}` gets `{}` as float32", field.name())).collect();
-        Ok(Bound { inputs, outputs, batch: *self.batch, full_batches_only, remarks, model_bytes: model.bytes })
+        self.unknown_names(&found, &mut problems);
+        let mut bound = Bound {
+            feeds: Vec::new(),
+            models: Vec::new(),
+            key: found.key.map(|key| key.value.clone()),
+            slots: Vec::new(),
+            columns: Vec::new(),
+            batch,
+            processors,
+            cut: self.not_finite == NotFinite::Cut,
+            remarks: Vec::new(),
+            used: serde_json::Value::Null,
+        };
+        let mut used = Vec::new();
+        for one in &found.models {
+            let name = found.sweep.then_some(one.name.as_str());
+            let before = problems.len();
+            let model = self.fit_model(one, name, (schema, facts), &mut bound, &mut problems);
+            if problems.len() > before {
+                // The other models of a sweep would say the same.
+                if found.models.len() > 1 {
+                    let first = &mut problems[before];
+                    first.what = format!("model `{}`: {}", one.name, first.what);
+                }
+                break;
+            }
+            used.push(record(&one.name, &model, &bound));
+            bound.models.push(model);
+        }
+        if !problems.is_empty() {
+            problems.sort();
+            problems.dedup();
+            return Err(problems);
+        }
+        bound.remarks.dedup();
+        let devices: Vec<String> = bound.processors.iter().map(ToString::to_string).collect();
+        bound.used = json!({ "devices": devices, "models": used });
+        Ok(bound)
     }
 
-    /// The columns that are named, as (input of the model, how it is fed, field).
-    fn columns<'a>(&self, schema: &'a Schema, problems: &mut Vec<Problem>) -> Vec<(&str, Feeding, &'a Field)> {
-        let mut columns = Vec::new();
-        for (name, source) in &self.inputs {
-            let feeding = match &source.value {
-                Source::Column(column) => Feeding {
-                    column: Placed { value: column.clone(), place: source.place },
-                    value: None,
-                    scale: None,
-                    divide: None,
-                    norm: Norm::None,
-                },
-                Source::Feeding(feeding) => feeding.as_ref().clone(),
-            };
-            for factor in [&feeding.scale, &feeding.divide].into_iter().flatten() {
-                if !factor.is_finite() || **factor == 0.0 || !(**factor as f32).is_normal() {
-                    problems.push(Problem::at(factor, format!("{} is no factor: a finite number other than 0 is", factor.value)));
+    fn processors(&self, facts: &Facts, problems: &mut Vec<Problem>) -> Vec<Processor> {
+        let mut processors = Vec::new();
+        let place = self.device.place;
+        for word in &self.device.0 {
+            let word = if word.place == crate::Place::default() { Placed { value: word.value.clone(), place } } else { word.clone() };
+            match Processor::named(&word, self.allow_cpu_nodes) {
+                None => {
+                    let what = format!("`{}` is no device", word.value);
+                    problems.push(Problem::at(&word, what).help("there are `cpu`, `cuda`, `cuda:1` and `tensorrt`"));
+                }
+                Some(Processor::Cpu) if self.device.0.len() > 1 => {
+                    problems.push(Problem::at(&word, "a list of devices is of GPUs: results of a CPU have other bits"));
+                }
+                Some(Processor::Cpu) => processors.push(Processor::Cpu),
+                Some(on) => {
+                    if let Err(problem) = facts.processor(&word) {
+                        let help = "nothing computes on the CPU in its place; write `device: cpu` for that";
+                        problems.push(if problem.help.is_none() { problem.help(help) } else { problem });
+                    }
+                    processors.push(on);
                 }
             }
-            match column::field(schema, &feeding.column) {
-                Ok(field) => columns.push((name.as_str(), feeding, field)),
-                Err(problem) => problems.push(problem),
-            }
         }
-        columns
+        if self.device.0.is_empty() {
+            problems.push(Problem::at(&self.device, "the list of devices is empty").help("write `device: cpu`"));
+        }
+        processors
     }
 
-    fn new_names(&self, schema: &Schema, problems: &mut Vec<Problem>) {
+    fn new_names(&self, found: Option<&Found<'_>>, schema: &Schema, problems: &mut Vec<Problem>) {
         let mut seen: Vec<String> = Vec::new();
         if self.outputs.is_empty() {
-            problems.push(Problem::at(&self.model, "none of the model's outputs is taken").help("write `outputs: { OUTPUT: new_column }`"));
+            let place = self.model.as_ref().map_or(self.batch.place, |m| m.place);
+            let what = "none of the model's outputs is taken".to_owned();
+            problems.push(Problem { place, what, help: Some("write `outputs: { OUTPUT: new_column }`".into()) });
         }
-        for name in self.outputs.values().flat_map(names) {
-            let problem = if schema.field_with_name(&name).is_ok() {
-                Problem::at(&name, format!("there is a column `{}` already", name.value)).help("choose a new name")
-            } else if seen.contains(&name.value) {
-                Problem::at(&name, format!("the column `{}` is given twice", name.value)).help("choose another name")
-            } else {
-                seen.push(name.value);
-                continue;
-            };
-            problems.push(problem);
+        let models: Vec<Option<&str>> = match found {
+            Some(found) if found.sweep => found.models.iter().map(|m| Some(m.name.as_str())).collect(),
+            _ => vec![None],
+        };
+        for model in models {
+            for name in self.outputs.values().flat_map(|new| names(new, model)) {
+                let problem = if schema.field_with_name(&name).is_ok() {
+                    Problem::at(&name, format!("there is a column `{}` already", name.value)).help("choose a new name")
+                } else if seen.contains(&name.value) {
+                    Problem::at(&name, format!("the column `{}` is given twice", name.value)).help("choose another name")
+                } else {
+                    seen.push(name.value);
+                    continue;
+                };
+                problems.push(problem);
+            }
         }
     }
 
-    fn fit_inputs(
-        &self,
-        model: &ModelFacts,
-        schema: &Schema,
-        columns: &[(&str, Feeding, &Field)],
-        problems: &mut Vec<Problem>,
-    ) -> Vec<BoundInput> {
-        for (name, source) in self.inputs.iter().filter(|(name, _)| model.inputs.iter().all(|i| i.name != **name)) {
-            let known = model.inputs.iter().map(|i| i.name.as_str());
-            problems.push(Problem::at(source, format!("the model has no input `{name}`")).suggest(name, known));
+    /// Inputs and outputs that no model has.
+    fn unknown_names(&self, found: &Found<'_>, problems: &mut Vec<Problem>) {
+        let inputs = || found.models.iter().flat_map(|m| &m.facts.inputs).map(|i| i.name.as_str());
+        let outputs = || found.models.iter().flat_map(|m| &m.facts.outputs).map(|o| o.name.as_str());
+        let once = |names: Vec<&str>| -> Vec<String> {
+            let mut once: Vec<String> = Vec::new();
+            for name in names {
+                if !once.iter().any(|known| known == name) {
+                    once.push(name.to_owned());
+                }
+            }
+            once
+        };
+        for (name, source) in self.inputs.iter().filter(|(name, _)| inputs().all(|i| i != **name)) {
+            let known = once(inputs().collect());
+            problems.push(
+                Problem::at(source, format!("the model has no input `{name}`")).suggest(name, known.iter().map(String::as_str)),
+            );
         }
-        let mut bound = Vec::new();
-        for wanted in &model.inputs {
-            if !self.inputs.contains_key(&wanted.name) {
-                let fitting = fitting(schema, wanted).unwrap_or("COLUMN");
+        for (name, new) in self.outputs.iter().filter(|(name, _)| outputs().all(|o| o != **name)) {
+            let known = once(outputs().collect());
+            problems.push(
+                Problem::at(new, format!("the model has no output `{name}`")).suggest(name, known.iter().map(String::as_str)),
+            );
+        }
+    }
+
+    fn fit_model(
+        &self,
+        one: &super::models::One<'_>,
+        name: Option<&str>,
+        (schema, facts): (&Schema, &Facts),
+        bound: &mut Bound,
+        problems: &mut Vec<Problem>,
+    ) -> BoundModel {
+        let mut model = BoundModel {
+            path: one.path.clone(),
+            facts: Arc::new(one.facts.clone()),
+            feeds: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            slots: Vec::new(),
+            fixed: None,
+        };
+        for wanted in &one.facts.inputs {
+            let Some(source) = self.inputs.get(&wanted.name) else {
+                let fitting = inputs::fitting(schema, wanted).unwrap_or("COLUMN");
                 problems.push(
-                    Problem::at(&self.model, format!("the model's input `{}` gets no column", wanted.name))
+                    Problem::at(&one.word, format!("the model's input `{}` gets no column", wanted.name))
                         .help(format!("under `inputs`, write `{}: {fitting}`", wanted.name)),
                 );
-            }
-            let Some((_, feeding, field)) = columns.iter().find(|(name, ..)| *name == wanted.name) else { continue };
-            match fit(wanted, feeding, field, schema) {
-                Ok(input) => bound.push(input),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        bound
-    }
-
-    fn fit_outputs(&self, model: &ModelFacts, problems: &mut Vec<Problem>) -> Vec<(Output, Vec<String>)> {
-        for (name, new) in self.outputs.iter().filter(|(name, _)| model.outputs.iter().all(|o| o.name != **name)) {
-            let known = model.outputs.iter().map(|o| o.name.as_str());
-            problems.push(Problem::at(new, format!("the model has no output `{name}`")).suggest(name, known));
-        }
-        let mut bound = Vec::new();
-        for given in &model.outputs {
-            let Some(new) = self.outputs.get(&given.name) else { continue };
-            let columns: Vec<String> = names(new).into_iter().map(|n| n.value).collect();
-            if given.element != FLOAT {
-                let what = format!("the model's output `{}` is {}, and only {FLOAT} can be taken", given.name, given.element);
-                problems.push(Problem::at(new, what));
-            } else if given.width().is_some_and(|width| width != columns.len()) || given.dims.is_empty() {
-                let width = given.width().unwrap_or_default();
-                let what = format!("the model's output `{}` has {width} values a row, and {} named", given.name, are(columns.len()));
-                problems.push(Problem::at(new, what).help(format!("its shape is {}", shape(&given.dims))));
-            } else {
-                bound.push((Output { name: given.name.clone(), width: columns.len() }, columns));
+                continue;
+            };
+            match inputs::fit(wanted, source, schema, facts) {
+                Ok(None) => {}
+                Ok(Some(fitted)) => {
+                    let feed = bound.feeds.iter().position(|f| *f == fitted.plan).unwrap_or_else(|| {
+                        bound.feeds.push(fitted.plan);
+                        bound.feeds.len() - 1
+                    });
+                    bound.remarks.extend(fitted.remarks.into_iter().filter(|r| !bound.remarks.contains(r)).collect::<Vec<_>>());
+                    model.feeds.push(feed);
+                    model.inputs.push(fitted.input);
+                }
+                Err(found) => problems.extend(found),
             }
         }
-        bound
-    }
-
-    /// True where the model takes full batches only.
-    fn batch_axis(&self, model: &ModelFacts, problems: &mut Vec<Problem>) -> bool {
-        let fixed = |t: &Tensor| match t.dims.first() {
+        self.fit_outputs(one, name, schema, (&mut model, bound), problems);
+        let fixed = |t: &crate::onnx::model::Tensor| match t.dims.first() {
             Some(Extent::Fixed(n)) => Some(*n),
             _ => None,
         };
-        let Some(rows) = model.inputs.iter().find_map(fixed) else { return false };
-        if rows != *self.batch {
-            problems.push(
-                Problem::at(&self.batch, format!("the model takes {rows} rows at a time, no more and no less; `batch` is {}", self.batch.value))
-                    .help(format!("write `batch: {rows}`, or export the model with a free batch axis")),
-            );
+        model.fixed = one.facts.inputs.iter().find_map(fixed);
+        match (model.fixed, bound.batch) {
+            (Some(0), _) => problems.push(Problem::at(&one.word, "the model takes no rows: its batch axis is 0")),
+            (Some(n), batch) if batch != Some(n) => bound.remarks.push(format!(
+                "{} takes {n} {} at a time, no more and no less: it runs so, slower than with a free batch axis",
+                one.path,
+                if n == 1 { "row" } else { "rows" }
+            )),
+            _ => {}
         }
-        true
+        model
+    }
+
+    fn fit_outputs(
+        &self,
+        one: &super::models::One<'_>,
+        name: Option<&str>,
+        schema: &Schema,
+        (model, bound): (&mut BoundModel, &mut Bound),
+        problems: &mut Vec<Problem>,
+    ) {
+        let folds = bound.key.is_some();
+        let first = bound.models.is_empty();
+        for given in &one.facts.outputs {
+            let Some(new) = self.outputs.get(&given.name) else { continue };
+            let slot = if folds { model.slots.len() } else { bound.slots.len() };
+            match outputs::fit(given, new, (slot, name), schema) {
+                Err(found) => problems.extend(found),
+                Ok((output, columns)) => {
+                    if !folds || first {
+                        let of = name.map(|name| format!(" of `{name}`")).unwrap_or_default();
+                        bound.slots.push(Slot { output: output.clone(), called: format!("`{}`{of}", output.name) });
+                        bound.columns.extend(columns);
+                    } else if bound.slots.get(slot).is_none_or(|known| known.output != output) {
+                        let what = format!("{} gives another `{}` than {}", one.path, output.name, bound.models[0].path);
+                        problems.push(Problem::at(&one.word, what).help("models of folds have equal outputs"));
+                    }
+                    model.outputs.push(output);
+                    model.slots.push(slot);
+                }
+            }
+        }
+        if problems.is_empty() && model.outputs.is_empty() || folds && problems.is_empty() && model.slots.len() != bound.slots.len() {
+            problems.push(Problem::at(&one.word, format!("{} has not the outputs that are taken", one.path)));
+        }
     }
 }
 
-/// The names of an entry of `outputs`, each with its place.
-fn names(new: &Placed<Names>) -> Vec<Placed<String>> {
-    match &new.value {
-        Names::One(name) => vec![Placed { value: name.clone(), place: new.place }],
-        Names::Many(names) => names.clone(),
-    }
-}
-
-/// Fits a column to an input of the model.
-fn fit(wanted: &Tensor, feeding: &Feeding, field: &Field, schema: &Schema) -> Result<BoundInput, Problem> {
-    let column = &feeding.column;
-    if wanted.element != FLOAT {
-        let what = format!("the model's input `{}` is {}, and calostream feeds {FLOAT}", wanted.name, wanted.element);
-        return Err(Problem::at(column, what).help(format!("export the model with inputs of {FLOAT}")));
-    }
-    let Some(extents) = extents(field) else {
-        let what = format!("column `{}` is {}, which is neither an image nor a number", column.value, field.data_type());
-        return Err(Problem::at(column, what));
-    };
-    let Some(row) = row_shape(wanted.behind_batch(), &extents).filter(|_| !wanted.dims.is_empty()) else {
-        let what = format!(
-            "column `{}` holds {}, the model's input `{}` wants {}",
-            column.value,
-            in_words(&extents),
-            wanted.name,
-            shape(&wanted.dims)
-        );
-        let problem = Problem::at(column, what);
-        return Err(match fitting(schema, wanted) {
-            Some(other) => problem.help(format!("`{other}` has that shape")),
-            None => problem,
+/// What the record of a run says of a model.
+fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
+    let inputs = model.inputs.iter().zip(&model.feeds).map(|(input, feed)| {
+        let parts = bound.feeds[*feed].parts.iter().map(|part| {
+            let mut said = json!({ "column": part.column });
+            let transform = part.transform.to_string();
+            if !transform.is_empty() {
+                said["transform"] = transform.into();
+            }
+            match part.what {
+                crate::onnx::feed::What::Value(0) => {}
+                crate::onnx::feed::What::Value(number) => said["value"] = number.into(),
+                crate::onnx::feed::What::Mask => said["mask"] = true.into(),
+            }
+            said
         });
-    };
-    let values = hits::value_names(field);
-    let value = match &feeding.value {
-        None => 0,
-        Some(name) => values.iter().position(|v| *v == name.value).ok_or_else(|| {
-            Problem::at(name, format!("a hit of `{}` has no value `{}`", column.value, name.value))
-                .suggest(name, values.iter().map(String::as_str))
-        })?,
-    };
-    let factor = |f: &Option<Placed<f64>>| f.as_ref().map_or(1.0, |f| f.value as f32);
-    let transform = Transform { scale: factor(&feeding.scale), divide: factor(&feeding.divide), norm: feeding.norm };
-    Ok(BoundInput { input: Input { name: wanted.name.clone(), row }, column: column.value.clone(), value, transform })
-}
-
-/// The extents of a row of a column: none for a single number.
-fn extents(field: &Field) -> Option<Vec<usize>> {
-    match field.data_type() {
-        DataType::List(_) | DataType::FixedSizeList(..) => hits::shape(field),
-        DataType::Boolean => Some(Vec::new()),
-        number if number.is_numeric() => Some(Vec::new()),
-        _ => None,
-    }
-}
-
-/// The row shape by which a model reads a column, which may have one more axis of length 1 (a channel) at either end.
-fn row_shape(wanted: &[Extent], have: &[usize]) -> Option<Vec<usize>> {
-    let same = |row: &[usize]| row.len() == wanted.len() && wanted.iter().zip(row).all(|(w, h)| *w == Extent::Fixed(*h) || matches!(w, Extent::Free(_)));
-    let leading: Vec<usize> = [1].into_iter().chain(have.iter().copied()).collect();
-    let trailing: Vec<usize> = have.iter().copied().chain([1]).collect();
-    [have.to_vec(), leading, trailing].into_iter().find(|row| same(row))
-}
-
-/// A column that the input could read.
-fn fitting<'a>(schema: &'a Schema, wanted: &Tensor) -> Option<&'a str> {
-    let fits = |field: &&std::sync::Arc<Field>| extents(field).is_some_and(|e| !e.is_empty() && row_shape(wanted.behind_batch(), &e).is_some());
-    schema.fields().iter().find(fits).map(|f| f.name().as_str())
-}
-
-fn loses_bits(field: &Field) -> bool {
-    let value = match field.data_type() {
-        DataType::List(item) => match item.data_type() {
-            DataType::Struct(fields) => fields.get(1).map(|f| f.data_type().clone()),
-            _ => None,
-        },
-        DataType::FixedSizeList(item, _) => Some(item.data_type().clone()),
-        _ => None,
-    };
-    value == Some(DataType::Float64)
-}
-
-fn shape(dims: &[Extent]) -> String {
-    format!("({})", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
-}
-
-fn in_words(extents: &[usize]) -> String {
-    match extents {
-        [] => "one number a row".into(),
-        _ => format!("images of {}", extents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")),
-    }
-}
-
-fn are(n: usize) -> String {
-    if n == 1 { "1 column is".into() } else { format!("{n} columns are") }
+        let parts: Vec<_> = parts.collect();
+        (input.name.clone(), json!({ "row": input.row, "type": input.element.name(), "of": parts }))
+    });
+    let inputs: serde_json::Map<String, serde_json::Value> = inputs.collect();
+    json!({
+        "name": name,
+        "path": model.path,
+        "sha256": model.facts.sha256,
+        "bytes": model.facts.bytes,
+        "about": model.facts.about,
+        "inputs": inputs,
+    })
 }

@@ -1,37 +1,60 @@
 //! Rows into model batches, predictions back to their rows.
 
 use super::bind::Bound;
-use crate::onnx::feed::{Feed, prepare};
-use crate::onnx::model::ModelFacts;
-use crate::onnx::session::Network;
-use crate::work::{self, Runtime};
-use crate::{Fault, column};
-use arrow::array::{ArrayRef, Float32Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use super::computer::{Computer, Done, Job};
+use super::outputs::not_finite;
+use crate::onnx::feed::{Feed, Prepared};
+use crate::onnx::tensor::Values;
+use crate::work::{self, Noticed, notice};
+use crate::{Fault, Start, column};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-/// One network and the rows that wait for it.
+/// The models and the rows that wait for them.
 pub(super) struct Batches {
-    network: Network,
+    computer: Computer,
     bound: Bound,
-    feeds: Vec<Feed>,
-    /// Rows in the feeds that were not run yet.
-    filled: usize,
+    /// Rows of a model batch.
+    rows: usize,
+    lanes: Vec<Lane>,
+    /// What is computed now, oldest first: the lane, and whose rows they are.
+    under_way: VecDeque<(usize, Vec<Whose>)>,
     /// What came in and is not out yet, oldest first.
     waiting: VecDeque<Waiting>,
+    /// How many batches have gone out: the number of the first that waits.
+    gone: u64,
     /// Where each column of the output comes from.
     columns: Vec<Origin>,
     schema: SchemaRef,
-    /// What the network said last: for each output its values.
-    said: Vec<Vec<f32>>,
+    cut: u64,
+    noticed: Noticed,
+}
+
+/// The buffers of a set of models.
+struct Lane {
+    /// The buffers that are being filled; none while all are under way.
+    feeds: Option<Vec<Option<Feed>>>,
+    /// Buffers that came back.
+    spare: Vec<Vec<Option<Feed>>>,
+    /// Whose rows are in the buffers that are being filled.
+    filled: Vec<Whose>,
+}
+
+/// A run of rows in a buffer: so many rows of a batch, from `first` on.
+#[derive(Debug, Clone, Copy)]
+struct Whose {
+    batch: u64,
+    first: usize,
+    rows: usize,
 }
 
 /// A batch that came in, without the columns that nobody reads any more.
 struct Waiting {
     batch: RecordBatch,
-    /// For each new column the values so far.
-    new: Vec<Vec<f32>>,
+    /// What was said so far, by slot.
+    said: Vec<Values>,
     predicted: usize,
 }
 
@@ -43,66 +66,152 @@ enum Origin {
 }
 
 impl Batches {
-    /// A session for the model, with its buffers.
-    pub fn open(path: &str, model: &ModelFacts, bound: Bound, schema: SchemaRef, runtime: &Runtime) -> anyhow::Result<Self> {
-        let inputs = bound.inputs.iter().map(|i| i.input.clone()).collect();
-        let outputs = bound.outputs.iter().map(|(output, _)| output.clone()).collect();
-        let network = Network::open(path, model, inputs, outputs, runtime)?;
-        let feeds = bound.inputs.iter().map(|i| Feed::new(bound.batch, i.cells(), i.value, i.transform)).collect();
+    /// Sessions for the models, with their buffers.
+    pub fn open(bound: Bound, schema: SchemaRef, at: &Start<'_>) -> anyhow::Result<Self> {
+        let computer = Computer::open(&bound, at.worker.index, at.runtime)?;
+        let rows = bound.rows(at.runtime);
+        Ok(Self::with(computer, bound, schema, rows))
+    }
+
+    pub(super) fn with(computer: Computer, bound: Bound, schema: SchemaRef, rows: usize) -> Self {
         let origin = |name: &String| {
-            let new = bound.new_columns().position(|n| n == name);
+            let new = bound.columns.iter().position(|column| column.field.name() == name);
             new.map_or_else(|| Origin::Input(name.clone()), Origin::New)
         };
         let columns = schema.fields().iter().map(|f| origin(f.name())).collect();
-        let said = vec![Vec::new(); bound.outputs.len()];
-        Ok(Self { network, bound, feeds, filled: 0, waiting: VecDeque::new(), columns, schema, said })
+        let lanes = (0..bound.lanes()).map(|lane| Lane {
+            feeds: None,
+            spare: (0..computer.depth()).map(|_| buffers(&bound, lane, rows)).collect(),
+            filled: Vec::new(),
+        });
+        Self {
+            lanes: lanes.collect(),
+            computer,
+            rows,
+            under_way: VecDeque::new(),
+            waiting: VecDeque::new(),
+            gone: 0,
+            columns,
+            schema,
+            cut: 0,
+            noticed: Noticed::new(),
+            bound,
+        }
     }
 
-    /// Runs the rows that are in the feeds, padded to `size`.
-    fn run(&mut self, size: usize) -> Result<(), Fault> {
-        for feed in &mut self.feeds {
-            feed.pad(self.filled, size);
+    fn in_lane(&self, lane: usize) -> usize {
+        self.lanes[lane].filled.iter().map(|whose| whose.rows).sum()
+    }
+
+    /// Puts the rows `first..first + rows` of a batch into the buffers of a lane, and runs those that are full.
+    fn fill(&mut self, lane: usize, prepared: &[Prepared], whose: Whose) -> Result<(), Fault> {
+        let (mut first, end) = (whose.first, whose.first + whose.rows);
+        while first < end {
+            let at = self.in_lane(lane);
+            let take = (end - first).min(self.rows - at);
+            if self.lanes[lane].feeds.is_none() {
+                while self.lanes[lane].spare.is_empty() {
+                    self.collect()?;
+                }
+                let into = &mut self.lanes[lane];
+                into.feeds = into.spare.pop();
+            }
+            let into = &mut self.lanes[lane];
+            for (feed, prepared) in into.feeds.iter_mut().flatten().zip(prepared) {
+                if let Some(feed) = feed {
+                    feed.fill(prepared, first, take, at)?;
+                }
+            }
+            match into.filled.last_mut() {
+                Some(last) if last.batch == whose.batch && last.first + last.rows == first => last.rows += take,
+                _ => into.filled.push(Whose { first, rows: take, ..whose }),
+            }
+            first += take;
+            if at + take == self.rows {
+                self.run(lane, self.rows)?;
+            }
         }
-        self.said.iter_mut().for_each(Vec::clear);
-        let inputs: Vec<&[f32]> = self.feeds.iter().map(|f| f.rows(size)).collect();
-        self.network.run(size, &inputs, &mut self.said)?;
-        self.hand_out();
         Ok(())
     }
 
-    /// Gives the rows that wait what the network said of them.
-    fn hand_out(&mut self) {
-        let mut first = 0;
-        for waiting in &mut self.waiting {
-            let rows = (waiting.batch.num_rows() - waiting.predicted).min(self.filled - first);
-            let mut new = waiting.new.iter_mut();
-            for ((output, _), said) in self.bound.outputs.iter().zip(&self.said) {
-                let said = &said[first * output.width..(first + rows) * output.width];
-                for (k, column) in new.by_ref().take(output.width).enumerate() {
-                    column.extend(said.iter().skip(k).step_by(output.width));
-                }
-            }
-            waiting.predicted += rows;
-            first += rows;
+    /// Gives away the rows that are in the buffers of a lane, padded to `size`.
+    fn run(&mut self, lane: usize, size: usize) -> Result<(), Fault> {
+        let filled = self.in_lane(lane);
+        let into = &mut self.lanes[lane];
+        let Some(mut feeds) = into.feeds.take() else { return Ok(()) };
+        let whose = std::mem::take(&mut into.filled);
+        let room = self.bound.models.iter().map(|m| m.room(size)).max().unwrap_or(size);
+        feeds.iter_mut().flatten().for_each(|feed| feed.pad(filled, room));
+        self.computer.submit(Job { lane, rows: size, feeds })?;
+        self.under_way.push_back((lane, whose));
+        while self.under_way.len() >= self.computer.depth() {
+            self.collect()?;
         }
-        self.filled = 0;
+        Ok(())
+    }
+
+    /// Waits for the oldest batch under way, and hands out what was said.
+    fn collect(&mut self) -> Result<(), Fault> {
+        let Some((lane, whose)) = self.under_way.pop_front() else { return Err(anyhow::anyhow!("no batch is under way").into()) };
+        let Done { job, said } = self.computer.take()?;
+        let fold = self.bound.key.is_some();
+        let models = if fold { &self.bound.models[lane..=lane] } else { &self.bound.models[..] };
+        let slots = models.iter().flat_map(|m| m.slots.iter().zip(&m.outputs));
+        for ((slot, output), said) in slots.zip(&said) {
+            let mut from = 0;
+            for whose in &whose {
+                if let Some(waiting) = whose.batch.checked_sub(self.gone).and_then(|n| self.waiting.get_mut(n as usize)) {
+                    waiting.said[*slot].put(whose.first * output.width, said, from * output.width, whose.rows * output.width);
+                }
+                from += whose.rows;
+            }
+        }
+        for whose in &whose {
+            if let Some(waiting) = whose.batch.checked_sub(self.gone).and_then(|n| self.waiting.get_mut(n as usize)) {
+                waiting.predicted += whose.rows;
+            }
+        }
+        self.lanes[lane].spare.push(job.feeds);
+        Ok(())
     }
 
     /// The batches whose rows are all predicted.
     fn ready(&mut self) -> Result<Vec<RecordBatch>, Fault> {
         let mut ready = Vec::new();
         while self.waiting.front().is_some_and(|w| w.predicted == w.batch.num_rows()) {
-            let Some(Waiting { batch, new, .. }) = self.waiting.pop_front() else { break };
-            let new: Vec<ArrayRef> = new.into_iter().map(|v| Arc::new(Float32Array::from(v)) as ArrayRef).collect();
+            let Some(Waiting { batch, said, .. }) = self.waiting.pop_front() else { break };
+            self.gone += 1;
             let column = |origin: &Origin| match origin {
-                Origin::Input(name) => column::get(&batch, name).clone(),
-                Origin::New(number) => new[*number].clone(),
+                Origin::Input(name) => Ok(column::get(&batch, name).clone()),
+                Origin::New(number) => {
+                    let new = &self.bound.columns[*number];
+                    new.make(&said[new.slot], self.bound.slots[new.slot].output.width)
+                }
             };
-            let columns = self.columns.iter().map(column).collect();
+            let columns = self.columns.iter().map(column).collect::<anyhow::Result<Vec<ArrayRef>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            ready.push(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?);
+            let made = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+            ready.push(self.without_infinities(made, &said)?);
         }
         Ok(ready)
+    }
+
+    /// Counts the rows that have values that are not finite, and cuts them where that was asked.
+    fn without_infinities(&mut self, made: RecordBatch, said: &[Values]) -> Result<RecordBatch, Fault> {
+        let mut bad = vec![false; made.num_rows()];
+        for (slot, said) in self.bound.slots.iter().zip(said) {
+            let of_output = not_finite(said, slot.output.width);
+            let count = of_output.iter().filter(|bad| **bad).count();
+            notice(&mut self.noticed, count, || format!("rows whose {} is NaN or infinite", slot.called));
+            bad.iter_mut().zip(of_output).for_each(|(bad, more)| *bad |= more);
+        }
+        if !self.bound.cut || !bad.contains(&true) {
+            return Ok(made);
+        }
+        let keep: BooleanArray = bad.iter().map(|bad| Some(!bad)).collect();
+        let kept = filter_record_batch(&made, &keep)?;
+        self.cut += (made.num_rows() - kept.num_rows()) as u64;
+        Ok(kept)
     }
 
     /// The batch without the columns that go no further, so that waiting rows hold no images.
@@ -114,49 +223,97 @@ impl Batches {
         });
         Ok(batch.project(&kept.collect::<Result<Vec<_>, _>>()?)?)
     }
+
+    /// The fold of each row.
+    fn folds(&self, batch: &RecordBatch, key: &str) -> Result<Vec<usize>, Fault> {
+        let count = self.bound.models.len();
+        let key = column::get(batch, key);
+        if key.null_count() > 0 {
+            return Err(Fault::content("a row has no key to find its fold by"));
+        }
+        if *key.data_type() == DataType::UInt64 {
+            return Ok(key.as_primitive::<UInt64Type>().values().iter().map(|k| (*k % count as u64) as usize).collect());
+        }
+        let key = cast(key, &DataType::Int64)?;
+        Ok(key.as_primitive::<Int64Type>().values().iter().map(|k| k.rem_euclid(count as i64) as usize).collect())
+    }
+}
+
+/// Buffers for the feeds that a lane reads.
+fn buffers(bound: &Bound, lane: usize, rows: usize) -> Vec<Option<Feed>> {
+    let models = if bound.key.is_some() { &bound.models[lane..=lane] } else { &bound.models[..] };
+    // All buffers of a lane have room for what any of its models takes at once: they are padded together.
+    let room = bound.models.iter().map(|m| m.room(rows)).max().unwrap_or(rows);
+    let read = |feed: usize| models.iter().any(|m| m.feeds.contains(&feed));
+    bound.feeds.iter().enumerate().map(|(feed, plan)| read(feed).then(|| Feed::new(plan.clone(), room))).collect()
 }
 
 impl work::Device for Batches {
     fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>, Fault> {
         let rows = batch.num_rows();
-        let new = vec![Vec::with_capacity(rows); self.bound.new_columns().count()];
-        self.waiting.push_back(Waiting { batch: self.kept(&batch)?, new, predicted: 0 });
-        let columns = self.bound.inputs.iter().map(|i| prepare(column::get(&batch, &i.column))).collect::<Result<Vec<_>, _>>()?;
-        let mut first = 0;
-        while first < rows {
-            let take = (rows - first).min(self.bound.batch - self.filled);
-            for ((feed, column), input) in self.feeds.iter_mut().zip(&columns).zip(&self.bound.inputs) {
-                feed.fill(column, first, take, self.filled)
-                    .map_err(|fault| fault_in(&input.column, fault))?;
-            }
-            self.filled += take;
-            first += take;
-            if self.filled == self.bound.batch {
-                self.run(self.bound.batch)?;
+        let number = self.gone + self.waiting.len() as u64;
+        let said = self.bound.slots.iter().map(|slot| Values::zeros(slot.output.element, rows * slot.output.width)).collect();
+        self.waiting.push_back(Waiting { batch: self.kept(&batch)?, said, predicted: 0 });
+        let mut prepared = Vec::new();
+        for plan in &self.bound.feeds {
+            prepared.push(plan.prepare(|name| column::get(&batch, name))?);
+        }
+        for name in columns_once(&self.bound) {
+            let array = column::get(&batch, &name);
+            let most = self.bound.feeds.iter().map(|plan| plan.too_long(&name, array)).max().unwrap_or(0);
+            notice(&mut self.noticed, most, || format!("rows with more entries of `{name}` than the model takes"));
+        }
+        match self.bound.key.clone() {
+            None => self.fill(0, &prepared, Whose { batch: number, first: 0, rows })?,
+            Some(key) => {
+                for (row, lane) in self.folds(&batch, &key)?.into_iter().enumerate() {
+                    self.fill(lane, &prepared, Whose { batch: number, first: row, rows: 1 })?;
+                }
             }
         }
         self.ready()
     }
 
     fn end(&mut self) -> Result<Vec<RecordBatch>, Fault> {
-        if self.filled > 0 {
-            let size = if self.bound.full_batches_only { self.bound.batch } else { padded(self.filled, self.bound.batch) };
-            self.run(size)?;
+        for lane in 0..self.lanes.len() {
+            let filled = self.in_lane(lane);
+            if filled > 0 {
+                self.run(lane, padded(filled, self.rows))?;
+            }
+        }
+        while !self.under_way.is_empty() {
+            self.collect()?;
         }
         self.ready()
     }
 
     fn forget(&mut self) {
-        self.filled = 0;
+        // What is under way comes back with buffers that are needed.
+        while !self.under_way.is_empty() {
+            if self.collect().is_err() {
+                break;
+            }
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.filled.clear());
+        self.gone += self.waiting.len() as u64;
         self.waiting.clear();
+    }
+
+    fn cut(&mut self) -> u64 {
+        std::mem::take(&mut self.cut)
+    }
+
+    fn noticed(&mut self) -> Noticed {
+        std::mem::take(&mut self.noticed)
     }
 }
 
-fn fault_in(column: &str, fault: Fault) -> Fault {
-    match fault {
-        Fault::Content(reason) => Fault::Content(format!("column `{column}`: {reason}")),
-        Fault::Machine(error) => Fault::Machine(error.context(format!("column `{column}`"))),
-    }
+/// The columns that are read, each once.
+fn columns_once(bound: &Bound) -> Vec<String> {
+    let mut names: Vec<String> = bound.feeds.iter().flat_map(|f| &f.parts).map(|p| p.column.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The smallest of `batch`, `batch`/2, .. 1 that holds `rows`, where `1 <= rows <= batch`.

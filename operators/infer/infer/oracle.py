@@ -20,9 +20,9 @@ def weights(rng, name, shape):
 
 
 def save(path, nodes, inputs, outputs, initializers):
-    info = lambda name, dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+    info = lambda name, dims, element=TensorProto.FLOAT: helper.make_tensor_value_info(name, element, dims)
     graph = helper.make_graph(nodes, path.stem, [info(*i) for i in inputs], [info(*o) for o in outputs], initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="oracle")
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -93,6 +93,66 @@ def scaled(path):
     )
 
 
+def typed(path, element):
+    """Gives each value back, in the type of the model, and says whether it is below 1."""
+    node = helper.make_node
+    save(
+        path,
+        [node("Identity", ["x"], ["same"]), node("Cast", ["x"], ["f"], to=TensorProto.FLOAT), node("Less", ["f", "one"], ["small"])],
+        [("x", ["N", 3], element)],
+        [("same", ["N", 3], element), ("small", ["N", 3], TensorProto.BOOL)],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1])],
+    )
+
+
+def forms(path, dims):
+    """Gives back a row as it was fed, flat."""
+    save(path, [helper.make_node("Flatten", ["x"], ["row"])], [("x", ["N", *dims])], [("row", ["N", int(np.prod(dims))])], [])
+
+
+def inverse(path):
+    """1 / x: infinite at 0."""
+    save(path, [helper.make_node("Reciprocal", ["x"], ["y"])], [("x", ["N"])], [("y", ["N"])], [])
+
+
+def dense(rng, path, width, layers):
+    """A dense network over two images, as of the CaloDNN scan."""
+    node = helper.make_node
+    nodes = [node("Flatten", ["ECAL"], ["e"]), node("Flatten", ["HCAL"], ["h"]), node("Concat", ["e", "h"], ["x0"], axis=1)]
+    initializers, size = [], 7 * 7 * 9 + 45
+    for layer in range(layers):
+        initializers.append(weights(rng, f"w{layer}", (size, width)))
+        nodes += [node("Gemm", [f"x{layer}", f"w{layer}"], [f"g{layer}"]), node("Relu", [f"g{layer}"], [f"x{layer + 1}"])]
+        size = width
+    initializers.append(weights(rng, "last", (size, 1)))
+    nodes += [node("Gemm", [f"x{layers}", "last"], ["logit"]), node("Sigmoid", ["logit"], ["score"])]
+    save(path, nodes, [("ECAL", ["N", 7, 7, 9]), ("HCAL", ["N", 3, 3, 5])], [("score", ["N", 1])], initializers)
+
+
+def tables(folder):
+    """Robust and quantile tables, and what scikit-learn makes of some values by them."""
+    import json
+
+    from sklearn.preprocessing import QuantileTransformer, RobustScaler
+
+    rng = np.random.default_rng(5)
+    learned = np.concatenate([rng.exponential(3, 400), np.full(100, 2.5)])[:, None]
+    values = np.concatenate([rng.exponential(3, ROWS - 4), [2.5, -1, 1e6, learned.min()]])[:, None].astype(np.float32).astype(np.float64)
+    scaler = RobustScaler().fit(learned)
+    uniform = QuantileTransformer(n_quantiles=101).fit(learned)
+    normal = QuantileTransformer(n_quantiles=101, output_distribution="normal").fit(learned)
+    quantiles = uniform.quantiles_[:, 0].tolist()
+    files = {
+        "robust": {"x": {"center": scaler.center_[0], "scale": scaler.scale_[0]}},
+        "uniform": {"x": {"quantiles": quantiles}},
+        "normal": {"x": {"quantiles": quantiles, "output": "normal"}},
+    }
+    for name, by in [("robust", scaler), ("uniform", uniform), ("normal", normal)]:
+        (folder / f"{name}.json").write_text(json.dumps(files[name]))
+        by.transform(values).astype("<f4").tofile(folder / f"table.{name}")
+    values.astype("<f4").tofile(folder / "table.x")
+
+
 def rows_for(rng, model):
     """Sparse images with a few negative values, and plain numbers."""
     for wanted in model.get_inputs():
@@ -110,7 +170,10 @@ def cases(folder):
     channel(rng, folder / "trailing.onnx", ["N", 6, 5, 1], (4, 1, 3, 3))
     channel(rng, folder / "fixed.onnx", [8, 1, 6, 5], (4, 1, 3, 3))
     scaled(folder / "scaled.onnx")
-    for path in sorted(folder.glob("*.onnx")):
+    (folder / "sweep").mkdir()
+    for width, layers in [(8, 1), (16, 1), (16, 2), (32, 3)]:
+        dense(rng, folder / "sweep" / f"w{width}-d{layers}.onnx", width, layers)
+    for path in sorted(folder.glob("*.onnx")) + sorted(folder.glob("sweep/*.onnx")):
         model = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         inputs = dict(rows_for(rng, model))
         names = [output.name for output in model.get_outputs()]
@@ -120,8 +183,44 @@ def cases(folder):
         outputs = {name: np.concatenate(part)[:ROWS] for name, part in zip(names, zip(*parts))}
         for name, values in (inputs | outputs).items():
             values.astype("<f4").tofile(folder / f"{path.stem}.{name}")
+    sweep_of_the_two_images(folder)
+    for name in ["float16", "double", "int64", "int32", "uint8"]:
+        typed(folder / f"typed.{name}.onnx", getattr(TensorProto, name.upper()))
+    for dims in [(1,), (2, 3, 4), (3, 4, 2), (5,), (3, 5), (5, 3), (6, 5), (2, 6, 5), (2, 2), (24,)]:
+        forms(folder / ("forms." + "x".join(map(str, dims)) + ".onnx"), dims)
+    inverse(folder / "inverse.onnx")
+    tables(folder)
     onnx.save(onnx.load(folder / "two_images.onnx"), folder / "outside.onnx", save_as_external_data=True, size_threshold=0, location="outside.bin")
+    wrong(folder)
     (folder / "broken.onnx").write_bytes((folder / "two_images.onnx").read_bytes()[:500])
+
+
+def wrong(folder):
+    """Models that can't be used, each for a reason of its own."""
+    node, info = helper.make_node, helper.make_tensor_value_info
+    text, number = TensorProto.STRING, TensorProto.FLOAT
+
+    def write(name, nodes, element, opset):
+        graph = helper.make_graph(nodes, name, [info("x", element, ["N"])], [info("y", element, ["N"])])
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / f"{name}.onnx")
+
+    standard = [helper.make_opsetid("", 17)]
+    write("unknown", [node("NoSuchOperator", ["x"], ["y"])], number, standard)
+    write("custom", [node("Fancy", ["x"], ["y"], domain="my.domain")], number, [*standard, helper.make_opsetid("my.domain", 1)])
+    write("future", [node("Identity", ["x"], ["y"])], number, [helper.make_opsetid("", 1000)])
+    write("texts", [node("Identity", ["x"], ["y"])], text, standard)
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "page.onnx").write_text("<html>404 not found</html>")
+    (folder / "cut.onnx").write_bytes((folder / "two_images.onnx").read_bytes()[:-2000])
+
+
+def sweep_of_the_two_images(folder):
+    """What the models of the sweep say of the rows of `two_images`."""
+    ecal = np.fromfile(folder / "two_images.ECAL", "<f4").reshape(ROWS, 7, 7, 9)
+    hcal = np.fromfile(folder / "two_images.HCAL", "<f4").reshape(ROWS, 3, 3, 5)
+    for path in folder.glob("sweep/*.onnx"):
+        model = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        model.run(["score"], {"ECAL": ecal, "HCAL": hcal})[0].astype("<f4").tofile(folder / f"sweep.{path.stem}")
 
 
 def run(model, hdf5, dataset, folder):

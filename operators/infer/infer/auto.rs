@@ -1,0 +1,57 @@
+//! `batch: auto`: how many rows at a time are fastest here, measured before the first unit on buffers that are thrown away.
+//!
+//! The rows that were chosen are written into the run's log, so that every process, and whoever goes on with the run, takes the
+//! same: predictions may differ in their last bits with the batch.
+
+use super::bind::{Bound, MOST_ROWS};
+use super::computer::{Job, Station};
+use crate::Start;
+use crate::onnx::feed::Feed;
+use std::time::Instant;
+
+/// Rows at a time where nothing was measured (a step that is only looked at).
+pub(super) const USUAL: usize = 128;
+/// What is tried: small batches stay in the cache, large ones cost less each.
+const TRIED: [usize; 7] = [8, 16, 32, 64, 128, 256, MOST_ROWS];
+/// A larger batch must be faster by this much, so that noise does not choose it.
+const BETTER: f64 = 1.03;
+/// How long each is tried, in seconds and in times.
+const SECONDS: f64 = 0.3;
+const TIMES: usize = 3;
+
+impl Bound {
+    /// The batch that is fastest here; none where it was said.
+    pub fn settle(&self, at: &Start<'_>) -> anyhow::Result<Option<(String, u64)>> {
+        if self.batch.is_some() || at.runtime.settled.contains_key(&self.settled_as()) {
+            return Ok(None);
+        }
+        let mut station = Station::open(self, &self.processors[0], at.runtime)?;
+        let mut best: Option<(usize, f64)> = None;
+        for rows in TRIED {
+            let room = self.models.iter().map(|m| m.room(rows)).max().unwrap_or(rows);
+            let feeds = self.feeds.iter().map(|plan| Some(Feed::new(plan.clone(), room))).collect();
+            let job = Job { lane: 0, rows, feeds };
+            // The first run allocates.
+            station.compute(&job)?;
+            let (begun, mut times, mut fastest) = (Instant::now(), 0, f64::INFINITY);
+            while times < TIMES || begun.elapsed().as_secs_f64() < SECONDS {
+                let start = Instant::now();
+                station.compute(&job)?;
+                fastest = fastest.min(start.elapsed().as_secs_f64() / rows as f64);
+                times += 1;
+            }
+            tracing::debug!(rows, microseconds_a_row = 1e6 * fastest, "batch: auto");
+            match best {
+                Some((_, known)) if known < fastest * BETTER => {
+                    // Twice as many that take longer a row: more would, too.
+                    if known * BETTER < fastest {
+                        break;
+                    }
+                }
+                _ => best = Some((rows, fastest)),
+            }
+        }
+        let rows = best.map_or(USUAL, |(rows, _)| rows);
+        Ok(Some((self.settled_as(), rows as u64)))
+    }
+}

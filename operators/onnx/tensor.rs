@@ -1,0 +1,235 @@
+//! Values on their way into a model and out of it, by the type that the model declares.
+//!
+//! Inputs are prepared in one of two types: `f32` for models that compute in `f32` or less, `f64` for all others (it holds
+//! every integer up to 2^53). What the model declares is made of that, value by value, when a batch is run. Outputs come as
+//! `f32`, `f64`, or `i64` for integers and truth values.
+
+use anyhow::{Context, bail};
+use half::f16;
+use ort::session::SessionInputValue;
+use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef};
+use std::fmt::Debug;
+
+/// The type of a model's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Element {
+    F16,
+    F32,
+    F64,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    Bool,
+}
+
+/// Every type with its name in ONNX and numpy.
+const NAMES: [(Element, &str); 12] = [
+    (Element::F16, "float16"),
+    (Element::F32, "float32"),
+    (Element::F64, "float64"),
+    (Element::I8, "int8"),
+    (Element::I16, "int16"),
+    (Element::I32, "int32"),
+    (Element::I64, "int64"),
+    (Element::U8, "uint8"),
+    (Element::U16, "uint16"),
+    (Element::U32, "uint32"),
+    (Element::U64, "uint64"),
+    (Element::Bool, "bool"),
+];
+
+impl Element {
+    /// The type of this name; none where calostream has no such values.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| *known == name).map(|(element, _)| *element)
+    }
+
+    /// Its name in ONNX and numpy.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(element, _)| *element == self).map_or("", |(_, name)| name)
+    }
+
+    /// True where values are prepared in `f32`.
+    #[must_use]
+    pub fn is_narrow(self) -> bool {
+        matches!(self, Self::F16 | Self::F32)
+    }
+
+    /// Integers up to this are exact in it, as a power of two; and the bits of its significand, for reals.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::F16 => 11,
+            Self::F32 => 24,
+            Self::F64 => 53,
+            Self::I8 => 7,
+            Self::U8 => 8,
+            Self::I16 => 15,
+            Self::U16 => 16,
+            Self::I32 => 31,
+            Self::U32 => 32,
+            Self::I64 | Self::U64 => 53,
+            Self::Bool => 1,
+        }
+    }
+
+    /// True for a type with fractions.
+    #[must_use]
+    pub fn is_real(self) -> bool {
+        matches!(self, Self::F16 | Self::F32 | Self::F64)
+    }
+
+    pub(super) fn of(of: TensorElementType) -> Option<Self> {
+        Some(match of {
+            TensorElementType::Float16 => Self::F16,
+            TensorElementType::Float32 => Self::F32,
+            TensorElementType::Float64 => Self::F64,
+            TensorElementType::Int8 => Self::I8,
+            TensorElementType::Int16 => Self::I16,
+            TensorElementType::Int32 => Self::I32,
+            TensorElementType::Int64 => Self::I64,
+            TensorElementType::Uint8 => Self::U8,
+            TensorElementType::Uint16 => Self::U16,
+            TensorElementType::Uint32 => Self::U32,
+            TensorElementType::Uint64 => Self::U64,
+            TensorElementType::Bool => Self::Bool,
+            _ => return None,
+        })
+    }
+}
+
+/// Prepared values of one input.
+#[derive(Debug, Clone, Copy)]
+pub enum Fed<'a> {
+    /// For models of `f32` or less.
+    F32(&'a [f32]),
+    /// For all others.
+    F64(&'a [f64]),
+}
+
+/// What a model gives.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Of `float16` (exactly) and `float32`.
+    F32(Vec<f32>),
+    /// Of `float64`.
+    F64(Vec<f64>),
+    /// Of integers, and 0 or 1 of truth values.
+    I64(Vec<i64>),
+}
+
+impl Values {
+    /// `length` zeros as an output of this type comes.
+    #[must_use]
+    pub fn zeros(of: Element, length: usize) -> Self {
+        match of {
+            Element::F16 | Element::F32 => Self::F32(vec![0.0; length]),
+            Element::F64 => Self::F64(vec![0.0; length]),
+            _ => Self::I64(vec![0; length]),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::F64(v) => v.len(),
+            Self::I64(v) => v.len(),
+        }
+    }
+
+    /// True where there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets them, and keeps the room.
+    pub fn clear(&mut self) {
+        match self {
+            Self::F32(v) => v.clear(),
+            Self::F64(v) => v.clear(),
+            Self::I64(v) => v.clear(),
+        }
+    }
+
+    /// Puts `count` of the values `from`, beginning with number `first`, at number `at`.
+    pub fn put(&mut self, at: usize, from: &Self, first: usize, count: usize) {
+        match (self, from) {
+            (Self::F32(to), Self::F32(from)) => to[at..at + count].copy_from_slice(&from[first..first + count]),
+            (Self::F64(to), Self::F64(from)) => to[at..at + count].copy_from_slice(&from[first..first + count]),
+            (Self::I64(to), Self::I64(from)) => to[at..at + count].copy_from_slice(&from[first..first + count]),
+            _ => debug_assert!(false, "an output has one type"),
+        }
+    }
+
+    /// Appends what an output holds.
+    pub(super) fn take(&mut self, of: Element, value: &DynValue) -> anyhow::Result<()> {
+        macro_rules! append {
+            ($to:ident, $from:ty, $each:expr) => {
+                $to.extend(value.try_extract_tensor::<$from>()?.1.iter().map($each))
+            };
+        }
+        match (self, of) {
+            (Self::F32(to), Element::F32) => to.extend_from_slice(value.try_extract_tensor::<f32>()?.1),
+            (Self::F32(to), Element::F16) => append!(to, f16, |v| v.to_f32()),
+            (Self::F64(to), Element::F64) => to.extend_from_slice(value.try_extract_tensor::<f64>()?.1),
+            (Self::I64(to), Element::I64) => to.extend_from_slice(value.try_extract_tensor::<i64>()?.1),
+            (Self::I64(to), Element::I32) => append!(to, i32, |v| i64::from(*v)),
+            (Self::I64(to), Element::I16) => append!(to, i16, |v| i64::from(*v)),
+            (Self::I64(to), Element::I8) => append!(to, i8, |v| i64::from(*v)),
+            (Self::I64(to), Element::U32) => append!(to, u32, |v| i64::from(*v)),
+            (Self::I64(to), Element::U16) => append!(to, u16, |v| i64::from(*v)),
+            (Self::I64(to), Element::U8) => append!(to, u8, |v| i64::from(*v)),
+            (Self::I64(to), Element::Bool) => append!(to, bool, |v| i64::from(*v)),
+            (Self::I64(to), Element::U64) => {
+                for value in value.try_extract_tensor::<u64>()?.1 {
+                    to.push(i64::try_from(*value).context("an output of uint64 does not fit into int64")?);
+                }
+            }
+            _ => bail!("an output is not {}, as the model said", of.name()),
+        }
+        Ok(())
+    }
+}
+
+/// The tensor that a model gets: in place where the types agree, else converted. Reals that become integers lose their
+/// fraction, as in C and numpy; beyond the ends they are the ends, and NaN is 0.
+pub(super) fn given<'a>(to: Element, shape: Vec<usize>, fed: Fed<'a>) -> anyhow::Result<SessionInputValue<'a>> {
+    fn converted<T: PrimitiveTensorElementType + Debug + Clone + 'static>(
+        shape: Vec<usize>,
+        fed: Fed<'_>,
+        from: impl Fn(f64) -> T,
+    ) -> anyhow::Result<SessionInputValue<'static>> {
+        let values: Vec<T> = match fed {
+            Fed::F32(values) => values.iter().map(|v| from(f64::from(*v))).collect(),
+            Fed::F64(values) => values.iter().map(|v| from(*v)).collect(),
+        };
+        Ok(Tensor::from_array((shape, values))?.into())
+    }
+    match (to, fed) {
+        (Element::F32, Fed::F32(values)) => Ok(TensorRef::from_array_view((shape, values))?.into()),
+        (Element::F64, Fed::F64(values)) => Ok(TensorRef::from_array_view((shape, values))?.into()),
+        (Element::F32, fed) => converted(shape, fed, |v| v as f32),
+        (Element::F64, fed) => converted(shape, fed, |v| v),
+        (Element::F16, fed) => converted(shape, fed, f16::from_f64),
+        (Element::I8, fed) => converted(shape, fed, |v| v as i8),
+        (Element::I16, fed) => converted(shape, fed, |v| v as i16),
+        (Element::I32, fed) => converted(shape, fed, |v| v as i32),
+        (Element::I64, fed) => converted(shape, fed, |v| v as i64),
+        (Element::U8, fed) => converted(shape, fed, |v| v as u8),
+        (Element::U16, fed) => converted(shape, fed, |v| v as u16),
+        (Element::U32, fed) => converted(shape, fed, |v| v as u32),
+        (Element::U64, fed) => converted(shape, fed, |v| v as u64),
+        (Element::Bool, fed) => converted(shape, fed, |v| v != 0.0),
+    }
+}
