@@ -54,6 +54,17 @@ test: setup ## runs all tests (CALOSTREAM_CORPUS=folder adds those over real fil
 	@cargo build --release --workspace
 	cargo test --release --workspace
 
+.PHONY: test-report
+test-report: build ## looks at reports in headless Chromium (Debian's, fetched where there is none); leaves pictures of them in target/report/
+	@setup/chromium.sh
+	out=$(or $(CARGO_TARGET_DIR),target)/report
+	rm -rf "$$out"
+	$(CALOSTREAM) run -q pipelines/make-showers.yaml --set events=400 --set "out=$$out/showers"
+	for pipeline in lcd-energy-resolution lcd-particle-identification; do
+		$(CALOSTREAM) run -q "pipelines/$$pipeline.yaml" --set "data=$$out/showers/files" --set "out=$$out/$$pipeline" > /dev/null
+		$(PYTHON) tests/browser/look.py "$$out/$$pipeline/page/report.html" "$$out"
+	done
+
 .PHONY: fuzz
 fuzz: setup ## reads 200,000 damaged files (CALOSTREAM_EFFORT times 2,000; kill tests scale by it, too); some ten minutes
 	@cargo build --release --workspace

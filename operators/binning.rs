@@ -6,8 +6,9 @@
 use crate::axis::{Axis, AxisWords};
 use crate::column;
 use crate::folding::gather;
+use crate::populations;
 use crate::{Placed, Problem};
-use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub type By = Placed<BTreeMap<Placed<String>, AxisWords>>;
 
 /// More slots than these are taken for a mistake.
 const MOST_SLOTS: usize = 1 << 20;
+/// More bins of equal population than these, too: their edges are good to 0.1 %.
+const MOST_POPULATIONS: u32 = 1000;
 
 /// The bins of one column.
 #[derive(Debug, Clone)]
@@ -47,6 +50,38 @@ pub struct Cell {
     pub edges: Vec<(f64, f64)>,
 }
 
+impl Cell {
+    /// The number of its category on an axis of them, from 0.
+    #[must_use]
+    pub fn category(&self, axis: usize) -> usize {
+        self.edges[axis].0 as usize // between i + 1/2 and i + 3/2
+    }
+}
+
+/// The label of an axis; of categories, with what stands where.
+#[must_use]
+pub fn labelled(label: String, axis: Option<&Axis>) -> String {
+    let Some(names) = axis.and_then(Axis::names) else { return label };
+    let names: Vec<String> = names.iter().enumerate().map(|(i, name)| format!("{} {name}", i + 1)).collect();
+    format!("{label}: {}", names.join(", "))
+}
+
+/// The axis of a column; of bins of equal population one that stands for it.
+fn planned(schema: &Schema, name: &Placed<String>, words: &AxisWords) -> Result<Axis, Vec<Problem>> {
+    let AxisWords { populations: Some(bins), .. } = words else { return Axis::plan_column(schema, name, words) };
+    let alone = AxisWords { populations: Some(bins.clone()), ..AxisWords::default() };
+    if *words != alone {
+        let problem = Problem::at(bins, "an axis has either `populations`, or `range` and `bins`, or `edges`");
+        return Err(vec![problem.help("by: { energy: { populations: 10 } }")]);
+    }
+    column::number(schema, name).map_err(|problem| vec![problem])?;
+    let few = |bins: &u32| (1..=MOST_POPULATIONS).contains(bins);
+    if !few(&bins.value) {
+        return Err(vec![Problem::at(bins, format!("{} bins", bins.value)).help(format!("give 1 to {MOST_POPULATIONS}"))]);
+    }
+    populations::unsettled(bins.value).map_err(|what| vec![Problem::at(bins, what)])
+}
+
 impl Binning {
     /// The bins of at most `most` columns.
     pub fn plan(schema: &Schema, by: Option<&By>, most: usize) -> Result<Self, Vec<Problem>> {
@@ -59,9 +94,9 @@ impl Binning {
         }
         let mut columns = Vec::new();
         for (name, words) in &by.value {
-            let unit = gather(column::number(schema, name), &mut problems).and_then(column::unit).map(str::to_owned);
-            let axis = gather(Axis::plan(name, words), &mut problems);
-            let label = column::label(schema, name);
+            let unit = schema.field_with_name(name).ok().and_then(column::unit).map(str::to_owned);
+            let axis = gather(planned(schema, name, words), &mut problems);
+            let label = labelled(column::label(schema, name), axis.as_ref());
             columns.extend(axis.map(|axis| Binned { column: name.value.clone(), label, unit, axis }));
         }
         let binning = Self { columns };
@@ -83,7 +118,7 @@ impl Binning {
         into.clear();
         into.resize(batch.num_rows(), 0);
         for Binned { column, axis, .. } in &self.columns {
-            axis.refine(&column::floats(batch, column)?, into);
+            axis.refine_by(batch, column, into)?;
         }
         Ok(())
     }
@@ -123,13 +158,17 @@ impl Binning {
         self.columns.iter().map(|c| c.column.clone())
     }
 
-    /// The fields `<column>_low` and `<column>_high` of a table; null where all rows are meant.
+    /// The fields `<column>_low` and `<column>_high` of a table, or `<column>` with the category; null where all rows are meant.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
         let edge = |c: &Binned, edge: &str| {
             column::with_unit(Field::new(format!("{}_{edge}", c.column), DataType::Float64, true), c.unit.as_deref())
         };
-        self.columns.iter().flat_map(|c| ["low", "high"].map(|which| edge(c, which))).collect()
+        let of = |c: &Binned| match c.axis.names() {
+            Some(_) => vec![Field::new(&c.column, DataType::Utf8, true)],
+            None => vec![edge(c, "low"), edge(c, "high")],
+        };
+        self.columns.iter().flat_map(of).collect()
     }
 
     /// The columns of these fields, for rows of the table that each stand for a cell, or for all rows.
@@ -138,7 +177,14 @@ impl Binning {
         let side = |axis: usize, of: fn(&(f64, f64)) -> f64| -> ArrayRef {
             Arc::new(rows.clone().map(|cell| cell.map(|cell| of(&cell.edges[axis]))).collect::<Float64Array>())
         };
-        (0..self.columns.len()).flat_map(|axis| [side(axis, |e| e.0), side(axis, |e| e.1)]).collect()
+        let of = |axis: usize| match self.columns[axis].axis.names() {
+            Some(names) => {
+                let name = |cell: Option<&Cell>| cell.map(|cell| names[cell.category(axis)].clone());
+                vec![Arc::new(rows.clone().map(name).collect::<StringArray>()) as ArrayRef]
+            }
+            None => vec![side(axis, |e| e.0), side(axis, |e| e.1)],
+        };
+        (0..self.columns.len()).flat_map(of).collect()
     }
 }
 
@@ -150,8 +196,11 @@ mod tests {
     #[test]
     fn every_row_has_a_slot_and_cells_are_those_within() {
         let rows = batch(&["a"], &[0; 4], &[("x", &[0.5, 1.5, -1.0, f64::NAN]), ("y [GeV]", &[5.0, 15.0, 15.0, 5.0])]);
-        let axis =
-            |range, bins| AxisWords { range: Some(Placed::unplaced(range)), bins: Some(Placed::unplaced(bins)), edges: None };
+        let axis = |range, bins| AxisWords {
+            range: Some(Placed::unplaced(range)),
+            bins: Some(Placed::unplaced(bins)),
+            ..AxisWords::default()
+        };
         let by = BTreeMap::from([(word("y"), axis((0.0, 20.0), 2)), (word("x"), axis((0.0, 2.0), 2))]);
         let binning = Binning::plan(&rows.schema(), Some(&Placed::unplaced(by)), 2).unwrap();
         let mut numbers = Vec::new();

@@ -132,6 +132,27 @@ impl Replicas {
         replicas
     }
 
+    /// What stands on the rungs in each replica of some groups together, as (lower end, upper end, weight) in order; rungs on
+    /// which nothing stands are left out.
+    pub fn loads<'a>(&self, groups: impl Iterator<Item = &'a [i64]> + Clone) -> Vec<Vec<(f64, f64, f64)>> {
+        let mut replicas = vec![Vec::new(); self.number];
+        let length = self.digits() * self.number;
+        let mut sums = vec![0_i64; length];
+        for place in 0..self.rungs() {
+            sums.fill(0);
+            let rung = place * length..(place + 1) * length;
+            groups.clone().for_each(|cells| sums.iter_mut().zip(&cells[rung.clone()]).for_each(|(sum, cell)| *sum += cell));
+            if sums.iter().any(|sum| *sum != 0) {
+                let (low, high) = self.ladder.bounds(self.window.rung(place));
+                for (number, replica) in replicas.iter_mut().enumerate() {
+                    replica.push((low, high, self.value(&sums, number)));
+                }
+            }
+        }
+        replicas.iter_mut().for_each(|replica| replica.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))));
+        replicas
+    }
+
     /// The weight on a rung in a replica.
     fn value(&self, digits: &[i64], replica: usize) -> f64 {
         if !self.weighted {
@@ -150,6 +171,22 @@ fn digits(weight: f64) -> Option<[i64; DIGITS]> {
     }
     let (whole, sign) = (rounded.abs() as u128, if rounded < 0.0 { -1 } else { 1 });
     Some(std::array::from_fn(|i| sign * ((whole >> (32 * i)) & 0xffff_ffff) as i64))
+}
+
+/// The quantile `q` of weights spread evenly over their rungs ([`Replicas::loads`]); none where there is no weight, or where it lies beyond
+/// what a coarse ladder knows.
+#[must_use]
+pub fn quantile(loads: &[(f64, f64, f64)], q: f64) -> Option<f64> {
+    let whole: f64 = loads.iter().map(|load| load.2).sum();
+    let mut left = q * whole;
+    for (low, high, w) in loads.iter().filter(|load| load.2 != 0.0) {
+        if left <= *w {
+            let within = low.abs().max(high.abs()) < Window::FAR;
+            return (whole > 0.0 && within).then(|| low + (high - low) * (left / w).clamp(0.0, 1.0));
+        }
+        left -= w;
+    }
+    None
 }
 
 /// The standard error: how far the values of the replicas spread. Some replicas may have no value; not more than a third.

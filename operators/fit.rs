@@ -1,7 +1,8 @@
 //! The energy resolution of a calorimeter, fitted: `sigma/E = a/sqrt(E) (+) b (+) c/E`, terms added in quadrature.
 //!
-//! a is the sampling (stochastic) term, b the constant term, c the noise term (Fabjan, Gianotti, Rev. Mod. Phys. 75 (2003)
-//! 1243). Papers swap the letters b and c, and some add the terms linearly; this is the form above and no other.
+//! a is the stochastic (sampling) term, b the constant term, c the noise term (Fabjan, Gianotti, Rev. Mod. Phys. 75 (2003)
+//! 1243). Papers swap the letters b and c, and some add the terms linearly: terms are called by their names, and the linear
+//! sum is there only to reproduce what has been published ([`Calorimeter::linear`]).
 //!
 //! Weighted least squares by Levenberg-Marquardt. A term is never negative. Since terms enter as squares, a minimum at the
 //! bound is one where the term is 0 and stays 0; so every choice of terms that are 0 is fitted by itself, from a start that is
@@ -33,18 +34,30 @@ pub struct Measured {
 /// One term of the fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Term {
-    /// Its value; never negative.
+    /// Its value; never negative where terms are added in quadrature.
     pub value: f64,
-    /// One standard error; none where the term is at its bound, 0.
+    /// One standard error; none where the term is at a bound.
     pub error: Option<f64>,
+}
+
+/// How the terms are added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sum {
+    /// In quadrature.
+    #[default]
+    Quadrature,
+    /// One to the other.
+    Linear,
 }
 
 /// The fitted resolution, in the units of the points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calorimeter {
-    /// a, b, c: sampling, constant, noise.
+    /// How the terms are added.
+    pub sum: Sum,
+    /// a, b, c: stochastic, constant, noise.
     pub terms: [Term; 3],
-    /// Their covariance; 0 where a term is at its bound.
+    /// Their covariance; 0 where a term is at a bound.
     pub covariance: [[f64; 3]; 3],
     /// The sum of the squared deviations over the squared errors.
     pub chi2: f64,
@@ -54,21 +67,28 @@ pub struct Calorimeter {
 
 /// The letters of the terms, in order.
 pub const TERMS: [&str; 3] = ["a", "b", "c"];
+/// Their names.
+pub const NAMES: [&str; 3] = ["stochastic", "constant", "noise"];
 
 impl Calorimeter {
     /// Fits points whose energies and errors are positive. The error of a point is absolute: the covariance is that of
     /// `scipy.optimize.curve_fit(.., absolute_sigma=True)`.
     pub fn fit(points: &[Measured]) -> Result<Self, String> {
-        if points.len() < TERMS.len() {
-            return Err(format!("{} points do not determine three terms", points.len()));
-        }
-        let usable =
-            |p: &Measured| p.energy > 0.0 && p.error > 0.0 && [p.energy, p.resolution, p.error].iter().all(|v| v.is_finite());
-        if let Some(point) = points.iter().find(|p| !usable(p)) {
-            return Err(format!("the point {} ± {} at {} can't be fitted", point.resolution, point.error, point.energy));
-        }
-        let choices = (1..8_u8).map(|mask| (0..3).filter(|i| mask >> i & 1 == 1).collect::<Vec<usize>>());
-        let mut fits: Vec<Free> = choices.filter_map(|free| Free::fit(points, free)).collect();
+        Self::bounded(points, f64::INFINITY)
+    }
+
+    /// The same, with no term above `most`.
+    pub fn bounded(points: &[Measured], most: f64) -> Result<Self, String> {
+        usable(points)?;
+        let states = if most.is_finite() { 3 } else { 2 };
+        // Each term is 0, free, or as large as it may be.
+        let choices = (0..states * states * states).map(|n| [n % states, n / states % states, n / states / states]);
+        let choices = choices.filter(|choice| choice.contains(&1));
+        let fits = choices.filter_map(|choice| {
+            let free = (0..3).filter(|i| choice[*i] == 1).collect();
+            Free::fit(points, free, std::array::from_fn(|i| if choice[i] == 2 { most } else { 0.0 }))
+        });
+        let mut fits: Vec<Free> = fits.filter(|fit| fit.values.iter().all(|value| *value <= most)).collect();
         let best = fits.iter().map(|fit| fit.chi2).min_by(f64::total_cmp).ok_or("the fit does not converge")?;
         fits.retain(|fit| fit.chi2 <= best + 1e-9 * (1.0 + best));
         fits.sort_by(|x, y| x.free.len().cmp(&y.free.len()).then(x.chi2.total_cmp(&y.chi2)));
@@ -76,10 +96,68 @@ impl Calorimeter {
         best.finish(points).ok_or_else(|| "the points do not determine the terms".into())
     }
 
+    /// `a/sqrt(E) + b + c/E`, terms added linearly and every point counting the same: a linear fit whose errors are as large as
+    /// the scatter of the points says.
+    pub fn linear(points: &[Measured]) -> Result<Self, String> {
+        usable(points)?;
+        let matrix = DMatrix::from_fn(points.len(), 3, |i, j| shapes(points[i].energy)[j]);
+        let norms: Vec<f64> = matrix.column_iter().map(|column| column.norm()).collect();
+        let scaled = DMatrix::from_fn(matrix.nrows(), 3, |i, j| matrix[(i, j)] / norms[j]);
+        let inverse = scaled.tr_mul(&scaled).try_inverse().ok_or("the points do not determine the terms")?;
+        let right = DVector::from_iterator(points.len(), points.iter().map(|p| p.resolution));
+        let values = &inverse * scaled.tr_mul(&right);
+        let chi2 = (&scaled * &values - &right).norm_squared();
+        let ndf = points.len() - 3;
+        let mut fit =
+            Self { sum: Sum::Linear, terms: [Term { value: 0.0, error: None }; 3], covariance: [[0.0; 3]; 3], chi2, ndf };
+        for i in 0..3 {
+            for j in 0..3 {
+                fit.covariance[i][j] = inverse[(i, j)] / (norms[i] * norms[j]);
+            }
+            fit.terms[i] = Term { value: values[i] / norms[i], error: Some(fit.covariance[i][i].sqrt()) };
+        }
+        Ok(fit.scaled())
+    }
+
+    /// The same with the covariance as large as the scatter of the points says: that of
+    /// `scipy.optimize.curve_fit(.., absolute_sigma=False)`. Nothing changes where no degree of freedom is left.
+    #[must_use]
+    pub fn scaled(mut self) -> Self {
+        if self.ndf > 0 {
+            let scale = self.chi2 / self.ndf as f64;
+            self.covariance.iter_mut().flatten().for_each(|c| *c *= scale);
+            self.terms.iter_mut().for_each(|term| term.error = term.error.map(|error| error * scale.sqrt()));
+        }
+        self
+    }
+
+    /// How likely so large a chi squared is by chance; none where no degree of freedom is left.
+    #[must_use]
+    pub fn p_value(&self) -> Option<f64> {
+        (self.ndf > 0).then(|| p_value(self.chi2, self.ndf))
+    }
+
     /// sigma/E at an energy.
     #[must_use]
     pub fn resolution(&self, energy: f64) -> f64 {
-        shapes(energy).iter().zip(&self.terms).map(|(shape, term)| (shape * term.value).powi(2)).sum::<f64>().sqrt()
+        let terms = shapes(energy).into_iter().zip(&self.terms).map(|(shape, term)| shape * term.value);
+        match self.sum {
+            Sum::Quadrature => terms.map(|term| term * term).sum::<f64>().sqrt(),
+            Sum::Linear => terms.sum(),
+        }
+    }
+}
+
+/// Refuses points that determine nothing or can't be fitted.
+fn usable(points: &[Measured]) -> Result<(), String> {
+    if points.len() < TERMS.len() {
+        return Err(format!("{} points do not determine three terms", points.len()));
+    }
+    let usable =
+        |p: &Measured| p.energy > 0.0 && p.error > 0.0 && [p.energy, p.resolution, p.error].iter().all(|v| v.is_finite());
+    match points.iter().find(|p| !usable(p)) {
+        Some(point) => Err(format!("the point {} ± {} at {} can't be fitted", point.resolution, point.error, point.energy)),
+        None => Ok(()),
     }
 }
 
@@ -88,31 +166,32 @@ fn shapes(energy: f64) -> [f64; 3] {
     [1.0 / energy.sqrt(), 1.0, 1.0 / energy]
 }
 
-/// A fit of some of the terms, the others 0.
+/// A fit of some of the terms, the others held.
 #[derive(Clone)]
 struct Free {
     free: Vec<usize>,
+    held: [f64; 3],
     values: DVector<f64>,
     chi2: f64,
 }
 
 impl Free {
-    fn fit(points: &[Measured], free: Vec<usize>) -> Option<Self> {
+    fn fit(points: &[Measured], free: Vec<usize>, held: [f64; 3]) -> Option<Self> {
         let start = start(points, &free)?;
-        let problem = Residuals { points, free: &free, values: start };
+        let problem = Residuals { points, free: &free, held, values: start };
         let (problem, _) = LevenbergMarquardt::new().with_tol(1e-13).with_patience(100).minimize(problem);
         let values = problem.values.map(f64::abs);
         let chi2 = problem.residuals()?.norm_squared();
-        (chi2.is_finite() && values.iter().all(|v| v.is_finite())).then_some(Self { free, values, chi2 })
+        (chi2.is_finite() && values.iter().all(|v| v.is_finite())).then_some(Self { free, held, values, chi2 })
     }
 
     fn finish(self, points: &[Measured]) -> Option<Calorimeter> {
-        let jacobian = Residuals { points, free: &self.free, values: self.values.clone() }.jacobian()?;
+        let jacobian = Residuals { points, free: &self.free, held: self.held, values: self.values.clone() }.jacobian()?;
         // Columns are brought to length 1 first: noise terms are orders of magnitude above constant ones.
         let norms: Vec<f64> = jacobian.column_iter().map(|column| column.norm()).collect();
         let scaled = DMatrix::from_fn(jacobian.nrows(), jacobian.ncols(), |i, j| jacobian[(i, j)] / norms[j]);
         let inverse = scaled.tr_mul(&scaled).try_inverse()?;
-        let mut terms = [Term { value: 0.0, error: None }; 3];
+        let mut terms = self.held.map(|value| Term { value, error: None });
         let mut covariance = [[0.0; 3]; 3];
         for (i, term) in self.free.iter().enumerate() {
             for (j, other) in self.free.iter().enumerate() {
@@ -124,7 +203,7 @@ impl Free {
             }
             terms[*term] = Term { value: self.values[i], error: Some(variance.sqrt()) };
         }
-        Some(Calorimeter { terms, covariance, chi2: self.chi2, ndf: points.len() - self.free.len() })
+        Some(Calorimeter { sum: Sum::Quadrature, terms, covariance, chi2: self.chi2, ndf: points.len() - self.free.len() })
     }
 }
 
@@ -145,13 +224,15 @@ fn start(points: &[Measured], free: &[usize]) -> Option<DVector<f64>> {
 struct Residuals<'a> {
     points: &'a [Measured],
     free: &'a [usize],
+    held: [f64; 3],
     values: DVector<f64>,
 }
 
 impl Residuals<'_> {
     fn model(&self, energy: f64) -> f64 {
-        let shapes = shapes(energy);
-        self.free.iter().zip(&self.values).map(|(term, value)| (shapes[*term] * value).powi(2)).sum::<f64>().sqrt()
+        let mut terms = self.held;
+        self.free.iter().zip(&self.values).for_each(|(term, value)| terms[*term] = *value);
+        shapes(energy).iter().zip(terms).map(|(shape, term)| (shape * term).powi(2)).sum::<f64>().sqrt()
     }
 }
 
@@ -220,8 +301,9 @@ f = lambda x, a, b, c: np.sqrt(a**2/x + b**2 + (c/x)**2)
 
     #[test]
     fn values_and_errors_are_those_of_scipy() {
-        for (seed, terms) in SAMPLES.into_iter().enumerate() {
-            let points = points(terms, &ENERGIES, 0.01, &mut normal(seed as u64 + 10));
+        for seed in 0..10 {
+            let terms = if seed == 3 { SAMPLES[3] } else { SAMPLES[seed % 3] };
+            let points = points(terms, &ENERGIES, if seed < 4 { 0.01 } else { 0.005 }, &mut normal(seed as u64 + 10));
             let fit = Calorimeter::fit(&points).unwrap();
             let script = format!("{MODEL}
 from scipy.optimize import curve_fit
@@ -285,9 +367,50 @@ answer({{'p': list(best.x), 'chi2': 2 * best.cost}})
     }
 
     #[test]
+    fn the_linear_sum_and_the_upper_bound_are_those_of_curve_fit() {
+        let points = points(SAMPLES[0], &ENERGIES, 0.01, &mut normal(3));
+        let script = "
+from scipy.optimize import curve_fit
+x, y, e = (np.array(given[k]) for k in 'xye')
+p, cov = curve_fit(lambda x, a, b, c: a / np.sqrt(x) + b + c / x, x, y)
+answer({'p': list(p), 'e': list(np.sqrt(np.diag(cov)))})
+";
+        let (fit, expected) = (Calorimeter::linear(&points).unwrap(), python(script, &given(&points)));
+        close(&fit.terms.map(|term| term.value), &list(&expected["p"]), 1e-5);
+        close(&fit.terms.map(|term| term.error.unwrap()), &list(&expected["e"]), 1e-5);
+        let script = format!(
+            "{MODEL}
+from scipy.optimize import curve_fit
+p, cov = curve_fit(f, x, y, p0=[.1, .01, .9], sigma=e, bounds=(0, 1), ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=10000)
+answer(list(p))
+"
+        );
+        let fit = Calorimeter::bounded(&points, 1.0).unwrap();
+        close(&fit.terms.map(|term| term.value), &list(&python(&script, &given(&points))), 1e-4);
+        assert_eq!((fit.terms[2].value, fit.terms[2].error), (1.0, None));
+    }
+
+    #[test]
+    fn errors_of_terms_cover_the_truth_as_often_as_they_should() {
+        let truth = SAMPLES[0];
+        let (toys, mut covered, mut noise) = (2000, [0; 3], normal(99));
+        for _ in 0..toys {
+            let fit = Calorimeter::fit(&points(truth, &ENERGIES, 0.005, &mut noise)).unwrap();
+            for (i, term) in fit.terms.iter().enumerate() {
+                covered[i] += usize::from(term.error.is_some_and(|error| (term.value - truth[i]).abs() <= error));
+            }
+        }
+        for covered in covered {
+            let share = covered as f64 / f64::from(toys);
+            assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
+        }
+    }
+
+    #[test]
     fn the_derivatives_are_those_found_numerically() {
         let points = points(SAMPLES[0], &ENERGIES, 0.01, &mut normal(5));
-        let mut problem = Residuals { points: &points, free: &[0, 1, 2], values: DVector::from_vec(vec![0.2, 0.01, 1.0]) };
+        let mut problem =
+            Residuals { points: &points, free: &[0, 1, 2], held: [0.0; 3], values: DVector::from_vec(vec![0.2, 0.01, 1.0]) };
         let numerical = levenberg_marquardt::differentiate_numerically(&mut problem).unwrap();
         let exact = problem.jacobian().unwrap();
         close(exact.as_slice(), numerical.as_slice(), 1e-4);

@@ -7,6 +7,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
 use std::sync::Arc;
 
+/// Where a table's schema says that it has the numbers of an older code.
+pub const COMPAT_KEY: &str = "calostream.compat";
+
 /// The only input of a fold.
 pub fn one_input(inputs: &[Output]) -> Result<&Schema, Vec<Problem>> {
     match inputs {

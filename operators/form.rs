@@ -4,8 +4,9 @@
 //! dictionary of its own), because awkward can't put files with Arrow's dictionaries together, and the cells of dense images are such as might be missing, because pyarrow knows no other
 //! tensors. Rows become dense slice by slice, so that the file is the only place where they are.
 
-use crate::column::{self, PROVENANCE};
+use crate::column;
 use crate::hits;
+use crate::weights::carried;
 use crate::{Placed, Problem, Reads};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -51,10 +52,10 @@ impl Form {
     pub fn new(stream: &Schema, only: Option<&[Placed<String>]>, images: Placed<Images>) -> Result<Self, Vec<Problem>> {
         let mut problems: Vec<Problem> =
             only.into_iter().flatten().filter_map(|name| column::field(stream, name).err()).collect();
-        let wanted = |name: &str| {
-            only.is_none_or(|columns| PROVENANCE.contains(&name) || columns.iter().any(|column| column.value == name))
+        let wanted = |field: &Field| {
+            only.is_none_or(|columns| carried(field) || columns.iter().any(|column| column.value == *field.name()))
         };
-        let read: Vec<usize> = (0..stream.fields().len()).filter(|i| wanted(stream.field(*i).name())).collect();
+        let read: Vec<usize> = (0..stream.fields().len()).filter(|i| wanted(stream.field(*i))).collect();
         let (mut columns, mut fields) = (Vec::new(), Vec::new());
         for field in read.iter().map(|i| stream.field(*i)) {
             let of = field.name().clone();

@@ -23,6 +23,18 @@ use statrs::function::{erf, gamma::ln_gamma};
 /// The confidence level of one standard deviation.
 pub const ONE_SIGMA: f64 = 0.682_689_492_137_085_9;
 
+/// How likely a normal number is farther from its mean than so many sigmas, on either side.
+#[must_use]
+pub fn chance_beyond(sigmas: f64) -> f64 {
+    erf::erfc(sigmas * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+/// The sigmas beyond which a normal number is found with this chance: the inverse of [`chance_beyond`].
+#[must_use]
+pub fn sigmas_of(chance: f64) -> f64 {
+    std::f64::consts::SQRT_2 * erf::erfc_inv(chance)
+}
+
 /// How the interval of an efficiency is found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -37,6 +37,12 @@ impl Ladder {
         Self { steps: steps.clamp(1, MOST_STEPS) }
     }
 
+    /// Rungs in an octave.
+    #[must_use]
+    pub fn steps(self) -> u32 {
+        self.steps
+    }
+
     /// How many rungs there are: all are below.
     #[must_use]
     pub fn rungs(self) -> u64 {
@@ -152,6 +158,9 @@ pub struct Window {
 }
 
 impl Window {
+    /// Beyond this a coarse window knows no differences.
+    pub const FAR: f64 = 256.0;
+
     /// That of scores: 0, from 2^-60 to 1 - 2^-26, and 1.
     #[must_use]
     pub fn of_scores(ladder: Ladder) -> Self {
@@ -162,9 +171,9 @@ impl Window {
     /// That of all values that [`Window::within`] gives.
     #[must_use]
     pub fn coarse(ladder: Ladder) -> Self {
-        let far = (ladder.rung(-FAR), ladder.rung(-NEAR_ZERO));
+        let far = (ladder.rung(-Self::FAR), ladder.rung(-NEAR_ZERO));
         let scores = (ladder.rung(NEAR_ZERO), ladder.rung(1.0 - NEAR_ONE));
-        let (below, between, above) = (far.1 + 1 - far.0, scores.1 + 1 - scores.0, ladder.rung(FAR) + 1 - ladder.one());
+        let (below, between, above) = (far.1 + 1 - far.0, scores.1 + 1 - scores.0, ladder.rung(Self::FAR) + 1 - ladder.one());
         let pieces = vec![
             (scores.0, between, below + 1),
             (far.0, below, 0),
@@ -182,7 +191,7 @@ impl Window {
         } else if (1.0 - NEAR_ONE..1.0).contains(&x) && x > 1.0 - NEAR_ONE {
             1.0
         } else {
-            x.clamp(-FAR, FAR)
+            x.clamp(-Self::FAR, Self::FAR)
         }
     }
 
@@ -218,10 +227,9 @@ impl Window {
     }
 }
 
-/// Below this a coarse window knows no difference from 0, from 1, and above the last none at all.
+/// Closer than this a coarse window knows no difference from 0, and from 1.
 const NEAR_ZERO: f64 = 1.0 / (1_u64 << 30) as f64;
 const NEAR_ONE: f64 = 1.0 / (1_u64 << 26) as f64;
-const FAR: f64 = 256.0;
 
 #[cfg(test)]
 mod tests {

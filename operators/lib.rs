@@ -24,12 +24,14 @@ pub mod figure;
 pub mod fit;
 pub mod folding;
 pub mod form;
+pub mod gaussian;
 pub mod hdf5;
 pub mod hits;
 pub mod interval;
 pub mod kinematics;
 pub mod ladder;
 pub mod motion;
+pub mod names;
 pub mod npz;
 pub mod onnx;
 pub mod pattern;
@@ -37,6 +39,7 @@ pub mod peak;
 pub mod permutation;
 pub mod place;
 pub mod planned;
+pub mod populations;
 mod random;
 pub mod registry;
 pub mod rungs;
@@ -51,6 +54,7 @@ mod testing;
 mod trial;
 pub mod uhi;
 pub mod varint;
+pub mod weights;
 pub mod words;
 pub mod work;
 pub mod working_point;
@@ -131,6 +135,7 @@ registry::registry! {
         efficiency => Efficiency,
         confusion => Confusion,
         mass_peak => MassPeak,
+        scan => Scan,
     }
     /// Files and pages.
     write {

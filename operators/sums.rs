@@ -95,6 +95,29 @@ impl Sums {
         self.sums.merge(&other.sums, Exact::plus);
     }
 
+    /// Adds what was summed under keys that begin at 0, under keys that begin at `first`.
+    pub fn merge_at(&mut self, first: u64, other: &Self) {
+        for (key, n) in other.counts.entries(|n| *n != 0) {
+            *self.counts.slot(first + key) += n;
+        }
+        for (key, sum) in other.sums.entries(|sum| !sum.is_zero()) {
+            self.sums.slot(first + key).plus(sum);
+        }
+    }
+
+    /// The keys of a range, which then begin at 0.
+    #[must_use]
+    pub fn between(&self, keys: std::ops::Range<u64>) -> Self {
+        let mut of = Self::default();
+        for (key, n) in self.counts.entries(|n| *n != 0).into_iter().filter(|(key, _)| keys.contains(key)) {
+            *of.counts.slot(key - keys.start) += n;
+        }
+        for (key, sum) in self.sums.entries(|sum| !sum.is_zero()).into_iter().filter(|(key, _)| keys.contains(key)) {
+            of.sums.slot(key - keys.start).plus(sum);
+        }
+        of
+    }
+
     /// Makes it what takes the sums back: merging it where they were merged leaves what was there before.
     pub fn negate(&mut self) {
         self.counts.each(|n| *n = -*n);
@@ -293,6 +316,20 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = Sums::decode(&[&[FORMAT], &bytes[..]].concat());
         }
+    }
+
+    #[test]
+    fn sums_lie_side_by_side_and_come_apart() {
+        let (a, b) = (sums(&[(0, 1, 0.5), (7, 2, 1.5)], 2), sums(&[(3, 4, -1.0)], 9));
+        let mut both = Sums::default();
+        both.merge_at(0, &a);
+        both.merge_at(100, &b);
+        both.merge_at(100, &b);
+        assert_eq!(both.between(0..100), a);
+        let mut twice = b.clone();
+        twice.merge(&b);
+        assert_eq!(both.between(100..200), twice);
+        assert_eq!((both.count(103), both.sum(103)), (8, -2.0));
     }
 
     #[test]

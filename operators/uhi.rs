@@ -1,7 +1,7 @@
 //! Histograms in the UHI serialization (schema 1): JSON that `hist` and `boost-histogram` load.
 //!
-//! The storage is always `weighted` (sums of weights and of their squares), with all flow bins; what is NaN in any
-//! coordinate is in no bin.
+//! The storage is `weighted` (sums of weights and of their squares), or that of a profile, always with all flow bins; what is NaN in
+//! any coordinate is in no bin.
 
 use crate::axis::Axis;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ impl UhiAxis<'_> {
     /// The slots that go into the file; none for the overflow of classes, where nothing can be.
     fn stored(&self) -> Vec<Option<usize>> {
         match self {
-            Self::Bins(axis, ..) => (0..axis.nan()).map(Some).collect(),
+            Self::Bins(axis, ..) => (usize::from(axis.names().is_some())..axis.nan()).map(Some).collect(),
             Self::Classes(names, _) => (0..names.len()).map(Some).chain([None]).collect(),
         }
     }
@@ -42,6 +42,12 @@ impl UhiAxis<'_> {
                 "type": "variable", "edges": edges,
                 "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },
             }),
+            Self::Bins(Axis::Texts { names }, name, label) => json!({
+                "type": "category_str", "categories": names, "flow": true, "metadata": { "name": name, "label": label },
+            }),
+            Self::Bins(Axis::Numbers { values }, name, label) => json!({
+                "type": "category_int", "categories": values, "flow": true, "metadata": { "name": name, "label": label },
+            }),
             // `hist` keeps the name `sample` for itself.
             Self::Classes(names, label) => json!({
                 "type": "category_str", "categories": names, "flow": true, "metadata": { "name": "class", "label": label },
@@ -50,13 +56,40 @@ impl UhiAxis<'_> {
     }
 }
 
-/// The histogram whose cell `number` (slots of the axes, the last fastest) holds `values[number]` and `variances[number]`.
+/// What the cells hold.
+#[derive(Debug, Clone, Copy)]
+pub enum Storage<'a> {
+    /// Sums of weights, and of their squares.
+    Weighted(&'a [f64], &'a [f64]),
+    /// Of a profile of rows that count 1: rows, means, and variances normalised by rows less one.
+    Mean([&'a [f64]; 3]),
+    /// Of a profile of weighted rows: sums of weights, of their squares, means, and variances normalised by
+    /// `sum w - sum w^2 / sum w`.
+    WeightedMean([&'a [f64]; 4]),
+}
+
+/// The histogram whose cell `number` (slots of the axes, the last fastest) holds what stands in the storage under it.
 #[must_use]
-pub fn histogram(axes: &[UhiAxis<'_>], values: &[f64], variances: &[f64]) -> Value {
+pub fn histogram(axes: &[UhiAxis<'_>], storage: Storage<'_>) -> Value {
+    let all = |named: &[(&str, &[f64])], kind: &str| {
+        let mut object = serde_json::Map::from_iter([("type".to_owned(), Value::from(kind))]);
+        object.extend(named.iter().map(|(name, cells)| ((*name).to_owned(), nested(axes, cells, Some(0)))));
+        Value::from(object)
+    };
+    let storage = match storage {
+        Storage::Weighted(values, variances) => all(&[("values", values), ("variances", variances)], "weighted"),
+        Storage::Mean([counts, values, variances]) => {
+            all(&[("counts", counts), ("values", values), ("variances", variances)], "mean")
+        }
+        Storage::WeightedMean([w, w2, values, variances]) => {
+            let named = [("sum_of_weights", w), ("sum_of_weights_squared", w2), ("values", values), ("variances", variances)];
+            all(&named, "weighted_mean")
+        }
+    };
     json!({
         "uhi_schema": 1,
         "axes": axes.iter().map(UhiAxis::json).collect::<Vec<_>>(),
-        "storage": { "type": "weighted", "values": nested(axes, values, Some(0)), "variances": nested(axes, variances, Some(0)) },
+        "storage": storage,
         "metadata": {},
     })
 }

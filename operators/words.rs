@@ -89,6 +89,12 @@ pub fn significant(value: f64, digits: usize) -> String {
     format!("{value:.*}", usize::try_from(digits as i32 - 1 - exponent).unwrap_or_default())
 }
 
+/// A number as people would write it: `0.1`, `510`, `1e-7`.
+#[must_use]
+pub fn plain(value: f64) -> String {
+    if value != 0.0 && !(1e-4..1e7).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

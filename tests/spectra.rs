@@ -246,3 +246,54 @@ fn plan_says_what_is_surveyed_and_what_that_reads() {
         "{said}"
     );
 }
+
+#[test]
+fn bins_of_equal_population_are_those_of_numpys_quantiles() {
+    let place = prepared();
+    let text = r#"
+pipeline: populations
+out: run
+steps:
+  events:
+    read_hdf5:
+      schema: events.yaml
+      samples: { signal: data/signal_*.h5, background: data/background_*.h5 }
+  central:
+    from: events
+    keep: abs(eta) < 2
+  spread:
+    from: central
+    resolution: { of: w, by: { pt: { populations: 6 } } }
+  passed:
+    from: central
+    efficiency: { cuts: { heavy: w > 1 }, by: { pt: { populations: 3 }, eta: { range: [-2, 2], bins: 2 } } }
+"#;
+    place.write("populations.yaml", text);
+    place.calostream(&["run", "-q", "-w", "2", "populations.yaml"]).code(0);
+    check(
+        &place,
+        r#"
+pt = np.concatenate([signal["pt"], background["pt"]])
+w = np.concatenate([signal["w"], background["w"]])[~np.isnan(pt)]
+pt = pt[~np.isnan(pt)]
+table = pq.read_table(f"{sys.argv[1]}/spread/spread.parquet").to_pydict()
+edges = np.array(table["pt_low"] + table["pt_high"][-1:])
+assert len(edges) == 7 and edges[0] <= pt.min() and edges[-1] > pt.max()
+assert np.allclose(edges[1:-1], np.sort(pt)[[len(pt) * i // 6 for i in range(1, 6)]], rtol=2e-3)
+counts = np.histogram(pt, edges)[0]
+assert table["n"] == counts.tolist() and sum(counts) == len(pt) and np.ptp(counts) < 12, counts
+assert np.allclose(table["bias"], [w[(pt >= a) & (pt < b)].mean() for a, b in zip(edges, edges[1:])])
+passed = pq.read_table(f"{sys.argv[1]}/passed/passed.parquet").to_pydict()
+assert len({x for x in passed["pt_low"] if x is not None}) == 3
+"#,
+    );
+    let first = outputs(&place.path("run"));
+    place.calostream(&["run", "-q", "--fresh", "-w", "3", "populations.yaml"]).code(0);
+    assert_same("three workers", &first, &outputs(&place.path("run")));
+    let wrong =
+        text.replace("{ populations: 6 }", "{ populations: 6, bins: 3 }").replace("{ populations: 3 }", "{ populations: 0 }");
+    place.write("wrong.yaml", &wrong);
+    let said = place.calostream(&["check", "wrong.yaml"]).code(2).err;
+    assert!(said.contains("an axis has either `populations`, or `range` and `bins`, or `edges`"), "{said}");
+    assert!(said.contains("0 bins") && said.contains("give 1 to 1000"), "{said}");
+}

@@ -61,7 +61,7 @@ fn main() {
             bytes = path.metadata().map_or(0, |m| m.len());
             let word = path.to_str().expect("a name").to_owned();
             let found = Facts { parquet: [(word.clone(), probe(&word))].into(), ..Facts::default() };
-            let step = ReadParquet { files: Some(Placed::unplaced(Files(vec![word]))), samples: None };
+            let step = ReadParquet { files: Some(Placed::unplaced(Files(vec![word]))), samples: None, weights: None };
             let planned = step.plan(&found, &[]).expect("a plan");
             let start = Start { worker, facts: &found, inputs: &[], outputs: &planned.outputs, runtime: &runtime };
             let Ok(Work::Source(mut source)) = step.start(&start) else { panic!("a source") };

@@ -5,6 +5,7 @@
 
 use crate::column::{self, with_samples, with_unit};
 use crate::hits::{HitsBuilder, hits_field};
+use crate::weights::{self, Weights};
 use crate::registry::Describe;
 use crate::shower::{Class, ECAL_SHAPE, Generator, HCAL_SHAPE, Image, Particle, VERSION};
 use crate::work::{Batches, Source};
@@ -43,6 +44,10 @@ pub struct GenerateShowers {
     /// Where the random numbers start; the pipeline's seed if there is none.
     #[serde(default)]
     pub seed: Option<u64>,
+    /// What an event of each sample counts in every statistic: `{ samples: { signal: 0.5, background: { cross_section: 12.3,
+    /// luminosity: 36.1, sum_of_weights: 1e6 } } }`. Makes the column `weight`.
+    #[serde(default)]
+    pub weights: Option<Placed<Weights>>,
 }
 
 fn classes() -> Vec<Placed<Class>> {
@@ -193,10 +198,16 @@ impl Operator for GenerateShowers {
             Output { name: String::new(), schema: schema(&self.classes), table: false, rows: Some(rows), row_bytes: ROW_BYTES };
         let mut planned = Planned::new(Shape::Source, vec![output]);
         planned.units = self.units(self.seed.unwrap_or(facts.seed));
-        Ok(planned)
+        weights::plan(self.weights.as_ref(), planned)
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        weights::start(self.weights.as_ref(), at, || Ok(schema(&self.classes)), |at| self.start_shooting(at))
+    }
+}
+
+impl GenerateShowers {
+    fn start_shooting(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let seed = self.seed.unwrap_or(at.facts.seed);
         let schema = at.outputs.first().map_or_else(|| schema(&self.classes), |o| o.schema.clone());
         let samples = self.classes.iter().map(|c| c.name().to_owned()).collect();

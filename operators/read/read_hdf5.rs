@@ -22,6 +22,7 @@ use crate::hdf5::process::{RESIDENT, Reader, answer, needed};
 use crate::hdf5::rows::is_own;
 use crate::registry::Describe;
 use crate::schema::{Fitted, Make, Schema, Section, fit};
+use crate::weights::{self, Weights};
 use crate::work::{Noticed, Start, Work};
 use crate::{Facts, Need, Operator, Output, Placed, Planned, Problem, Shape, Unit, words};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
@@ -52,6 +53,10 @@ pub struct ReadHdf5 {
     /// The samples (classes), by name: a pattern or a list of patterns each. Rows carry the name in the column `sample`.
     #[serde(default)]
     pub samples: Option<Samples>,
+    /// What an event of each sample counts in every statistic: `{ samples: { signal: 0.5, background: { cross_section: 12.3,
+    /// luminosity: 36.1, sum_of_weights: 1e6 } } }`. Makes the column `weight`.
+    #[serde(default)]
+    pub weights: Option<Placed<Weights>>,
 }
 
 impl Describe for ReadHdf5 {
@@ -230,10 +235,20 @@ impl Operator for ReadHdf5 {
         quarantined.sort();
         quarantined.dedup();
         planned.quarantined = quarantined;
-        Ok(planned)
+        weights::plan(self.weights.as_ref(), planned)
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        let whole = || match self.plan(at.facts, &[]) {
+            Ok(planned) => Ok(planned.outputs[0].schema.clone()),
+            Err(problems) => Err(anyhow::anyhow!("{}", problems[0].what)),
+        };
+        weights::start(self.weights.as_ref(), at, whole, |at| self.start_reading(at))
+    }
+}
+
+impl ReadHdf5 {
+    fn start_reading(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = Schema::find(&self.schema, at.facts)
             .map_err(|problems| anyhow::anyhow!("{}", problems.into_iter().map(|p| p.what).collect::<Vec<_>>().join("; ")))?;
         let output = at.outputs.first().ok_or_else(|| anyhow::anyhow!("read_hdf5 without an output"))?;

@@ -2,6 +2,7 @@
 
 use super::read_hdf5::{Patterns, ReadHdf5, Samples};
 use crate::registry::Describe;
+use crate::weights::Weights;
 use crate::work::{Start, Work};
 use crate::{Facts, Need, Operator, Output, Placed, Planned, Problem};
 use schemars::JsonSchema;
@@ -20,6 +21,10 @@ pub struct ReadNpz {
     /// The samples (classes), by name: a pattern or a list of patterns each. Rows carry the name in the column `sample`.
     #[serde(default)]
     pub samples: Option<Samples>,
+    /// What an event of each sample counts in every statistic: `{ samples: { signal: 0.5, background: { cross_section: 12.3,
+    /// luminosity: 36.1, sum_of_weights: 1e6 } } }`. Makes the column `weight`.
+    #[serde(default)]
+    pub weights: Option<Placed<Weights>>,
 }
 
 impl Describe for ReadNpz {
@@ -29,7 +34,7 @@ impl Describe for ReadNpz {
 
 impl ReadNpz {
     fn as_hdf5(&self) -> ReadHdf5 {
-        ReadHdf5 { schema: self.schema.clone(), files: self.files.clone(), samples: self.samples.clone() }
+        ReadHdf5 { schema: self.schema.clone(), files: self.files.clone(), samples: self.samples.clone(), weights: self.weights.clone() }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod probe;
 mod reader;
 
 use crate::facts::{FileFacts, ParquetHeader};
+use crate::weights::{self, Weights};
 use crate::registry::Describe;
 use crate::{Facts, Need, Operator, Output, Place, Placed, Planned, Problem, Shape, Start, Unit, Work};
 use layout::Layout;
@@ -38,6 +39,10 @@ pub struct ReadParquet {
     /// In place of `files`: the files of each sample (class), by its name. A sample's number is its place in this list.
     #[serde(default)]
     pub samples: Option<Placed<Samples>>,
+    /// What an event of each sample counts in every statistic: `{ samples: { signal: 0.5, background: { cross_section: 12.3,
+    /// luminosity: 36.1, sum_of_weights: 1e6 } } }`. Makes the column `weight`.
+    #[serde(default)]
+    pub weights: Option<Placed<Weights>>,
 }
 
 /// Patterns: one, or a list.
@@ -232,10 +237,20 @@ impl Operator for ReadParquet {
         planned.remarks = layout.remarks();
         planned.remarks.extend(quarantined.iter().map(|(path, reason)| format!("{path} is quarantined: {reason}")));
         planned.quarantined = quarantined;
-        Ok(planned)
+        weights::plan(self.weights.as_ref(), planned)
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        let whole = || match self.plan(at.facts, &[]) {
+            Ok(planned) => Ok(planned.outputs[0].schema.clone()),
+            Err(problems) => Err(anyhow::anyhow!("{}", problems[0].what)),
+        };
+        weights::start(self.weights.as_ref(), at, whole, |at| self.start_reading(at))
+    }
+}
+
+impl ReadParquet {
+    fn start_reading(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let Ok(Found { layout, .. }) = self.found(at.facts) else { anyhow::bail!("the files are not those of the plan") };
         let asked = &at.outputs.first().ok_or_else(|| anyhow::anyhow!("one output"))?.schema;
         Ok(Work::Source(Box::new(reader::Reader::new(&layout, asked))))

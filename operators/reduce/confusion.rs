@@ -11,9 +11,11 @@ use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::folding::{Classes, gather, one_input, table};
 use crate::interval::{Efficiency, Method, ONE_SIGMA};
+use crate::populations;
 use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::work::Fold;
+use crate::weights;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -43,7 +45,7 @@ pub struct Confusion {
     /// How intervals are found: `clopper_pearson` (covers at least as often as it says), `wilson`, `jeffreys`.
     #[serde(default)]
     pub interval: Method,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
 }
@@ -131,20 +133,35 @@ fn table_schema(binning: &Binning, weighted: bool) -> Schema {
     Schema::new(fields)
 }
 
+impl Confusion {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
+    }
+}
+
 impl Operator for Confusion {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
-        let judging = self.judging(one_input(inputs)?)?;
+        let this = self.weighed(one_input(inputs)?);
+        let judging = this.judging(one_input(inputs)?)?;
         let scores = judging.scores.iter().map(|(_, column)| column.clone());
         let others = judging.classes.column.clone().into_iter().chain(judging.weight.clone());
         let reads = Reads::columns(scores.chain(judging.binning.names()).chain(others));
-        let bytes = (judging.keys() * if self.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64;
+        let bytes = (judging.keys() * if this.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64;
         let rows = (1 + judging.binning.len()) * judging.classes.names.len() * judging.predictions();
-        Ok(Planned::new(Shape::Fold, vec![table(judging.schema, rows)]).reading(reads).holding(bytes))
+        let planned = Planned::new(Shape::Fold, vec![table(judging.schema, rows)]).reading(reads).holding(bytes);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a confusion of one input"))?;
-        let judging = self.judging(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
+        let judging = this.judging(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(judging)))
     }
 }

@@ -17,10 +17,13 @@ use crate::column;
 use crate::expression::Expression;
 use crate::folding::{Classes, gather, one_input, table};
 use crate::interval::{Method, ONE_SIGMA};
+use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
 use crate::sums::Sums;
 use crate::working_point::{Fixed, WorkingPoints};
+use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Schema;
@@ -61,7 +64,7 @@ pub struct Efficiency {
     /// closely a working point is met.
     #[serde(default)]
     pub precision: Option<Placed<PrecisionWord>>,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
 }
@@ -208,21 +211,36 @@ impl Efficiency {
     }
 }
 
+impl Efficiency {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
+    }
+}
+
 impl Operator for Efficiency {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
-        let testing = self.testing(one_input(inputs)?, inputs[0].rows)?;
+        let this = self.weighed(one_input(inputs)?);
+        let testing = this.testing(one_input(inputs)?, inputs[0].rows)?;
         let (reads, bytes) = match &testing.of {
-            Of::Cuts(cuts) => (cuts.reads(), (cuts.keys() * if self.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64),
+            Of::Cuts(cuts) => (cuts.reads(), (cuts.keys() * if this.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64),
             Of::Points { counter, .. } => (counter.reads(), counter.layout.bytes(inputs[0].rows)),
         };
         let reads = Reads::Columns(reads.into_iter().chain(testing.weight.clone()).collect());
         let rows = testing.of.tests() * testing.of.classes().names.len() * (1 + testing.of.binning().len());
-        Ok(Planned::new(Shape::Fold, vec![table(testing.schema, rows)]).reading(reads).holding(bytes))
+        let planned = Planned::new(Shape::Fold, vec![table(testing.schema, rows)]).reading(reads).holding(bytes);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("an efficiency of one input"))?;
-        let testing = self.testing(schema, at.inputs[0].rows);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
+        let testing = this.testing(schema, at.inputs[0].rows);
         Ok(Work::Fold(Box::new(testing.map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?)))
     }
 }

@@ -1,19 +1,24 @@
-//! Histograms of one or more columns, with exact contents and variances.
+//! Histograms and profiles of columns, with exact contents and variances.
 //!
 //! A cell holds how many rows fell into it, and, where rows have weights, the exact sums of w and of w^2 (w^2 rounded once
-//! to f64). Cells are numbered class first, the last axis fastest, with a slot for underflow, overflow and NaN on each axis;
-//! behind the last cell is counted how many rows had no finite weight.
+//! to f64). A profile of a column y holds the sums of w y and w y^2 (of y and y^2 where rows count 1) beside them: in each cell the mean
+//! of y, its spread rms = sqrt(sum w y^2 / sum w - mean^2), and the error of the mean, rms / sqrt(n) with n the effective number
+//! (sum w)^2 / sum w^2 (ROOT's TProfile).
+//!
+//! Cells are numbered class first, the last axis fastest, with a slot for underflow, overflow and NaN on each axis; behind the last
+//! cell is counted how many rows had no finite weight, and how many no finite y.
 
-use crate::axis::{Axis, AxisWords};
+mod telling;
+
+use crate::axis::{Axis, AxisWords, Category};
+use crate::binning::{Binned, labelled};
 use crate::column;
-use crate::figure::{Content, Figure, Summary};
 use crate::folding::{Classes, gather, one_input, table};
 use crate::registry::Describe;
 use crate::sums::Sums;
-use crate::uhi::{self, UhiAxis};
-use crate::work::Fold;
-use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use crate::weights;
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,21 +27,25 @@ use std::sync::Arc;
 /// More cells than these are taken for a mistake.
 const MOST_CELLS: usize = 1 << 25;
 
-/// Counts rows, or sums their weights, in bins of one or more columns.
+/// Counts rows, or sums their weights, in bins of one or more columns; or gives the mean of another column there.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Histogram {
     /// The axes: a column each, with its bins. Bins are half-open, `[low, high)`; what lies outside is kept in flow bins.
     pub axes: Placed<Vec<HistogramAxis>>,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
     /// The class column that gets an axis of its own: `sample`.
     #[serde(default)]
     pub for_each: Option<Placed<String>>,
+    /// A column whose mean is wanted in each bin, with its error: a profile.
+    #[serde(default)]
+    pub profile: Option<Placed<String>>,
 }
 
-/// One axis of a histogram: `{ column: energy, range: [10, 510], bins: 50 }`, or `{ column: energy, edges: [10, 20, 50] }`.
+/// One axis of a histogram: `{ column: energy, range: [10, 510], bins: 50 }`, `{ column: energy, range: [1, 1000], bins: 30, log: true }`,
+/// `{ column: energy, edges: [10, 20, 50] }`, `{ column: hits, integers: [0, 9] }`, `{ column: pdg, categories: [11, 22, 211] }`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistogramAxis {
@@ -48,13 +57,23 @@ pub struct HistogramAxis {
     /// The number of bins of equal width.
     #[serde(default)]
     pub bins: Option<Placed<u32>>,
+    /// True for bins of equal width in the logarithm.
+    #[serde(default)]
+    pub log: Option<Placed<bool>>,
     /// The edges of bins of any width, ascending.
     #[serde(default)]
     pub edges: Option<Placed<Vec<f64>>>,
+    /// The first and the last whole number, each with a bin of its own: `[0, 9]` makes ten.
+    #[serde(default)]
+    pub integers: Option<Placed<(i64, i64)>>,
+    /// The values that have a bin each: texts, or whole numbers. All others are in one flow bin.
+    #[serde(default)]
+    pub categories: Option<Placed<Vec<Category>>>,
 }
 
 impl Describe for Histogram {
-    const ABOUT: &'static str = "Counts rows, or sums their weights, in bins of one or more columns";
+    const ABOUT: &'static str =
+        "Counts rows, or sums their weights, in bins of one or more columns; or gives the mean of another there";
     const EXAMPLE: &'static str = "\
 spectrum:
   from: events
@@ -69,17 +88,12 @@ spectrum:
 #[derive(Debug)]
 struct Filling {
     classes: Classes,
-    columns: Vec<Column>,
+    columns: Vec<Binned>,
     weight: Option<String>,
+    /// The column of a profile, and its label.
+    profile: Option<(String, String)>,
     schema: Arc<Schema>,
     numbers: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Column {
-    name: String,
-    label: String,
-    axis: Axis,
 }
 
 impl Histogram {
@@ -90,26 +104,28 @@ impl Histogram {
                 Problem::at(&self.axes, "a histogram needs an axis").help("- { column: energy, range: [0, 100], bins: 50 }"),
             );
         }
-        let mut columns: Vec<Column> = Vec::new();
+        let mut columns: Vec<Binned> = Vec::new();
         for words in &self.axes.value {
-            let HistogramAxis { column: name, range, bins, edges } = words.clone();
-            if columns.iter().any(|c| c.name == name.value) {
+            let HistogramAxis { column: name, range, bins, log, edges, integers, categories } = words.clone();
+            if columns.iter().any(|c| c.column == name.value) {
                 problems.push(Problem::at(&name, format!("a second axis of `{}`", name.value)));
                 continue;
             }
-            gather(column::number(schema, &name), &mut problems);
-            let axis = gather(Axis::plan(&name, &AxisWords { range, bins, edges }), &mut problems);
-            let label = column::label(schema, &name);
-            columns.extend(axis.map(|axis| Column { name: name.value, label, axis }));
+            let words = AxisWords { range, bins, log, edges, integers, categories, populations: None };
+            let Some(axis) = gather(Axis::plan_column(schema, &name, &words), &mut problems) else { continue };
+            let unit = schema.field_with_name(&name).ok().and_then(column::unit).map(str::to_owned);
+            let label = labelled(column::label(schema, &name), Some(&axis));
+            columns.push(Binned { column: name.value, label, unit, axis });
         }
-        if let Some(weight) = &self.weight {
-            gather(column::number(schema, weight), &mut problems);
+        for number in self.weight.iter().chain(&self.profile) {
+            gather(column::number(schema, number), &mut problems);
         }
         let classes = gather(Classes::plan(schema, self.for_each.as_ref()), &mut problems);
         let Some(classes) = classes.filter(|_| problems.is_empty()) else { return Err(problems) };
         let weight = self.weight.as_ref().map(|w| w.value.clone());
-        let schema = Arc::new(table_schema(schema, &classes, &columns));
-        let filling = Filling { classes, columns, weight, schema, numbers: Vec::new() };
+        let profile = self.profile.as_ref().map(|y| (y.value.clone(), column::label(schema, y)));
+        let schema = Arc::new(table_schema(schema, &classes, &columns, profile.as_ref().map(|(name, _)| name.as_str())));
+        let filling = Filling { classes, columns, weight, profile, schema, numbers: Vec::new() };
         match filling.cells() {
             cells if cells <= MOST_CELLS => Ok(filling),
             cells => {
@@ -119,35 +135,53 @@ impl Histogram {
     }
 }
 
-fn table_schema(input: &Schema, classes: &Classes, columns: &[Column]) -> Schema {
+fn table_schema(input: &Schema, classes: &Classes, columns: &[Binned], profile: Option<&str>) -> Schema {
     let mut fields: Vec<Field> = classes.field().into_iter().collect();
-    for Column { name, .. } in columns {
-        let unit = input.field_with_name(name).ok().and_then(column::unit);
+    for Binned { column: name, unit, axis, .. } in columns {
+        if axis.names().is_some() {
+            fields.push(Field::new(name, DataType::Utf8, false));
+            continue;
+        }
         for edge in ["low", "high"] {
-            fields.push(column::with_unit(Field::new(format!("{name}_{edge}"), DataType::Float64, false), unit));
+            fields.push(column::with_unit(Field::new(format!("{name}_{edge}"), DataType::Float64, false), unit.as_deref()));
         }
     }
     fields.push(Field::new("count", DataType::Int64, false));
     fields.push(Field::new("content", DataType::Float64, false));
     fields.push(Field::new("variance", DataType::Float64, false));
+    if let Some(name) = profile {
+        let unit = input.field_with_name(name).ok().and_then(column::unit);
+        let of = |name: &str| column::with_unit(Field::new(name, DataType::Float64, true), unit);
+        fields.extend(["mean", "mean_error", "rms"].map(of));
+        fields.push(Field::new("reason", DataType::Utf8, true));
+    }
     Schema::new(fields)
+}
+
+impl Histogram {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
+    }
 }
 
 impl Operator for Histogram {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
-        let filling = self.filling(one_input(inputs)?)?;
+        let this = self.weighed(one_input(inputs)?);
+        let filling = this.filling(one_input(inputs)?)?;
         let rows = filling.shown().product();
-        let columns = filling.columns.iter().map(|c| c.name.clone());
-        let reads = columns.chain(filling.classes.column.clone()).chain(filling.weight.clone());
-        let cell_bytes = if filling.weight.is_some() { 8 + 2 * 112 } else { 8 };
-        let bytes = (filling.cells() * cell_bytes) as u64;
+        let columns = filling.columns.iter().map(|c| c.column.clone());
+        let profile = filling.profile.iter().map(|(name, _)| name.clone());
+        let reads = columns.chain(filling.classes.column.clone()).chain(filling.weight.clone()).chain(profile);
         let reads = Reads::columns(reads);
+        let bytes = (filling.cells() * (8 + 112 * filling.powers())) as u64;
         Ok(Planned::new(Shape::Fold, vec![table(filling.schema, rows)]).reading(reads).holding(bytes))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a histogram of one input"))?;
-        let filling = self.filling(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let this = self.weighed(schema);
+        let filling = this.filling(schema).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(filling)))
     }
 }
@@ -157,221 +191,85 @@ impl Filling {
         self.columns.iter().fold(self.classes.names.len(), |cells, c| cells.saturating_mul(c.axis.slots()))
     }
 
-    /// How many of each class and axis are shown in the table: all but NaN.
-    fn shown(&self) -> impl Iterator<Item = usize> {
-        [self.classes.names.len()].into_iter().chain(self.columns.iter().map(|c| c.axis.nan()))
+    /// Sums of a cell: w and w^2 where rows have weights, then (w) y and (w) y^2 of a profile.
+    fn powers(&self) -> usize {
+        2 * (usize::from(self.weight.is_some()) + usize::from(self.profile.is_some()))
     }
-}
 
-impl Fold for Filling {
-    fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
+    /// Where rows are counted that have no finite weight, and no finite y.
+    fn beside(&self) -> [usize; 2] {
+        [self.cells(), self.cells() + 1]
+    }
+
+    /// The slots of an axis that are shown in the table: all but NaN, and the underflow that categories do not have.
+    fn shown_slots(axis: &Axis) -> std::ops::Range<usize> {
+        usize::from(axis.names().is_some())..axis.nan()
+    }
+
+    /// How many of each class and axis are shown in the table.
+    fn shown(&self) -> impl Iterator<Item = usize> {
+        [self.classes.names.len()].into_iter().chain(self.columns.iter().map(|c| Self::shown_slots(&c.axis).len()))
+    }
+
+    fn add_rows(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
         self.classes.numbers(batch, &mut self.numbers)?;
-        for Column { name, axis, .. } in &self.columns {
-            axis.refine(&column::floats(batch, name)?, &mut self.numbers);
+        for Binned { column, axis, .. } in &self.columns {
+            axis.refine_by(batch, column, &mut self.numbers)?;
         }
-        let cells = self.cells();
-        match &self.weight {
-            None => {
+        let (cells, powers, [no_weight, no_value]) = (self.cells(), self.powers(), self.beside());
+        let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
+        let profiled = self.profile.as_ref().map(|(name, _)| column::floats(batch, name)).transpose()?;
+        match (&weights, &profiled) {
+            (None, None) => {
                 let (counts, _) = into.dense(cells, 0);
                 for number in &self.numbers {
                     counts[*number as usize] += 1;
                 }
             }
-            Some(weight) => {
+            (Some(weights), None) => {
                 let (counts, sums) = into.dense(cells + 1, 2 * cells);
-                for (number, w) in self.numbers.iter().zip(column::floats(batch, weight)?.iter()) {
+                for (number, w) in self.numbers.iter().zip(weights.iter()) {
                     let number = *number as usize;
                     if w.is_finite() {
                         counts[number] += 1;
                         sums[2 * number].add(*w);
                         sums[2 * number + 1].add(w * w);
                     } else {
-                        counts[cells] += 1;
+                        counts[no_weight] += 1;
+                    }
+                }
+            }
+            (weights, Some(profiled)) => {
+                let (counts, sums) = into.dense(cells + 2, powers * cells);
+                for (row, (number, y)) in self.numbers.iter().zip(profiled.iter()).enumerate() {
+                    let number = *number as usize;
+                    let w = weights.as_ref().map(|weights| weights[row]);
+                    if w.is_some_and(|w| !w.is_finite()) {
+                        counts[no_weight] += 1;
+                    } else if !y.is_finite() {
+                        counts[no_value] += 1;
+                    } else {
+                        counts[number] += 1;
+                        let own = &mut sums[number * powers..(number + 1) * powers];
+                        match (w, own) {
+                            (Some(w), [sum_w, sum_w2, sum_wy, sum_wy2]) => {
+                                sum_w.add(w);
+                                sum_w2.add(w * w);
+                                sum_wy.add(w * y);
+                                sum_wy2.add(w * (y * y));
+                            }
+                            (_, [sum_y, sum_y2, ..]) => {
+                                sum_y.add(*y);
+                                sum_y2.add(y * y);
+                            }
+                            _ => {}
+                        }
                     }
                 }
             }
         }
         Ok(())
     }
-
-    fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
-        let cells = self.cells() as u64;
-        let counts: Vec<i64> = (0..cells).map(|cell| sums.count(cell)).collect();
-        let (contents, variances) = match self.weight {
-            None => (counts.iter().map(|n| *n as f64).collect(), counts.iter().map(|n| *n as f64).collect()),
-            Some(_) => {
-                ((0..cells).map(|cell| sums.sum(2 * cell)).collect(), (0..cells).map(|cell| sums.sum(2 * cell + 1)).collect())
-            }
-        };
-        let filled = Filled { counts, contents, variances };
-        Ok(Summary {
-            table: self.table(&filled)?,
-            histograms: vec![(self.name(), self.uhi(&filled))],
-            figures: self.figures(&filled),
-            highlights: self.highlights(&filled),
-            remarks: self.remarks(&filled, sums.count(cells)),
-        })
-    }
-}
-
-/// Everything in the cells, by number.
-struct Filled {
-    counts: Vec<i64>,
-    contents: Vec<f64>,
-    variances: Vec<f64>,
-}
-
-impl Filling {
-    fn name(&self) -> String {
-        self.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join("-")
-    }
-
-    /// The class and the slots of a cell.
-    fn slots(&self, mut cell: usize) -> (usize, Vec<usize>) {
-        let mut slots = vec![0; self.columns.len()];
-        for (slot, Column { axis, .. }) in slots.iter_mut().zip(&self.columns).rev() {
-            *slot = cell % axis.slots();
-            cell /= axis.slots();
-        }
-        (cell, slots)
-    }
-
-    fn table(&self, filled: &Filled) -> anyhow::Result<RecordBatch> {
-        let mut names: Vec<&str> = Vec::new();
-        let mut edges: Vec<Vec<f64>> = vec![Vec::new(); 2 * self.columns.len()];
-        let mut cells = Vec::new();
-        let bounds: Vec<Vec<f64>> = self.columns.iter().map(|c| flow_edges(&c.axis)).collect();
-        for cell in 0..filled.counts.len() {
-            let (class, slots) = self.slots(cell);
-            if slots.iter().zip(&self.columns).any(|(slot, c)| *slot == c.axis.nan()) {
-                continue;
-            }
-            names.push(&self.classes.names[class]);
-            for (i, slot) in slots.iter().enumerate() {
-                edges[2 * i].push(bounds[i][*slot]);
-                edges[2 * i + 1].push(bounds[i][*slot + 1]);
-            }
-            cells.push(cell);
-        }
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        if self.classes.column.is_some() {
-            columns.push(Arc::new(StringArray::from(names)));
-        }
-        columns.extend(edges.into_iter().map(|edges| Arc::new(Float64Array::from(edges)) as ArrayRef));
-        columns.push(Arc::new(Int64Array::from_iter_values(cells.iter().map(|cell| filled.counts[*cell]))));
-        columns.push(Arc::new(Float64Array::from_iter_values(cells.iter().map(|cell| filled.contents[*cell]))));
-        columns.push(Arc::new(Float64Array::from_iter_values(cells.iter().map(|cell| filled.variances[*cell]))));
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-    }
-
-    fn uhi(&self, filled: &Filled) -> serde_json::Value {
-        let classes = self.classes.column.as_ref().map(|name| UhiAxis::Classes(&self.classes.names, name));
-        let bins = self.columns.iter().map(|c| UhiAxis::Bins(&c.axis, &c.name, &c.label));
-        let axes: Vec<UhiAxis<'_>> = classes.into_iter().chain(bins).collect();
-        uhi::histogram(&axes, &filled.contents, &filled.variances)
-    }
-
-    fn entries(&self) -> String {
-        self.weight.as_ref().map_or_else(|| "events".into(), |w| format!("events weighted by {w}"))
-    }
-
-    fn figures(&self, filled: &Filled) -> Vec<Figure> {
-        let per_class = filled.contents.len() / self.classes.names.len();
-        let (name, y) = (self.name(), self.entries());
-        match &self.columns[..] {
-            [x] => {
-                let bins = 1..=x.axis.bins();
-                let series = self.classes.names.iter().zip(filled.contents.chunks_exact(per_class));
-                let series = series.enumerate().map(|(class, (_, contents))| {
-                    (self.classes.label(class, &x.name).to_owned(), contents[bins.clone()].to_vec())
-                });
-                let content = Content::Steps { edges: x.axis.edges(), series: series.collect(), log_y: false };
-                vec![Figure { title: x.name.clone(), name, x: x.label.clone(), y, content }]
-            }
-            [x, y] => {
-                let heat = |(class, contents): (usize, &[f64])| {
-                    let values = contents.chunks_exact(y.axis.slots()).skip(1).take(x.axis.bins());
-                    let values = values.flat_map(|row| row[1..=y.axis.bins()].to_vec()).collect();
-                    let suffix =
-                        self.classes.column.as_ref().map(|_| format!("-{}", self.classes.names[class])).unwrap_or_default();
-                    let whose =
-                        self.classes.column.as_ref().map(|_| format!(", {}", self.classes.names[class])).unwrap_or_default();
-                    Figure {
-                        name: format!("{name}{suffix}"),
-                        title: format!("{} against {}{whose}", y.name, x.name),
-                        x: x.label.clone(),
-                        y: y.label.clone(),
-                        content: Content::Heat { x_edges: x.axis.edges(), y_edges: y.axis.edges(), values, log: true },
-                    }
-                };
-                filled.contents.chunks_exact(per_class).enumerate().map(heat).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn highlights(&self, filled: &Filled) -> Vec<Vec<String>> {
-        let mut lines: Vec<Vec<String>> = vec![self.classes.column.clone().into_iter().collect()];
-        lines[0].extend(["events".into(), "in range".into()]);
-        if self.weight.is_some() {
-            lines[0].push("sum of weights in range".into());
-        }
-        let per_class = filled.counts.len() / self.classes.names.len();
-        for (class, name) in self.classes.names.iter().enumerate() {
-            let (mut all, mut inside, mut content, mut variance) = (0, 0, 0.0, 0.0);
-            for cell in class * per_class..(class + 1) * per_class {
-                all += filled.counts[cell];
-                if self.slots(cell).1.iter().zip(&self.columns).all(|(slot, c)| (1..=c.axis.bins()).contains(slot)) {
-                    inside += filled.counts[cell];
-                    content += filled.contents[cell];
-                    variance += filled.variances[cell];
-                }
-            }
-            let mut line: Vec<String> = self.classes.column.iter().map(|_| name.clone()).collect();
-            line.extend([all.to_string(), inside.to_string()]);
-            if self.weight.is_some() {
-                line.push(words::with_error(content, f64::sqrt(variance)));
-            }
-            lines.push(line);
-        }
-        lines
-    }
-
-    fn remarks(&self, filled: &Filled, unweighable: i64) -> Vec<String> {
-        let mut remarks = Vec::new();
-        let rows = |n: i64| words::counted(n.unsigned_abs(), "row");
-        for (i, Column { name, axis, .. }) in self.columns.iter().enumerate() {
-            let mut outside = [0; 3];
-            for (cell, n) in filled.counts.iter().enumerate().filter(|(_, n)| **n != 0) {
-                match self.slots(cell).1[i] {
-                    0 => outside[0] += n,
-                    slot if slot == axis.nan() => outside[2] += n,
-                    slot if slot > axis.bins() => outside[1] += n,
-                    _ => {}
-                }
-            }
-            let edges = axis.edges();
-            let (low, high) = (edges[0], edges[edges.len() - 1]);
-            if outside[0] != 0 {
-                remarks.push(format!("{} with {name} below {low}", rows(outside[0])));
-            }
-            if outside[1] != 0 {
-                remarks.push(format!("{} with {name} at or above {high}", rows(outside[1])));
-            }
-            if outside[2] != 0 {
-                remarks.push(format!("{} with {name} NaN, in no bin", rows(outside[2])));
-            }
-        }
-        if let (Some(weight), true) = (&self.weight, unweighable != 0) {
-            remarks.push(format!("{} without a finite {weight}, in no bin", rows(unweighable)));
-        }
-        remarks
-    }
-}
-
-/// The edges of all slots but NaN: those of the axis, and infinity on both sides.
-fn flow_edges(axis: &Axis) -> Vec<f64> {
-    [f64::NEG_INFINITY].into_iter().chain(axis.edges()).chain([f64::INFINITY]).collect()
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::registry::Describe;
 use crate::row::pair::{self, names};
 use crate::sums::Sums;
 use crate::work::Fold;
+use crate::weights;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::RecordBatch;
 use arrow::buffer::ScalarBuffer;
@@ -81,7 +82,7 @@ pub struct MassPeak {
     /// Holds the power of the Crystal Ball's tail; fitted where none is given.
     #[serde(default)]
     pub n: Option<Placed<f64>>,
-    /// The column of weights; without it every pair counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every pair 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
     /// The class column, each class by itself: `sample`.
@@ -225,7 +226,7 @@ impl MassPeak {
         let range = self.range.clone().unwrap_or(usual);
         let bins = self.bins.clone().unwrap_or(Placed::unplaced(BINS));
         let (low, high) = range.value;
-        let words = crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), edges: None };
+        let words = crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::axis::AxisWords::default() };
         let axis = gather(Axis::plan(&Placed::unplaced("mass".into()), &words), problems)?;
         if !(low < line.mass && line.mass < high && low >= 0.0) {
             let what = format!("the mass of {} does not lie in the range [{low}, {high}]", line.mass);
@@ -255,9 +256,17 @@ fn table_schema(classes: &Classes, unit: Option<&str>) -> Schema {
     Schema::new(fields)
 }
 
+impl MassPeak {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
+    }
+}
+
 impl Operator for MassPeak {
     fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
-        let weighing = self.weighing(one_input(inputs)?, facts.seed)?;
+        let this = self.weighed(one_input(inputs)?);
+        let weighing = this.weighing(one_input(inputs)?, facts.seed)?;
         let two = weighing.of.iter().chain([&weighing.eta, &weighing.phi]).flat_map(|name| names(name));
         let reads = two.chain(weighing.weight.clone()).chain(weighing.classes.column.clone());
         let reads = Reads::columns(reads.chain((weighing.replicas > 0).then(|| EVENT.to_owned())));
@@ -268,7 +277,8 @@ impl Operator for MassPeak {
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a mass_peak of one input"))?;
-        let weighing = self.weighing(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let this = self.weighed(schema);
+        let weighing = this.weighing(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(weighing)))
     }
 }

@@ -20,9 +20,12 @@ use crate::binning::{Binning, By};
 use crate::bootstrap::{MOST_REPLICAS, REPLICAS};
 use crate::column;
 use crate::folding::{Classes, gather, one_input, table};
+use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counter, Precision, PrecisionWord, Scored};
 use crate::working_point::{Fixed, WorkingPoints};
+use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 use schemars::JsonSchema;
@@ -63,13 +66,27 @@ pub struct Roc {
     /// nothing is said. `exact` tells all scores of a float32 column apart. The error that this causes is printed with every number.
     #[serde(default)]
     pub precision: Option<Placed<PrecisionWord>>,
-    /// The column of weights; without it every row counts 1.
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
     /// Replicas of the bootstrap: 100 where there are weights or a gain, else 0. With 0, errors of weighted areas are DeLong's
     /// with effective counts. A hundred hold 0.6 MB for each bin, score, and signal or background; with weights 1.9 MB.
     #[serde(default)]
     pub bootstrap: Option<Placed<u32>>,
+    /// Reproduces the numbers of an older code where they differ from the right ones, and says so.
+    #[serde(default)]
+    pub compat: Option<Placed<Compat>>,
+}
+
+/// Codes whose numbers can be reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat {
+    /// DLKit: numbers in bins are drawn at the lower edge of their bin.
+    Dlkit,
+    /// The CMS electron identification of 2018: the signal efficiency is that of the first point of scikit-learn's `roc_curve` whose
+    /// background efficiency is above the one that is asked for, without an interval; none in bins of 10 rows or fewer.
+    Eml,
 }
 
 /// What a signal is told from.
@@ -124,6 +141,7 @@ struct Scoring {
     gain: Option<(usize, usize)>,
     /// True where all scores look for the same class.
     one_signal: bool,
+    compat: Option<Compat>,
     schema: Arc<Schema>,
 }
 
@@ -267,27 +285,42 @@ impl Roc {
         let one_signal = self.signal.is_some();
         let table = telling::table_schema(&binning, one_signal, self.against, !points.is_empty(), gain.is_some());
         let counter = Counter::new((classes, binning), scored, weight, precision, (replicas, seed));
-        Ok(Scoring { scores, contests, counter, points, gain, one_signal, schema: Arc::new(table) })
+        Ok(Scoring { scores, contests, counter, points, gain, one_signal, compat: self.compat.as_ref().map(|c| c.value), schema: Arc::new(table) })
+    }
+}
+
+impl Roc {
+    /// The same with the weights that it takes where it is told none.
+    fn weighed(&self, schema: &Schema) -> Self {
+        Self { weight: weights::of(schema, self.weight.as_ref()), ..self.clone() }
     }
 }
 
 impl Operator for Roc {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+        let this = self.weighed(one_input(inputs)?);
         let schema = one_input(inputs)?;
-        let scoring = self.scoring(schema, inputs[0].rows, 0)?;
+        let scoring = this.scoring(schema, inputs[0].rows, 0)?;
         let reads = Reads::Columns(scoring.counter.reads());
         let rows = scoring.contests.len() * (1 + scoring.counter.binning.len()) * scoring.points.len().max(1);
         let bytes = scoring.counter.layout.bytes(inputs[0].rows);
         let mut planned = Planned::new(Shape::Fold, vec![table(scoring.schema, rows)]).reading(reads).holding(bytes);
-        if self.weight.is_some() && self.bootstrap.is_none() && scoring.counter.layout.replicas.is_none() {
+        if this.weight.is_some() && this.bootstrap.is_none() && scoring.counter.layout.replicas.is_none() {
             planned.remarks.push("no column `event` to draw from: errors of weighted areas are DeLong's with effective counts".into());
         }
+        planned.survey = populations::reads(self.by.as_ref());
         Ok(planned)
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a roc of one input"))?;
-        let scoring = self.scoring(schema, at.inputs[0].rows, at.facts.seed);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
+        let scoring = this.scoring(schema, at.inputs[0].rows, at.facts.seed);
         Ok(Work::Fold(Box::new(scoring.map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?)))
     }
 }

@@ -10,10 +10,11 @@
 //! between files (event numbers of several runs) do no harm as long as they do not meet. A unit is read by itself: an event
 //! whose rows two units share makes no pair, and its rows are counted with those of events of one particle.
 
-use crate::column::{self, PROVENANCE};
+use crate::column;
 use crate::folding::gather;
 use crate::kinematics::{Quantity, Z_MASS, label, mass, opening, per_gev};
 use crate::registry::Describe;
+use crate::weights::carried;
 use crate::work::{Device, Noticed, notice};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use anyhow::Context;
@@ -186,7 +187,7 @@ impl Pair {
                 kinematics = Some(Made { of, holds: words.holds, eta, phi, mass });
             }
         }
-        let came = schema.fields().iter().filter(|field| PROVENANCE.contains(&field.name().as_str()));
+        let came = schema.fields().iter().filter(|field| carried(field));
         let fields: Vec<Field> = came.map(|field| field.as_ref().clone()).filter(|f| !fields.contains(f)).chain(fields.clone()).collect();
         let mut seen = BTreeSet::new();
         if let Some(twice) = fields.iter().find(|field| !seen.insert(field.name().as_str())) {
@@ -217,7 +218,7 @@ impl Operator for Pair {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let input = &inputs[0];
         let pairing = self.pairing(&input.schema)?;
-        let came = pairing.schema.fields().iter().map(|f| f.name().clone()).filter(|name| PROVENANCE.contains(&name.as_str()));
+        let came = pairing.schema.fields().iter().filter(|field| carried(field)).map(|field| field.name().clone());
         let reads = Reads::columns(pairing.particles().into_iter().chain(pairing.by.clone().into_iter().flatten()).chain(came));
         let row_bytes = pairing.schema.fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(16) as u64).sum();
         let output = Output { name: String::new(), schema: pairing.schema.clone(), row_bytes, ..input.clone() };

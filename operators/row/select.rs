@@ -2,12 +2,13 @@
 //!
 //! The planner takes out what nobody reads anyway; `select` says what a file shall hold. Where a row came from always goes on.
 
-use crate::column::{self, PROVENANCE};
+use crate::column;
 use crate::registry::Describe;
+use crate::weights::carried;
 use crate::work::{Map, Mapped};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -40,8 +41,8 @@ impl Operator for Select {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let kept = |name: &str| PROVENANCE.contains(&name) && !seen.contains(name);
-        fields.extend(input.schema.fields().iter().filter(|f| kept(f.name())).cloned());
+        let kept = |field: &Field| carried(field) && !seen.contains(field.name().as_str());
+        fields.extend(input.schema.fields().iter().filter(|field| kept(field)).cloned());
         let schema = Arc::new(Schema::new_with_metadata(fields, input.schema.metadata().clone()));
         let row_bytes = input.narrowed(|name| schema.index_of(name).is_ok()).row_bytes;
         let output = Output { name: String::new(), schema, row_bytes, ..input.clone() };

@@ -284,6 +284,7 @@ fn read_step(facts: &FileFacts<Header>, header: &Header, progress: &dyn Fn()) ->
         schema: Placed::unplaced(schema.clone()),
         files: Some(Patterns(vec![Placed::unplaced(facts.path.clone())])),
         samples: None,
+        weights: None,
     };
     let mut known = Facts::default();
     known.texts.insert(schema, Ok(propose(header, "proposed")));

@@ -49,7 +49,7 @@ fn most_memory() -> u64 {
 /// A step over one file with these columns, and what is known of the file.
 fn step(file: &str, columns: &str) -> (ReadHdf5, Facts) {
     let word = |text: &str| Placed::unplaced(text.to_owned());
-    let step = ReadHdf5 { schema: word("layout.yaml"), files: Some(Patterns(vec![word(file)])), samples: None };
+    let step = ReadHdf5 { schema: word("layout.yaml"), files: Some(Patterns(vec![word(file)])), samples: None, weights: None };
     let mut facts = Facts::default();
     facts.texts.insert("layout.yaml".into(), Ok(format!("schema: layout\ncolumns:\n{columns}")));
     facts.hdf5.insert(file.into(), probe(file, &runtime()));

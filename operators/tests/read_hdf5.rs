@@ -31,7 +31,7 @@ fn python(folder: &Path, script: &str) -> String {
 fn step(schema: &str, samples: &[(&str, &str)]) -> ReadHdf5 {
     let samples =
         samples.iter().map(|(name, pattern)| ((*name).to_owned(), Patterns(vec![Placed::unplaced((*pattern).to_owned())])));
-    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: None, samples: Some(Samples(samples.collect())) }
+    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: None, samples: Some(Samples(samples.collect())), weights: None }
 }
 
 fn files(schema: &str, pattern: &str) -> ReadHdf5 {
@@ -39,6 +39,7 @@ fn files(schema: &str, pattern: &str) -> ReadHdf5 {
         schema: Placed::unplaced(schema.into()),
         files: Some(Patterns(vec![Placed::unplaced(pattern.into())])),
         samples: None,
+        weights: None,
     }
 }
 

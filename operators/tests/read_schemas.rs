@@ -57,12 +57,12 @@ impl Folder {
 
 fn files(schema: &str, pattern: &str) -> ReadHdf5 {
     let patterns = Patterns(vec![Placed::unplaced(pattern.to_owned())]);
-    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: Some(patterns), samples: None }
+    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: Some(patterns), samples: None, weights: None }
 }
 
 fn samples(schema: &str, samples: &[(&str, String)]) -> ReadHdf5 {
     let each = samples.iter().map(|(name, pattern)| ((*name).to_owned(), Patterns(vec![Placed::unplaced(pattern.clone())])));
-    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: None, samples: Some(Samples(each.collect())) }
+    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: None, samples: Some(Samples(each.collect())), weights: None }
 }
 
 fn look_up(step: &ReadHdf5) -> Facts {
@@ -722,6 +722,7 @@ np.savez_compressed('odd.npz', big=np.arange(5, dtype='>i2'), word=np.array([b'a
             schema: Placed::unplaced("cms-eml".into()),
             files: Some(Patterns(vec![Placed::unplaced(path.clone())])),
             samples: None,
+            weights: None,
         };
         let hdf5 = files("cms-eml", &path);
         assert_eq!(step.needs(), hdf5.needs());

@@ -2,7 +2,7 @@
 
 use super::{LibraryArgs, PipelineArgs};
 use crate::files;
-use crate::language::{self, show};
+use crate::language::{self, Pipeline, show};
 use crate::plan::{self, Plan};
 use calostream_operators::hdf5::cache::{self, Cache};
 use calostream_operators::{Place, Problem};
@@ -61,11 +61,17 @@ impl Headers {
 
 /// Reads, probes and plans a pipeline file; `out` is the run folder where it is not the pipeline's own.
 pub fn load(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>) -> Load {
-    load_but(args, libraries, out, &BTreeSet::new())
+    load_changed(args, libraries, out, &BTreeSet::new(), |_| ())
 }
 
-/// The same without the files that are `hidden`.
-pub fn load_but(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>, hidden: &BTreeSet<String>) -> Load {
+/// The same without the files that are `hidden`, and with a pipeline that is changed before it is planned.
+pub fn load_changed(
+    args: &PipelineArgs,
+    libraries: &LibraryArgs,
+    out: Option<&Path>,
+    hidden: &BTreeSet<String>,
+    change: impl FnOnce(&mut Pipeline),
+) -> Load {
     let text = match std::fs::read_to_string(&args.file) {
         Ok(text) => text,
         Err(error) => {
@@ -75,6 +81,7 @@ pub fn load_but(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>
     };
     let (pipeline, problems) = language::read(&text, &args.set);
     let Some(mut pipeline) = pipeline else { return Load::Wrong { text, problems: show::sorted(problems) } };
+    change(&mut pipeline);
     let headers = Headers::read(out.or(pipeline.out.as_ref().map(|out| Path::new(&out.value))));
     let facts = plan::probe::probe(&pipeline, &headers.known, hidden, &libraries.runtime());
     let mut remarks = std::mem::take(&mut pipeline.remarks);

@@ -5,8 +5,10 @@
 
 mod assemble;
 mod check;
+mod compare;
 mod completions;
 mod doctor;
+mod events;
 mod finish;
 mod inspect;
 mod load;
@@ -54,6 +56,10 @@ enum Command {
     Operators(operators::OperatorsArgs),
     /// Prove that what a run has written is what it must be.
     Verify(VerifyArgs),
+    /// Say whether two results or runs agree, within their errors or a tolerance.
+    Compare(compare::CompareArgs),
+    /// List the events behind a bin of a table: file and row.
+    Events(events::EventsArgs),
     /// Look at this machine: libraries, cores, memory, limits.
     Doctor(doctor::DoctorArgs),
     /// Print the JSON Schema of the language, so that editors complete pipeline files.
@@ -192,6 +198,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Operators(args) => operators::operators(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Events(args) => events::events(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),

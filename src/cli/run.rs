@@ -182,7 +182,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
     let sums = |step: &str| finish::sums(&plan, &outcome.state, step);
-    let pages = write_results(&plan, &sums, &outcome.state, (&runtime, &mut go, start))?;
+    let behind = behind(&plan, &rows, &outcome.state, &text);
+    let pages = write_results(&plan, &sums, (&outcome.state, &behind), (&runtime, &mut go, start))?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
     assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
     // Parts that were done again with other rows may have left files under names that are not used any more.
@@ -287,7 +288,7 @@ pub fn done(ledger: &mut Ledger, go: &Go) -> Result<()> {
 pub fn write_results(
     plan: &Plan,
     sums: &dyn Fn(&str) -> Result<Sums>,
-    state: &State,
+    (state, behind): (&State, &report::Behind),
     (runtime, go, start): (&Runtime, &mut Go, Instant),
 ) -> Result<Written> {
     let summaries = finish::summaries(plan, sums, state, runtime)?;
@@ -301,7 +302,7 @@ pub fn write_results(
         let sections: Vec<(String, calostream_operators::figure::Summary)> =
             of.from.iter().filter_map(|p| summaries.get(&p.step).map(|s| (plan.steps[p.step].name.clone(), s.clone()))).collect();
         let facts = run_facts(go);
-        let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, &facts);
+        let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, behind, &facts);
         let path = plan.out.join(&of.name).join("report.html");
         files::write_whole(&path, html.as_bytes())?;
         reports.push(path.display().to_string());
@@ -477,10 +478,9 @@ fn show_mixes(plan: &Plan, mixes: &BTreeMap<Port, Vec<(u64, u64)>>) -> String {
     text
 }
 
-fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["step", "rows in", "rows out", "cut", "quarantined"]);
+/// What went through each step, as texts; the first row is the header.
+fn balance_texts(plan: &Plan, rows: &[StepRows]) -> Vec<Vec<String>> {
+    let mut lines = vec![["step", "rows in", "rows out", "cut", "quarantined"].map(str::to_owned).to_vec()];
     for of in rows {
         let Some(step) = plan.steps.iter().find(|s| s.name == of.step && s.planned.shape != Shape::Page) else { continue };
         let named = |(i, n): (usize, &u64)| match step.planned.outputs[i].name.as_str() {
@@ -488,25 +488,65 @@ fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
             name => format!("{name} {}", words::count(*n)),
         };
         let out: Vec<String> = of.out.iter().enumerate().map(named).collect();
-        let quarantined = if of.quarantined > 0 { words::count(of.quarantined) } else { String::new() };
-        let cut = if of.cut > 0 { words::count(of.cut) } else { String::new() };
-        table.add_row([of.step.clone(), words::count(of.came), out.join(", "), cut, quarantined]);
+        let some = |n: u64| if n > 0 { words::count(n) } else { String::new() };
+        lines.push(vec![of.step.clone(), words::count(of.came), out.join(", "), some(of.cut), some(of.quarantined)]);
     }
+    lines
+}
+
+/// What was noticed, a line each.
+fn notices(rows: &[StepRows], state: &State) -> Vec<String> {
+    let of = |of: &StepRows| {
+        let name = of.step.clone();
+        of.noticed.iter().map(|(what, count)| format!("{name}: {} {what}", words::count(*count))).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<String> = rows.iter().flat_map(of).collect();
+    if !state.unreadable.is_empty() {
+        lines.push(format!("files that can't be read: {}", state.unreadable.len()));
+    }
+    lines
+}
+
+/// What stands behind the numbers of a run.
+pub fn behind(plan: &Plan, rows: &[StepRows], state: &State, text: &str) -> report::Behind {
+    // By path, and not in the order in which files were found.
+    let mut files: BTreeMap<(&str, &str), (u64, &str, &str)> = BTreeMap::new();
+    for (step, unit) in plan.steps.iter().flat_map(|s| s.planned.units.iter().map(move |u| (s, u))) {
+        let file = files.entry((&step.name, &unit.path)).or_insert((0, unit.sample.as_deref().unwrap_or(""), &unit.fingerprint));
+        file.0 += unit.rows;
+    }
+    let mut inputs = vec![["step", "file", "class", "events", "fingerprint"].map(str::to_owned).to_vec()];
+    let row = |((step, path), (rows, sample, fingerprint)): (&(&str, &str), &(u64, &str, &str))| {
+        vec![(*step).to_owned(), (*path).to_owned(), (*sample).to_owned(), words::count(*rows), (*fingerprint).to_owned()]
+    };
+    inputs.extend(files.iter().map(row));
+    let mut prints: Vec<String> = files.values().map(|(rows, sample, print)| format!("{print} {rows} {sample}\n")).collect();
+    prints.sort();
+    let all = files.values().map(|file| file.0).sum();
+    let models = plan.facts.models.iter().filter_map(|(path, model)| Some((path, model.as_ref().ok()?)));
+    let models: String = models.map(|(path, model)| format!("; model {path}, sha256 {}", model.sha256)).collect();
+    let all_inputs = format!(
+        "{}, {}; together {}{models}",
+        words::counted(files.len() as u64, "file"),
+        words::counted(all, "event"),
+        log::hash(prints.concat().as_bytes())
+    );
+    let mut notices = notices(rows, state);
+    notices.push("Every row is accounted for.".into());
+    report::Behind { balance: balance_texts(plan, rows), notices, inputs, all_inputs, pipeline: text.to_owned() }
+}
+
+fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    let mut lines = balance_texts(plan, rows).into_iter();
+    table.set_header(lines.next().unwrap_or_default());
+    table.add_rows(lines);
     for column in 1..5 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
-    let mut noticed = String::new();
-    for of in rows {
-        for (what, count) in &of.noticed {
-            noticed.push_str(&format!("{}: {} {what}\n", of.step, words::count(*count)));
-        }
-    }
-    let files = if state.unreadable.is_empty() {
-        String::new()
-    } else {
-        format!("files that can't be read: {}\n", state.unreadable.len())
-    };
-    format!("{table}\n{noticed}{files}every row is accounted for\n")
+    let noticed: String = notices(rows, state).iter().map(|line| format!("{line}\n")).collect();
+    format!("{table}\n{noticed}every row is accounted for\n")
 }

@@ -14,7 +14,7 @@
 
 use super::RunArgs;
 use super::assemble::assemble;
-use super::load::{Load, load_but, print_problems, print_remarks};
+use super::load::{Load, load_changed, print_problems, print_remarks};
 use super::run::{self, Go};
 use crate::flow::totals::Totals;
 use crate::flow::{self, Cluster, Display, Options, Shared};
@@ -157,7 +157,7 @@ struct Planned {
 
 /// The plan over the files at rest; none where something is wrong, which is said.
 fn plan(args: &RunArgs, hidden: &BTreeSet<String>, first: bool) -> Result<Option<Planned>> {
-    match load_but(&args.pipeline, &args.libraries, args.out.as_deref(), hidden) {
+    match load_changed(&args.pipeline, &args.libraries, args.out.as_deref(), hidden, |_| ()) {
         Load::Wrong { text, problems } => {
             print_problems(&args.pipeline.file, &text, &problems, args.json)?;
             Ok(None)
@@ -189,6 +189,7 @@ struct Watched {
     ledger: Option<Ledger>,
     totals: Totals,
     hash: String,
+    text: String,
     go: Go,
     runtime: Runtime,
 }
@@ -200,7 +201,7 @@ impl Watched {
         let (budget, _) = run::shares(plan, workers, 1)?;
         let go = Go::new(args, plan, &runtime, (workers, 1, budget))?;
         let ledger = run::open(args, plan, text, &go)?;
-        Ok(Self { ledger: Some(ledger), totals: Totals::start()?, hash: plan.hash.clone(), go, runtime })
+        Ok(Self { ledger: Some(ledger), totals: Totals::start()?, hash: plan.hash.clone(), text: text.to_owned(), go, runtime })
     }
 
     /// Brings everything up to date with the files of this plan.
@@ -227,8 +228,14 @@ impl Watched {
         let mut ledger = outcome.ledger.context("this process holds the run folder")?;
         self.totals.follow(&outcome.state, &plan.out)?;
         let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
+        let behind = run::behind(&plan, &rows, &outcome.state, &self.text);
         let totals = &self.totals;
-        let pages = run::write_results(&plan, &|step| Ok(totals.of(step)), &outcome.state, (&self.runtime, &mut self.go, start))?;
+        let pages = run::write_results(
+            &plan,
+            &|step| Ok(totals.of(step)),
+            (&outcome.state, &behind),
+            (&self.runtime, &mut self.go, start),
+        )?;
         ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
         assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
         ledger.sweep(&run::sinks(&plan))?;

@@ -79,7 +79,7 @@ use spiller::Spiller;
 use stage::{Given, Kind, SinkPlace, Stage, StepStage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -479,6 +479,11 @@ pub fn sizes(plan: &Plan, options: &Options) -> (u64, u64) {
 fn limit(shared: &Shared, step: &str) -> u64 {
     let kept = shared.kept.as_ref().map_or(0, |kept| kept.bytes_of(step)) / shared.threads as u64;
     shared.aside.saturating_sub(kept).max(shared.aside / 8)
+}
+
+/// Starts a step again, when its run is over: it knows what its survey has found.
+pub fn again(plan: &Plan, state: &State, folder: &Path, runtime: &Runtime, step: usize) -> Result<Work> {
+    start(plan, runtime, step, ((0, 1), phase::surveyed(plan, state, folder, step)?))
 }
 
 /// Stands where a step could not start, so that the dataflow has the same form everywhere.

@@ -149,7 +149,7 @@ impl Phase {
                 digest.push_str(&format!("{}: {}\n", planned.name, routing.digest()));
                 phase.routings.insert(step, Arc::new(routing));
             }
-            if let Some(sums) = surveyed(basis, step)? {
+            if let Some(sums) = surveyed(basis.plan, basis.state, basis.folder, step)? {
                 digest.push_str(&format!("{} knows {}\n", planned.name, log::hash(&sums.encode())));
                 phase.surveyed.insert(step, sums);
             }
@@ -277,8 +277,7 @@ impl Phase {
 }
 
 /// What the survey of a step has found, where it makes one.
-pub fn surveyed(basis: Basis<'_>, step: usize) -> Result<Option<Arc<Sums>>> {
-    let Basis { plan, state, folder, .. } = basis;
+pub fn surveyed(plan: &Plan, state: &State, folder: &Path, step: usize) -> Result<Option<Arc<Sums>>> {
     let planned = &plan.steps[step];
     let survey = plan.survey_of(step).filter(|_| planned.planned.survey.is_some());
     let sums = survey.map(|survey| sums::of(state, folder, &planned.name, |phase| phase == survey));

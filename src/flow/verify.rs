@@ -112,8 +112,9 @@ impl<'a> Again<'a> {
             at = self.plan.steps[at.step].from[0];
         }
         chain.reverse();
+        let (state, folder) = (self.basis.state, self.basis.folder);
         let begin = |step: usize| {
-            let surveyed = surveyed(self.basis, step)?;
+            let surveyed = surveyed(self.basis.plan, state, folder, step)?;
             start(self.plan, self.runtime, step, ((0, 1), surveyed))
         };
         let Work::Source(mut source) = begin(at.step)? else { bail!("a source that is none") };

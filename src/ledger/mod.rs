@@ -151,6 +151,11 @@ impl State {
         self.quarantined.keys().any(|(phase, u)| *u == unit && self.reads_files(*phase))
     }
 
+    /// True for a written-down unit of which nothing came: it is quarantined, or was taken back.
+    pub fn is_out(&self, unit: u64) -> bool {
+        self.is_bad(unit) || self.withdrawn.contains(&unit)
+    }
+
     /// The files of a step's parts, in the order of the parts.
     pub fn parts_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = &'a FileMade> {
         self.commits.values().flat_map(|c| &c.files).filter(move |f| f.step == step)

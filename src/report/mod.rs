@@ -8,7 +8,7 @@ mod plot;
 mod tables;
 mod terminal;
 
-pub use page::{RunFacts, page};
+pub use page::{Behind, RunFacts, page};
 pub use plot::svg;
 pub use tables::write_summary;
 pub use terminal::highlights;

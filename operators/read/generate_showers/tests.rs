@@ -9,6 +9,7 @@ pub(crate) fn gun(classes: &[Class], events: u64, events_per_file: u64) -> Gener
         energy: energy(),
         events_per_file: Placed::unplaced(events_per_file),
         seed: None,
+        weights: None,
     }
 }
 

@@ -15,7 +15,7 @@ fn facts(patterns: &[String]) -> Facts {
 }
 
 fn files(pattern: &str) -> ReadParquet {
-    ReadParquet { files: Some(Placed::unplaced(Files(vec![pattern.to_owned()]))), samples: None }
+    ReadParquet { files: Some(Placed::unplaced(Files(vec![pattern.to_owned()]))), samples: None, weights: None }
 }
 
 /// Everything that a step reads, with the columns of `outputs`.
@@ -102,7 +102,7 @@ for number, name in enumerate(sys.argv[1:]):
     let facts = facts(&words);
     let sample = |name: &str, word: &String| (name.to_owned(), Placed::unplaced(Files(vec![word.clone()])));
     let samples = Samples(vec![sample("photon", &words[1]), sample("pion", &words[0])]);
-    let step = ReadParquet { files: None, samples: Some(Placed::unplaced(samples)) };
+    let step = ReadParquet { files: None, samples: Some(Placed::unplaced(samples)), weights: None };
     let planned = step.plan(&facts, &[]).unwrap();
     assert_eq!(planned.remarks, ["the files' own column `event` is called `event_in_file` here"]);
     assert_eq!(column::samples(&planned.outputs[0].schema), ["photon", "pion"]);
@@ -160,7 +160,7 @@ fn odd_and_broken_files_are_named() {
     assert!(planned.quarantined[1].1.starts_with("it has no column `ecal`"), "{:?}", planned.quarantined);
     assert_eq!(planned.outputs[0].rows, Some(30));
     let pair = [folder.path().join("a.parquet").to_str().unwrap().to_owned(), odd.to_str().unwrap().to_owned()];
-    let step = ReadParquet { files: Some(Placed::unplaced(Files(pair.to_vec()))), samples: None };
+    let step = ReadParquet { files: Some(Placed::unplaced(Files(pair.to_vec()))), samples: None, weights: None };
     let problems = step.plan(&facts(&pair), &[]).unwrap_err();
     assert!(problems[0].what.contains("part-00001.parquet is not like the other files: it has no column `ecal`"), "{problems:?}");
     assert!(probe(&format!("{}/*.nothing", folder.path().display())).unwrap_err().starts_with("no file matches"));

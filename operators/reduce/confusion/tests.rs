@@ -55,7 +55,7 @@ answer(bits(np.concatenate(out)))
 fn matrices_are_sklearns() {
     let rows = rows(5000);
     for (weighted, threshold) in [(false, None), (true, None), (false, Some(0.8)), (true, Some(0.95))] {
-        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(2)), edges: None };
+        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(2)), ..AxisWords::default() };
         let operator = Confusion {
             by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
             threshold: threshold.map(Placed::unplaced),

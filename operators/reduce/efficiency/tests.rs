@@ -27,7 +27,7 @@ fn efficiency() -> Efficiency {
 
 fn bins(columns: &[(&str, (f64, f64), u32)]) -> Option<By> {
     let axis = |(name, range, bins): &(&str, (f64, f64), u32)| {
-        (word(name), AxisWords { range: Some(Placed::unplaced(*range)), bins: Some(Placed::unplaced(*bins)), edges: None })
+        (word(name), AxisWords { range: Some(Placed::unplaced(*range)), bins: Some(Placed::unplaced(*bins)), ..AxisWords::default() })
     };
     Some(Placed::unplaced(columns.iter().map(axis).collect()))
 }

@@ -1,6 +1,7 @@
 //! Histograms against `hist` filled with the same numbers.
 
 use super::*;
+use crate::figure::{Content, Summary};
 use crate::trial::{at, batch, bits, column_of, floats, fold, normal, problems, python, uniform, word};
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,7 +10,7 @@ const SAMPLES: [&str; 3] = ["electron", "photon", "pion"];
 
 fn axis(column: &str, low: f64, high: f64, bins: u32) -> HistogramAxis {
     let (range, bins) = (Some(Placed::unplaced((low, high))), Some(Placed::unplaced(bins)));
-    HistogramAxis { column: word(column), range, bins, edges: None }
+    HistogramAxis { column: word(column), range, bins, ..HistogramAxis::default() }
 }
 
 fn edges(column: &str, edges: &[f64]) -> HistogramAxis {
@@ -17,7 +18,7 @@ fn edges(column: &str, edges: &[f64]) -> HistogramAxis {
 }
 
 fn histogram(axes: Vec<HistogramAxis>) -> Histogram {
-    Histogram { axes: Placed::unplaced(axes), weight: None, for_each: None }
+    Histogram { axes: Placed::unplaced(axes), weight: None, for_each: None, profile: None }
 }
 
 struct Rows {
@@ -75,7 +76,14 @@ fn one_axis_is_that_of_hist_with_its_flow() {
     assert_eq!(column_of(&summary.table, "energy_high")[50..], [510.0, f64::INFINITY]);
     let low = rows.energy.iter().filter(|e| **e < 10.0).count();
     let high = rows.energy.iter().filter(|e| **e >= 510.0).count();
-    assert_eq!(summary.remarks, ["energy below 10", "energy at or above 510"].iter().zip([low, high]).map(|(what, n)| format!("{} with {what}", crate::words::counted(n as u64, "row"))).collect::<Vec<_>>());
+    assert_eq!(
+        summary.remarks,
+        ["energy below 10", "energy at or above 510"]
+            .iter()
+            .zip([low, high])
+            .map(|(what, n)| format!("{} with {what}", crate::words::counted(n as u64, "row")))
+            .collect::<Vec<_>>()
+    );
     assert_eq!(summary.highlights, [vec!["events", "in range"], vec!["20000", &(20_000 - low - high).to_string()]]);
     let Content::Steps { edges, series, .. } = &summary.figures[0].content else { panic!("steps") };
     assert_eq!((edges.len(), series[0].1.len(), summary.figures[0].x.as_str()), (51, 50, "energy [GeV]"));
@@ -108,6 +116,116 @@ compare(axes, [names, energy, eta], weight)"
 }
 
 #[test]
+fn logarithms_integers_and_categories_on_three_axes_are_those_of_hist() {
+    let rows = Rows::new(20_000);
+    let log = HistogramAxis { log: Some(Placed::unplaced(true)), ..axis("energy", 0.7, 511.3, 9) };
+    let hits: Vec<f64> = rows.eta.iter().map(|eta| (3.0 * eta).floor()).collect();
+    let pdg: Vec<f64> = rows
+        .classes
+        .iter()
+        .zip(&rows.energy)
+        .map(|(c, e)| if *e > 500.0 { 13.0 } else { [11.0, 22.0, 211.0][*c as usize] })
+        .collect();
+    let batch =
+        batch(&SAMPLES, &rows.classes, &[("energy", &rows.energy), ("hits", &hits), ("pdg", &pdg), ("weight", &rows.weight)]);
+    let integers = HistogramAxis { column: word("hits"), integers: Some(Placed::unplaced((-4, 5))), ..HistogramAxis::default() };
+    let numbers = [211, 11, 22].map(Category::Number).to_vec();
+    let codes = HistogramAxis { column: word("pdg"), categories: Some(Placed::unplaced(numbers)), ..HistogramAxis::default() };
+    let texts = vec![Category::Text("pion".into()), Category::Text("electron".into())];
+    let names = HistogramAxis { column: word("sample"), categories: Some(Placed::unplaced(texts)), ..HistogramAxis::default() };
+    let histogram = Histogram { weight: Some(word("weight")), ..histogram(vec![log, integers, codes, names]) };
+    let (_, summary) = fold(&histogram, &batch, 3);
+    let mut given = rows.given(&summary);
+    (given["hits"], given["pdg"]) = (bits(&hits), bits(&pdg));
+    let script = format!(
+        "{COMPARE}
+hits, pdg = floats(given['hits']), floats(given['pdg'])
+ours = hist.Hist(boost_histogram.serialization.from_uhi(given['uhi']))
+axes = [hist.axis.Regular(9, .7, 511.3, transform=hist.axis.transform.log, name='energy'), hist.axis.Regular(10, -4, 6, name='hits'),
+        hist.axis.IntCategory([211, 11, 22], name='pdg'), hist.axis.StrCategory(['pion', 'electron'], name='sample2')]
+theirs = hist.Hist(*axes, storage=hist.storage.Weight())
+theirs.fill(energy, hits, pdg.astype(int), names, weight=weight)
+np.testing.assert_allclose(ours.axes[0].edges, theirs.axes[0].edges, rtol=1e-12)
+assert list(ours.axes[2]) == [211, 11, 22] and list(ours.axes[3]) == ['pion', 'electron']
+np.testing.assert_allclose(ours.values(flow=True), theirs.values(flow=True), rtol=1e-12, atol=1e-11)
+np.testing.assert_allclose(ours.variances(flow=True), theirs.variances(flow=True), rtol=1e-12)
+answer(bits(ours.values(flow=True)))"
+    );
+    // An axis of `hist` cannot be called `sample`; the names of ours do not matter here.
+    for axis in given["uhi"]["axes"].as_array_mut().unwrap() {
+        if axis["metadata"]["name"] == "sample" {
+            axis["metadata"]["name"] = "sample2".into();
+        }
+    }
+    let found = python(&script, &given);
+    assert_eq!(column_of(&summary.table, "content"), floats(&found));
+    assert_eq!(crate::trial::texts_of(&summary.table, "pdg")[..9], ["211", "211", "211", "11", "11", "11", "22", "22", "22"]);
+    assert_eq!(crate::trial::texts_of(&summary.table, "sample")[..3], ["pion", "electron", "other"]);
+    assert!(summary.remarks.iter().any(|remark| remark.ends_with("with pdg of another category")), "{:?}", summary.remarks);
+}
+
+#[test]
+fn profiles_are_those_of_hist() {
+    let rows = Rows::new(20_000);
+    let y: Vec<f64> = rows
+        .energy
+        .iter()
+        .zip(&rows.weight)
+        .enumerate()
+        .map(|(i, (e, w))| if i % 500 == 0 { f64::NAN } else { 0.1 * e + w * w })
+        .collect();
+    let positive: Vec<f64> = rows.weight.iter().map(|w| w.abs() + 0.1).collect();
+    let batch = batch(&SAMPLES, &rows.classes, &[("energy", &rows.energy), ("y [GeV]", &y), ("w", &positive)]);
+    for weighted in [false, true] {
+        let mut step = histogram(vec![axis("energy", 10.0, 510.0, 20)]);
+        (step.profile, step.weight) = (Some(word("y")), weighted.then(|| word("w")));
+        let (_, summary) = fold(&step, &batch, 4);
+        let given = json!({ "uhi": summary.histograms[0].1, "energy": bits(&rows.energy), "y": bits(&y), "w": bits(&positive), "weighted": weighted });
+        let script = "
+import hist, boost_histogram.serialization
+ours = hist.Hist(boost_histogram.serialization.from_uhi(given['uhi']))
+energy, y, w = (floats(given[k]) for k in ('energy', 'y', 'w'))
+good = np.isfinite(y)
+theirs = hist.Hist(hist.axis.Regular(20, 10, 510, name='energy'), storage=hist.storage.WeightedMean() if given['weighted'] else hist.storage.Mean())
+theirs.fill(energy[good], sample=y[good], **({'weight': w[good]} if given['weighted'] else {}))
+assert type(ours.storage_type()) == type(theirs.storage_type())
+np.testing.assert_allclose(ours.values(flow=True), theirs.values(flow=True), rtol=1e-10)
+np.testing.assert_allclose(ours.variances(flow=True), theirs.variances(flow=True), rtol=1e-8)
+cell = np.digitize(energy[good], np.linspace(10, 510, 21))
+rows = []
+for i in range(22):
+    x, v = y[good][cell == i], w[good][cell == i] if given['weighted'] else np.ones((cell == i).sum())
+    mean = np.average(x, weights=v); rms = np.sqrt(np.average((x - mean)**2, weights=v))
+    rows.append([mean, rms / np.sqrt(v.sum()**2 / (v**2).sum()), rms])
+answer([bits(column) for column in np.array(rows).T])
+";
+        let expected = python(script, &given);
+        for (name, expected) in ["mean", "mean_error", "rms"].iter().zip(expected.as_array().unwrap()) {
+            crate::trial::close(&column_of(&summary.table, name), &floats(expected), 1e-9);
+        }
+        assert!(summary.remarks.contains(&"40 rows with y NaN or infinite, in no bin".to_owned()), "{:?}", summary.remarks);
+        let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+        assert_eq!((curves[0].points.len(), summary.figures[0].y.as_str()), (20, "mean of y [GeV]"));
+    }
+    let few = crate::trial::batch(
+        &SAMPLES,
+        &[0; 5],
+        &[("energy", &[0.5, 1.5, 1.6, 2.5, 2.6]), ("y", &[1.0, 2.0, 2.0, 1.0, 2.0]), ("w", &[1.0, 1.0, 1.0, 1.0, -1.0])],
+    );
+    let mut step = histogram(vec![axis("energy", 0.0, 4.0, 4)]);
+    (step.profile, step.weight) = (Some(word("y")), Some(word("w")));
+    let (_, summary) = fold(&step, &few, 2);
+    let expected = [
+        "one row has no spread",
+        "all values are the same, as far as sums can tell",
+        "the weights do not sum to more than 0",
+        "no rows",
+    ];
+    assert_eq!(crate::trial::texts_of(&summary.table, "reason")[1..5], expected);
+    assert!(column_of(&summary.table, "mean_error")[1].is_nan());
+}
+
+#[test]
 fn nan_is_counted_and_in_no_bin() {
     let rows =
         batch(&SAMPLES, &[0; 5], &[("x", &[0.5, f64::NAN, 0.5, 0.5, 7.0]), ("w", &[1.0, 1.0, f64::NAN, f64::INFINITY, 2.0])]);
@@ -130,7 +248,7 @@ fn mistakes_have_places() {
             column: at(3, 5, "enrgy".into()),
             bins: Some(at(3, 20, 0)),
             range: Some(at(3, 30, (5.0, 1.0))),
-            edges: None,
+            ..HistogramAxis::default()
         },
         HistogramAxis { column: at(4, 5, "sample".into()), ..axis("", 0.0, 1.0, 1) },
     ]);
@@ -147,7 +265,7 @@ fn mistakes_have_places() {
             "6:9 column `energy` is Float64, not a class (there is sample)",
         ]
     );
-    let none = Histogram { axes: at(2, 3, Vec::new()), weight: None, for_each: None };
+    let none = Histogram { axes: at(2, 3, Vec::new()), weight: None, for_each: None, profile: None };
     assert_eq!(problems(&none, &rows), ["2:3 a histogram needs an axis (- { column: energy, range: [0, 100], bins: 50 })"]);
     let twice = histogram(vec![
         axis("energy", 0.0, 1.0, 1),

@@ -83,7 +83,7 @@ impl Weighing {
     pub(super) fn histogram(&self, width: &Width) -> (String, serde_json::Value) {
         let variances = width.variances.as_ref().unwrap_or(&width.contents);
         let axis = UhiAxis::Bins(&self.axis, "mass", &self.label());
-        (format!("mass-{}", self.whose(width)), uhi::histogram(&[axis], &width.contents, variances))
+        (format!("mass-{}", self.whose(width)), uhi::histogram(&[axis], uhi::Storage::Weighted(&width.contents, variances)))
     }
 
     pub(super) fn figures(&self, widths: &[Width]) -> Vec<Figure> {

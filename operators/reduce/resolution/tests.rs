@@ -1,24 +1,53 @@
 //! Bias and resolution against numpy; the speed against numpy.
 
 use super::*;
-use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, uniform, word};
+use crate::axis::AxisWords;
+use crate::figure::Content;
+use crate::sums::Sums;
+use crate::trial::{
+    at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word,
+};
+use crate::work::Fold;
+use arrow::array::RecordBatch;
 use proptest::prelude::*;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 const SAMPLES: [&str; 4] = ["electron", "photon", "pi0", "pion"];
 
 fn resolution() -> Resolution {
-    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(10)), edges: None };
+    let axis =
+        AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(10)), ..AxisWords::default() };
     Resolution {
-        of: word("relative_error"),
-        by: Placed::unplaced(BTreeMap::from([(word("energy"), axis)])),
+        of: word("relative_error").into(),
+        by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
         for_each: Some(word("sample")),
         fit: Some(Placed::unplaced(FitWord::Calorimeter)),
+        along: None,
         weight: None,
         robust: None,
+        reference: None,
+        core: None,
+        bootstrap: None,
         pivot: 0.0,
+        compat: None,
     }
+}
+
+/// The same in other bins.
+fn by(axes: &[(&str, f64, f64, u32)]) -> Option<By> {
+    let axis = |(name, low, high, bins): &(&str, f64, f64, u32)| {
+        (
+            word(name),
+            AxisWords {
+                range: Some(Placed::unplaced((*low, *high))),
+                bins: Some(Placed::unplaced(*bins)),
+                ..AxisWords::default()
+            },
+        )
+    };
+    Some(Placed::unplaced(axes.iter().map(axis).collect()))
 }
 
 struct Rows {
@@ -93,8 +122,7 @@ fn the_fit_is_in_highlights_metadata_and_table() {
     // In bins so narrow that the resolution at the mean is the mean resolution.
     let (low, high, bins) = (50.0, 510.0, 92);
     let mut resolution = resolution();
-    let axis = AxisWords { range: Some(Placed::unplaced((low, high))), bins: Some(Placed::unplaced(bins)), edges: None };
-    resolution.by.value.insert(word("energy"), axis);
+    resolution.by = by(&[("energy", low, high, bins)]);
     let (_, summary) = fold(&resolution, &rows.batch(), 1);
     assert_eq!(
         summary.highlights[0],
@@ -103,15 +131,22 @@ fn the_fit_is_in_highlights_metadata_and_table() {
             "events",
             "bias of relative_error [%]",
             "resolution of relative_error [%]",
-            "a (sampling)",
+            "a (stochastic)",
             "b (constant)",
             "c (noise)",
-            "chi2 / ndf"
+            "chi2 / ndf",
+            "p"
         ]
     );
     let schema = summary.table.schema();
+    let p = floats(&python("from scipy.stats import chi2; answer(bits([chi2.sf(given['chi2'], given['ndf'])]))", &{
+        let fits: serde_json::Value = serde_json::from_str(&schema.metadata()[FITS_KEY]).unwrap();
+        fits["fits"]["electron"].clone()
+    }));
     let fits: serde_json::Value = serde_json::from_str(&schema.metadata()[FITS_KEY]).unwrap();
     let electron = &fits["fits"]["electron"];
+    close(&[electron["p_value"].as_f64().unwrap()], &p, 1e-9);
+    assert_eq!(["a", "b", "c"].map(|letter| electron[letter]["name"].as_str().unwrap()), ["stochastic", "constant", "noise"]);
     for (letter, truth) in [("a", 0.2), ("b", 0.01), ("c", 1.5)] {
         let term = |name: &str| electron[letter][name].as_f64().unwrap();
         assert!((term("value") - truth).abs() < 4.0 * term("error"), "{letter} {electron}");
@@ -209,21 +244,21 @@ fn a_pivot_keeps_a_small_spread_of_large_values() {
 fn mistakes_have_places() {
     let rows = batch(&SAMPLES, &[0], &[("energy [GeV]", &[1.0]), ("relative_error", &[1.0]), ("difference [GeV]", &[1.0])]);
     let mut wrong = resolution();
-    wrong.of = at(3, 9, "relative_eror".into());
-    wrong.by = at(4, 9, BTreeMap::new());
+    wrong.of = at(3, 9, "relative_eror".to_owned()).into();
+    wrong.by = Some(at(4, 9, BTreeMap::new()));
     wrong.for_each = Some(at(5, 9, "energy".into()));
     wrong.weight = Some(at(6, 9, "w".into()));
     assert_eq!(
         problems(&wrong, &rows),
         [
             "3:9 no column `relative_eror` (did you mean `relative_error`?)",
-            "4:9 `by` takes one column, not 0 (by: { energy: { range: [10, 510], bins: 10 } })",
+            "4:9 `by` takes one to 8 columns, not 0 (by: { energy: { range: [10, 510], bins: 10 } })",
             "5:9 column `energy` is Float64, not a class (there is sample)",
             "6:9 no column `w` (there is sample, energy, relative_error, difference)",
         ]
     );
     let mut absolute = resolution();
-    absolute.of = word("difference");
+    absolute.of = word("difference").into();
     absolute.fit = Some(at(7, 2, FitWord::Calorimeter));
     assert_eq!(
         problems(&absolute, &rows),
@@ -231,6 +266,291 @@ fn mistakes_have_places() {
             "7:2 the calorimeter fit is of a relative resolution, and difference [GeV] has a unit (derive (predicted - true) / true first)"
         ]
     );
+}
+
+/// Events of two networks, the second one worse, with their errors in two columns; some with a tail.
+fn two(n: usize) -> RecordBatch {
+    let (mut u, mut g) = (uniform(11), normal(12));
+    let energy: Vec<f64> = (0..n).map(|_| 10.0 + 90.0 * u()).collect();
+    let eta: Vec<f64> = (0..n).map(|_| 3.0 * u() - 1.5).collect();
+    let shared: Vec<f64> = (0..n).map(|_| g() * 0.03).collect();
+    let own = |scale: f64, g: &mut dyn FnMut() -> f64, u: &mut dyn FnMut() -> f64| -> Vec<f64> {
+        shared.iter().map(|s| s + scale * g() * if u() < 0.1 { 3.0 } else { 1.0 }).collect()
+    };
+    let (cnn, bdt) = (own(0.02, &mut g, &mut u), own(0.04, &mut g, &mut u));
+    let weight: Vec<f64> = (0..n).map(|_| 0.5 + u()).collect();
+    let columns: [(&str, &[f64]); 5] =
+        [("energy [GeV]", &energy), ("eta", &eta), ("cnn", &cnn), ("bdt", &bdt), ("weight", &weight)];
+    with_events(&batch(&["electron"], &vec![0; n], &columns))
+}
+
+fn of_two() -> Resolution {
+    let of = Names { words: vec![word("cnn"), word("bdt")], listed: true };
+    Resolution { of, by: by(&[("energy", 10.0, 100.0, 3), ("eta", -1.5, 1.5, 2)]), for_each: None, fit: None, ..resolution() }
+}
+
+#[test]
+fn several_quantities_on_two_axes_are_those_of_numpy_and_scipy() {
+    let rows = two(30_000);
+    for weighted in [false, true] {
+        let resolution = Resolution { robust: Some(Placed::unplaced(512)), weight: weighted.then(|| word("weight")), ..of_two() };
+        let (_, summary) = fold(&resolution, &rows, 4);
+        let numbers = |name: &str| bits(&column_of(&rows, name));
+        let given = json!({ "energy": numbers("energy"), "eta": numbers("eta"), "cnn": numbers("cnn"), "bdt": numbers("bdt"),
+            "weight": numbers("weight"), "weighted": weighted });
+        let script = "
+energy, eta, weight = (floats(given[k]) for k in ('energy', 'eta', 'weight'))
+out = []
+for name in ('cnn', 'bdt'):
+    for low in (10, 40, 70):
+        for side in (-1.5, 0):
+            cut = (energy >= low) & (energy < low + 30) & (eta >= side) & (eta < side + 1.5)
+            x, w = floats(given[name])[cut], weight[cut] if given['weighted'] else np.ones(cut.sum())
+            n, mean = w.sum()**2 / (w**2).sum(), np.average(x, weights=w)
+            m2, m4 = (np.average((x - mean)**k, weights=w) for k in (2, 4))
+            q = np.quantile(x, [.5, .15865525, .84134475, .025, .975, .25, .75], method='inverted_cdf', weights=w)
+            out.append([low, side, cut.sum(), mean, np.sqrt(m2), np.sqrt((m4 - m2**2) / (4 * m2 * n)), np.average(eta[cut], weights=w),
+                        q[0], (q[2] - q[1]) / 2, (q[4] - q[3]) / 2, (q[6] - q[5]) / 1.349])
+answer([bits(column) for column in np.array(out).T])
+";
+        let expected = python(script, &given);
+        let names = ["energy_low", "eta_low", "n", "bias", "resolution", "resolution_error_moments", "eta_mean"];
+        for (name, expected) in names.iter().zip(expected.as_array().unwrap()) {
+            close(&column_of(&summary.table, name), &floats(expected), 1e-8);
+        }
+        let expected = expected.as_array().unwrap()[7..].to_vec();
+        for ((name, ladder), expected) in
+            [("median", ""), ("sigma68", ""), ("half95", "half95_"), ("eiqr", "eiqr_")].iter().zip(expected)
+        {
+            let errors = column_of(&summary.table, &format!("{ladder}ladder_error"));
+            for ((found, expected), error) in column_of(&summary.table, name).iter().zip(floats(&expected)).zip(errors) {
+                assert!((found - expected).abs() <= error && error < 0.002, "{name}: {found} is not {expected} within {error}");
+            }
+        }
+        assert_eq!(texts_of(&summary.table, "quantity")[5..7], ["cnn", "bdt"]);
+        let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+        assert_eq!((curves.len(), curves[1].label.as_str(), curves[1].points.len()), (4, "cnn, eta 0 to 1.5", 3));
+        assert_eq!(summary.highlights[0][..2], ["quantity", "eta"]);
+        assert_eq!(summary.highlights[2][1], "0 to 1.5");
+    }
+}
+
+#[test]
+fn the_improvement_over_a_reference_has_the_error_of_a_paired_bootstrap() {
+    let rows = two(8_000);
+    let base =
+        Resolution { of: word("cnn").into(), by: by(&[("energy", 10.0, 100.0, 1)]), reference: Some(word("bdt")), ..of_two() };
+    let (_, summary) = fold(&Resolution { bootstrap: Some(Placed::unplaced(400)), ..base.clone() }, &rows, 3);
+    let given = json!({ "cnn": bits(&column_of(&rows, "cnn")), "bdt": bits(&column_of(&rows, "bdt")) });
+    let script = "
+rng = np.random.default_rng(3)
+a, b = floats(given['cnn']), floats(given['bdt'])
+def eiqr(x): q = np.quantile(x, [.25, .75]); return (q[1] - q[0]) / 1.349
+def half95(x): q = np.quantile(x, [.025, .975]); return (q[1] - q[0]) / 2
+draws = [rng.integers(0, len(a), len(a)) for _ in range(600)]
+out = []
+for f in (eiqr, half95):
+    out += [1 - f(a) / f(b), np.std([1 - f(a[i]) / f(b[i]) for i in draws])]
+answer(out + [np.std([np.median(a[i]) for i in draws]), np.std([eiqr(a[i]) for i in draws])])
+";
+    let expected: Vec<f64> = serde_json::from_value(python(script, &given)).unwrap();
+    let found = |name: &str| column_of(&summary.table, name)[0];
+    assert!((found("reiqr") - expected[0]).abs() <= found("reiqr_ladder_error") + 1e-3, "{} {}", found("reiqr"), expected[0]);
+    assert!((found("reiqr95") - expected[2]).abs() <= found("reiqr95_ladder_error") + 2e-3);
+    for (name, number) in [("reiqr_error", 1), ("reiqr95_error", 3), ("median_error", 4), ("eiqr_error", 5)] {
+        let ratio = found(name) / expected[number];
+        assert!((ratio - 1.0).abs() < 0.2, "{name}: {ratio}");
+    }
+    assert!(column_of(&summary.table, "reiqr")[1].is_nan(), "the reference is not compared with itself");
+    assert_eq!(texts_of(&summary.table, "quantity"), ["cnn", "bdt"]);
+    assert!(summary.figures.iter().any(|figure| figure.name == "reiqr"));
+    // The same draws whatever the batches are.
+    assert_eq!(fold(&base, &rows, 7).0.encode(), fold(&base, &rows, 1).0.encode());
+}
+
+#[test]
+fn the_error_of_reiqr_covers_the_truth_as_often_as_it_should() {
+    // Normal errors that share a part: widths 0.05 and 0.0583, so reIQR is known.
+    let truth = 1.0 - (0.03_f64.powi(2) + 0.04_f64.powi(2)).sqrt() / (0.03_f64.powi(2) + 0.05_f64.powi(2)).sqrt();
+    let mut g = normal(77);
+    let (toys, n, mut covered) = (300, 400, 0);
+    for toy in 0..toys {
+        let shared: Vec<f64> = (0..n).map(|_| 0.03 * g()).collect();
+        let cnn: Vec<f64> = shared.iter().map(|s| s + 0.04 * g()).collect();
+        let bdt: Vec<f64> = shared.iter().map(|s| s + 0.05 * g()).collect();
+        let rows = with_events(&batch(&["e"], &vec![0; n], &[("cnn", &cnn), ("bdt", &bdt)]));
+        let step = Resolution { of: word("cnn").into(), by: None, reference: Some(word("bdt")), ..of_two() };
+        let mut measuring = step.measuring(&rows.schema(), toy).unwrap();
+        let mut sums = Sums::default();
+        measuring.add(&rows, &mut sums).unwrap();
+        let table = measuring.finish(&sums).unwrap().table;
+        covered += usize::from((column_of(&table, "reiqr")[0] - truth).abs() <= column_of(&table, "reiqr_error")[0]);
+    }
+    let share = covered as f64 / toys as f64;
+    // 300 toys know it to 2.7 %.
+    assert!((share - crate::interval::ONE_SIGMA).abs() < 0.07, "{share}");
+}
+
+#[test]
+fn the_core_and_everything_else_has_a_reason_where_it_is_missing() {
+    let rows = two(20_000);
+    let step = Resolution {
+        of: word("cnn").into(),
+        by: by(&[("energy", 10.0, 190.0, 2)]),
+        core: Some(Placed::unplaced(2.0)),
+        ..of_two()
+    };
+    let (_, summary) = fold(&step, &rows, 2);
+    let of = |name: &str| column_of(&summary.table, name);
+    let sigma = (0.03_f64.powi(2) + 0.02_f64.powi(2)).sqrt();
+    assert!(
+        (of("core_sigma")[0] - sigma).abs() < 0.1 * sigma && of("core_sigma")[0] < of("resolution")[0],
+        "{:?}",
+        of("core_sigma")
+    );
+    assert!((of("core_high")[0] - of("core_low")[0] - 4.0 * of("core_sigma")[0]).abs() < 0.01 * sigma);
+    assert!(of("core_sigma")[1].is_nan());
+    assert_eq!(texts_of(&summary.table, "reason"), ["", "no rows"]);
+    let odd = |x: &[f64], w: &[f64]| {
+        let rows = with_events(&batch(&["e"], &vec![0; x.len()], &[("x", x), ("w", w)]));
+        let step = Resolution {
+            of: word("x").into(),
+            by: None,
+            weight: Some(word("w")),
+            core: Some(Placed::unplaced(2.0)),
+            bootstrap: Some(Placed::unplaced(20)),
+            ..of_two()
+        };
+        let (_, summary) = fold(&step, &rows, 1);
+        (texts_of(&summary.table, "reason")[0].clone(), column_of(&summary.table, "resolution")[0])
+    };
+    let (reason, spread) = odd(&[0.3], &[1.0]);
+    assert_eq!(
+        reason,
+        "one row has no spread; no errors of the quantiles: the replicas do not differ; no core: the central 68 % have no width"
+    );
+    assert!(spread.is_nan());
+    assert_eq!(odd(&[0.3, 0.4], &[0.0, 0.0]).0, "the weights do not sum to more than 0");
+    assert_eq!(odd(&[0.3, 0.4], &[1.0, -2.0]).0, "the weights do not sum to more than 0");
+    assert_eq!(odd(&[f64::NAN, f64::INFINITY], &[1.0, 1.0]).0, "no rows");
+    let (reason, spread) = odd(&[0.3; 50], &[1.0; 50]);
+    assert_eq!(
+        reason,
+        "all values are the same, as far as sums can tell; no errors of the quantiles: the replicas do not differ; no core: the central 68 % have no width"
+    );
+    assert!(spread < 1e-8);
+    let (reason, spread) = odd(&[1.0, 3.0, 2.0, 2.0], &[-1.0, -1.0, 2.0, 2.0]);
+    assert_eq!(reason, "negative weights leave no spread; no core: the central 68 % have no width");
+    assert!(spread.is_nan());
+}
+
+#[test]
+fn numbers_of_older_codes_are_reproduced_and_said() {
+    let rows = Rows::new(100_000);
+    let fit_of = |compat: Compat, low: f64| {
+        let step = Resolution {
+            compat: Some(Placed::unplaced(compat)),
+            by: by(&[("energy", low, 500.0, 10)]),
+            for_each: None,
+            ..resolution()
+        };
+        let (_, summary) = fold(&step, &rows.batch(), 1);
+        let fits: serde_json::Value = serde_json::from_str(&summary.table.schema().metadata()[FITS_KEY]).unwrap();
+        let terms = ["a", "b", "c"].map(|letter| fits["fits"]["all"][letter]["value"].as_f64().unwrap());
+        let errors = ["a", "b", "c"].map(|letter| fits["fits"]["all"][letter]["error"].as_f64().unwrap());
+        assert!(summary.table.schema().metadata()["calostream.compat"].starts_with("lcd-"));
+        let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+        (terms, errors, curves[0].points[0].x, summary.remarks[1].clone())
+    };
+    let script = "
+from scipy.optimize import curve_fit
+energy, error = floats(given['energy']), floats(given['error'])
+n = 10
+def points(low):
+    edges = np.linspace(low, 500, n + 1)
+    bins = [error[(energy >= a) & (energy < b)] * 100 for a, b in zip(edges[:-1], edges[1:])]
+    return np.array([np.std(b) for b in bins]), np.array([len(b) for b in bins])
+out = {}
+# The published fit: per cents, centres of equal parts of [10, 500], sigma of the standard deviation, bounds of 0 and 1000.
+stds, sizes = points(10)
+x = np.array([10 + (i + .5) * 490 / n for i in range(n)])
+p, cov = curve_fit(lambda E, a, b, c: np.sqrt(a**2 / E + b**2 + (c / E)**2), x, stds, p0=[30, 1, 100], sigma=stds / np.sqrt(2 * sizes),
+                   bounds=(0, 1000), ftol=1e-14, xtol=1e-14, gtol=1e-14, max_nfev=10000)
+out['nips'] = [list(p / 100), list(np.sqrt(np.diag(cov)) / 100)]
+# The library: a linear sum, at centres of equal parts of [0, 500].
+stds, sizes = points(0)
+x = np.array([(i + .5) * 500 / n for i in range(n)])
+p, cov = curve_fit(lambda E, a, b, c: a / np.sqrt(E) + b + c / E, x, stds / 100)
+out['library'] = [list(p), list(np.sqrt(np.diag(cov)))]
+answer(out)
+";
+    let expected = python(script, &rows.given());
+    let list = |code: &str, i: usize| -> Vec<f64> { serde_json::from_value(expected[code][i].clone()).unwrap() };
+    let (terms, errors, x, said) = fit_of(Compat::LcdNips, 10.0);
+    close(&terms, &list("nips", 0), 1e-3);
+    close(&errors, &list("nips", 1), 1e-2);
+    assert_eq!(x, 34.5);
+    assert!(said.starts_with("compat: lcd-nips: points stand at 10 + (i + 1/2) 490/n"), "{said}");
+    let (terms, errors, x, said) = fit_of(Compat::LcdLibrary, 0.0);
+    close(&terms, &list("library", 0), 1e-5);
+    close(&errors, &list("library", 1), 1e-5);
+    assert_eq!(x, 25.0);
+    assert!(said.contains("added linearly"), "{said}");
+    let step = Resolution { compat: Some(Placed::unplaced(Compat::Deepcalo)), ..resolution() };
+    assert!(fold(&step, &rows.batch(), 1).1.remarks[1].contains("nothing differs"));
+}
+
+#[test]
+fn categories_are_bins_with_names() {
+    let rows = two(5000);
+    let text = |text: &str| crate::axis::Category::Text(text.to_owned());
+    let categories =
+        AxisWords { categories: Some(Placed::unplaced(vec![text("pion"), text("electron")])), ..AxisWords::default() };
+    let mut step = Resolution { of: word("cnn").into(), ..of_two() };
+    step.by = by(&[("energy", 10.0, 100.0, 2)]);
+    if let Some(by) = &mut step.by {
+        by.value.insert(word("sample"), categories.clone());
+    }
+    let (_, summary) = fold(&step, &rows, 3);
+    assert_eq!(texts_of(&summary.table, "sample"), ["pion", "electron", "pion", "electron"]);
+    assert_eq!(column_of(&summary.table, "n")[..3], [0.0, column_of(&summary.table, "n")[1], 0.0]);
+    let whole = Resolution { by: by(&[("energy", 10.0, 100.0, 2)]), ..step.clone() };
+    let whole = fold(&whole, &rows, 1).1.table;
+    assert_eq!([1, 3].map(|row| column_of(&summary.table, "resolution")[row])[..], column_of(&whole, "resolution")[..]);
+    let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+    assert_eq!((curves[1].label.as_str(), curves[1].points.len()), ("sample electron", 2));
+    step.along = Some(word("sample"));
+    let (_, summary) = fold(&step, &rows, 1);
+    assert_eq!(summary.figures[0].x, "sample: 1 pion, 2 electron");
+    let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
+    assert_eq!(curves[0].points[0].x, 2.0);
+    step.fit = Some(at(1, 1, FitWord::Calorimeter));
+    assert_eq!(problems(&step, &rows), ["1:1 a fit goes along an energy, and `sample` has categories (along: energy)"]);
+}
+
+#[test]
+fn wrong_wishes_have_places() {
+    let rows = two(10);
+    let wrong = Resolution {
+        of: Names { words: vec![at(1, 1, "cnn".to_owned()), at(1, 2, "cnn".to_owned())], listed: true },
+        along: Some(at(2, 1, "energie".to_owned())),
+        core: Some(at(3, 1, 0.1)),
+        bootstrap: Some(at(4, 1, 1)),
+        reference: Some(at(5, 1, "cnn".to_owned())),
+        ..of_two()
+    };
+    assert_eq!(
+        problems(&wrong, &rows),
+        [
+            "1:2 `cnn` is given twice",
+            "2:1 `energie` is not binned in (did you mean `energy`?)",
+            "3:1 a core of 0.1 sigmas on both sides (give a number from 0.5 to 10: 2, say)",
+            "4:1 1 replica has no spread (give 100, or 0 for none)",
+            "5:1 `cnn` is compared with itself (name another column in `of`)",
+        ]
+    );
+    let no_axis = Resolution { by: None, fit: Some(at(1, 1, FitWord::Calorimeter)), ..of_two() };
+    assert!(problems(&no_axis, &rows)[0].starts_with("1:1 a fit goes along a column"));
 }
 
 proptest! {
@@ -251,13 +571,13 @@ fn speed_beside_numpy() {
     const ROWS: usize = 10_000_000;
     let rows = Rows::new(ROWS);
     let mut resolution = resolution();
-    resolution.by.value.values_mut().next().unwrap().bins = Some(Placed::unplaced(50));
+    resolution.by = by(&[("energy", 10.0, 510.0, 50)]);
     let pieces: Vec<RecordBatch> = {
         let batch = rows.batch();
         (0..ROWS).step_by(1 << 16).map(|first| batch.slice(first, (1 << 16).min(ROWS - first))).collect()
     };
     let work = |pieces: &[RecordBatch]| {
-        let mut measuring = resolution.measuring(&pieces[0].schema()).unwrap();
+        let mut measuring = resolution.measuring(&pieces[0].schema(), 0).unwrap();
         let mut sums = Sums::default();
         pieces.iter().for_each(|piece| measuring.add(piece, &mut sums).unwrap());
         sums

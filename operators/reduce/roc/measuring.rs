@@ -1,6 +1,6 @@
 //! Sums to numbers: areas, working points, gains, each with its error, or why it has none.
 
-use super::{Contest, Scoring};
+use super::{Compat, Contest, Scoring};
 use crate::auc::{Auc, Load, Rung};
 use crate::bootstrap::spread;
 use crate::rungs::{Counted, Layout, OnRung};
@@ -151,6 +151,15 @@ impl Scoring {
 
     fn point(&self, measured: &mut Measured, (number, fixed): (usize, Fixed), numbers: &[u64], rungs: &[Rung]) -> Option<WorkingPoint> {
         let sums = sums(rungs);
+        if let (Some(Compat::Eml), Fixed::Background(target)) = (self.compat, fixed) {
+            if measured.signal + measured.background <= 10 {
+                measured.reasons.push("compat: eml leaves out bins of 10 rows or fewer".into());
+                return None;
+            }
+            let (at, rung) = first_above(rungs, target, sums)?;
+            let threshold = self.counter.layout.bounds(numbers[rung]).0;
+            return Some(WorkingPoint { fixed, at, interval: None, threshold, ladder_error: 0.0 });
+        }
         let crossing = fixed.cross(descending(rungs), sums)?;
         let rung = crossing.rung.map(|from_above| numbers.len() - 1 - from_above);
         let threshold = rung.map_or(f64::NEG_INFINITY, |rung| {
@@ -233,6 +242,28 @@ impl Scoring {
 
 fn sums(rungs: &[Rung]) -> (f64, f64) {
     rungs.iter().fold((0.0, 0.0), |(s, b), rung| (s + rung.signal.w, b + rung.background.w))
+}
+
+/// The first point of scikit-learn's `roc_curve` (which leaves out those on straight lines) that has a background efficiency above
+/// this one, and its rung; none where there is no signal or no background.
+fn first_above(rungs: &[Rung], target: f64, (signal, background): (f64, f64)) -> Option<(Pair, usize)> {
+    if !(signal > 0.0 && background > 0.0) {
+        return None;
+    }
+    let (mut s, mut b) = (0.0, 0.0);
+    let points: Vec<(f64, f64)> = descending(rungs)
+        .map(|(of_signal, of_background)| {
+            (s, b) = (s + of_signal, b + of_background);
+            (s, b)
+        })
+        .collect();
+    let bends = |i: usize| {
+        let ([before, here], after) = ([points[i - 1], points[i]], points[i + 1]);
+        after.0 - 2.0 * here.0 + before.0 != 0.0 || after.1 - 2.0 * here.1 + before.1 != 0.0
+    };
+    let kept = |i: &usize| *i == 0 || i + 1 == points.len() || bends(*i);
+    let first = (0..points.len()).filter(kept).find(|i| points[*i].1 / background > target)?;
+    Some((Pair { signal: points[first].0 / signal, background: points[first].1 / background }, points.len() - 1 - first))
 }
 
 fn missing(what: &str, rows: i64, sum: f64) -> Option<String> {

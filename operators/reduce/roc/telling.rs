@@ -1,12 +1,13 @@
 //! Numbers to tables, plots and the few lines that people read first.
 
 use super::measuring::{Gained, Measured, Value, WorkingPoint};
-use super::{Against, Scoring};
+use super::{Against, Compat, Scoring};
 use crate::auc::{Auc, thinned};
 use crate::binning::{Binning, Cell};
 use crate::bootstrap::Replicas;
 use crate::rungs::Counted;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
+use crate::folding::COMPAT_KEY;
 use crate::sums::Sums;
 use crate::work::Fold;
 use crate::working_point::{Fixed, Pair};
@@ -190,7 +191,13 @@ impl Scoring {
             }
         }
         columns.push(text(&|line| line.reason()));
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+        let Some(compat) = self.compat else { return Ok(RecordBatch::try_new(self.schema.clone(), columns)?) };
+        let word = match compat {
+            Compat::Dlkit => "dlkit",
+            Compat::Eml => "eml",
+        };
+        let schema = self.schema.as_ref().clone().with_metadata([(COMPAT_KEY.to_owned(), word.to_owned())].into());
+        Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
     }
 
     fn curves(&self, told: &[Told]) -> Figure {
@@ -252,7 +259,8 @@ impl Scoring {
                 let place = |(bin, cell): (usize, &Cell)| {
                     let (low, high) = cell.edges[0];
                     let (y, (below, above)) = point(told, bin)?;
-                    let (x, x_error) = (f64::midpoint(low, high), (high - low) / 2.0);
+                    let middle = (f64::midpoint(low, high), (high - low) / 2.0);
+                    let (x, x_error) = if self.compat == Some(Compat::Dlkit) { (low, 0.0) } else { middle };
                     Some(Point { x, x_error, y, y_error: below, y_error_up: (below != above).then_some(above) })
                 };
                 Curve { label: self.name(contest), points: cells.iter().enumerate().filter_map(place).collect(), line: Vec::new() }
@@ -354,7 +362,14 @@ impl Scoring {
             (Some(_), None) => "errors of areas are DeLong's (1988), with effective counts of weighted rows".to_owned(),
             (Some(_), Some(replicas)) => format!("errors are the spread of {replicas} replicas of the bootstrap"),
         }];
-        if !self.points.is_empty() && self.counter.weight.is_none() {
+        remarks.extend(self.compat.map(|compat| match compat {
+            Compat::Dlkit => "compat: dlkit: numbers in bins are drawn at the lower edges of their bins instead of in the middle".to_owned(),
+            Compat::Eml => "compat: eml: signal efficiencies at a fixed background efficiency are those of the first point of the curve above \
+                            it, so they are too high, and have no intervals; bins of 10 rows or fewer are left out (rows on the lower edge \
+                            of a bin, which that code leaves out, are in it)"
+                .to_owned(),
+        }));
+        if !self.points.is_empty() && self.counter.weight.is_none() && self.compat != Some(Compat::Eml) {
             remarks.push("intervals of working points are Wilson's for what passes, with those of the cut in quadrature".into());
         }
         if let (Some((of, over)), Some(replicas)) = (self.gain, replicas) {

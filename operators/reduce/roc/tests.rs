@@ -28,6 +28,7 @@ fn roc() -> Roc {
         precision: None,
         weight: None,
         bootstrap: None,
+        compat: None,
     }
 }
 
@@ -82,7 +83,7 @@ fn areas_are_those_of_sklearn_within_the_error_of_the_ladder() {
     let rows = Rows::new(30_000);
     for (weighted, precision) in [(false, None), (false, Some(2)), (true, None), (true, Some(8)), (false, Some(MOST_STEPS))] {
         let mut roc = roc();
-        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), edges: None };
+        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
         roc.by = Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])));
         roc.weight = weighted.then(|| word("weight"));
         roc.precision = precision.map(|steps| Placed::unplaced(PrecisionWord::Steps(steps)));
@@ -170,7 +171,7 @@ fn points(background: &[f64], signal: &[f64]) -> WorkingPoints {
 }
 
 fn energy_bins() -> Option<By> {
-    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), edges: None };
+    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
     Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])))
 }
 
@@ -505,4 +506,45 @@ proptest! {
         prop_assert_eq!(format!("{:?}", summary.table), format!("{:?}", other.table));
         prop_assert_eq!(summary.figures, other.figures);
     }
+}
+
+#[test]
+fn numbers_of_older_codes_are_reproduced_and_said() {
+    let rows = Rows::new(3000);
+    let axis = AxisWords { edges: Some(Placed::unplaced(vec![5.0, 6.0, 100.0, 300.0, 520.0])), ..AxisWords::default() };
+    let step = Roc {
+        by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
+        signal: Some(word("electron")),
+        scores: Placed::unplaced(BTreeMap::from([(word("network"), word("p_electron"))])),
+        at: WorkingPoints { background_efficiency: Some(Placed::unplaced(Numbers::Several(vec![0.1, 0.2]))), ..WorkingPoints::default() },
+        precision: Some(Placed::unplaced(PrecisionWord::Steps(MOST_STEPS))),
+        compat: Some(Placed::unplaced(Compat::Eml)),
+        ..roc()
+    };
+    let (_, summary) = fold(&step, &rows.batch(), 3);
+    let script = "
+from sklearn.metrics import roc_curve
+truth, energy, score = np.array(given['class']) == 0, floats(given['energy']), floats(given['p0'])
+out = []
+for low, high in ((0, 1000), (5, 6), (6, 100), (100, 300), (300, 520)):
+    cut = (low < energy) & (energy < high)
+    for bkgeff in (.1, .2):
+        if cut.sum() <= 10: out.append([np.nan, np.nan]); continue
+        fpr, tpr, _ = roc_curve(truth[cut], score[cut])
+        idx = np.where(fpr > bkgeff)[0][0]
+        out.append([tpr[idx], fpr[idx]])
+answer([bits(column) for column in np.array(out).T])
+";
+    let expected = python(script, &rows.given());
+    for (name, expected) in ["signal_efficiency", "background_efficiency"].iter().zip(expected.as_array().unwrap()) {
+        close(&column_of(&summary.table, name), &floats(expected), 1e-12);
+    }
+    assert!(column_of(&summary.table, "signal_efficiency").iter().any(|e| e.is_nan()), "a bin of few rows");
+    assert!(texts_of(&summary.table, "reason")[2].contains("compat: eml leaves out bins of 10 rows or fewer"));
+    assert_eq!(summary.table.schema().metadata()["calostream.compat"], "eml");
+    assert!(summary.remarks[1].starts_with("compat: eml: signal efficiencies"), "{:?}", summary.remarks);
+    let (_, summary) = fold(&Roc { compat: Some(Placed::unplaced(Compat::Dlkit)), ..step }, &rows.batch(), 3);
+    let Content::Curves { curves, .. } = &summary.figures[1].content else { panic!("curves") };
+    assert_eq!(curves[0].points.iter().map(|point| point.x).collect::<Vec<_>>()[1..], [6.0, 100.0, 300.0]);
+    assert!(summary.remarks[1].starts_with("compat: dlkit: numbers in bins are drawn at the lower edges"));
 }

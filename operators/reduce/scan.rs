@@ -1,0 +1,480 @@
+//! Many models in one pass over the data: one row a model, chosen metrics as columns, sorted as asked.
+//!
+//! Each model is a [`Roc`] of its scores and a [`Resolution`] of its errors, with all their formulae; their sums lie side by side, a
+//! range of keys each, and their tables are where the metrics are read from. So a number in the scan is the number that the step by
+//! itself would give.
+
+use crate::column;
+use crate::figure::Summary;
+use crate::folding::{one_input, table};
+use crate::names::Names;
+use crate::reduce::resolution::Resolution;
+use crate::reduce::roc::{Against, Roc};
+use crate::registry::Describe;
+use crate::rungs::PrecisionWord;
+use crate::sums::Sums;
+use crate::work::Fold;
+use crate::working_point::{Fixed, WorkingPoints};
+use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Each part of a model has so many keys.
+const KEYS: u64 = 1 << 56;
+/// More models than these are taken for a mistake.
+const MOST_MODELS: usize = 127;
+/// Rungs in an octave of errors.
+const STEPS: u32 = 256;
+/// What is known of errors: name, column of the resolution's table, column of the error.
+const OF_ERRORS: [(&str, &str); 6] = [
+    ("bias", "bias_error"),
+    ("resolution", "resolution_error"),
+    ("median", "ladder_error"),
+    ("sigma68", "ladder_error"),
+    ("half95", "half95_ladder_error"),
+    ("eiqr", "eiqr_ladder_error"),
+];
+
+/// One row a model, with chosen metrics as columns.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scan {
+    /// The models by name, each with what it has predicted for the rows: `{ wide: { scores: { electron: p_wide }, values: { width: 32 } } }`.
+    pub models: Placed<BTreeMap<Placed<String>, Model>>,
+    /// The column of the true class.
+    #[serde(default = "sample")]
+    pub truth: Placed<String>,
+    /// Working points: `{ background_efficiency: 0.1, signal_efficiency: 0.9 }`.
+    #[serde(default)]
+    pub at: WorkingPoints,
+    /// The columns of the table in their order, all where nothing is said: the models' own `values`; `<class>_auc`,
+    /// `<class>_signal_efficiency_at_0.1`, `<class>_rejection_at_0.9`; `bias`, `resolution`, `median`, `sigma68`, `half95`, `eiqr`.
+    #[serde(default)]
+    pub columns: Option<Placed<Vec<Placed<String>>>>,
+    /// The columns to sort by, the first one first, with `-` in front for the largest first: `[-electron_auc, width]`.
+    #[serde(default)]
+    pub sort: Option<Names>,
+    /// Rungs of the ladder of scores in an octave, 256 where nothing is said, or `exact` for float32 scores.
+    #[serde(default)]
+    pub precision: Option<Placed<PrecisionWord>>,
+    /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
+    #[serde(default)]
+    pub weight: Option<Placed<String>>,
+}
+
+/// What a model has predicted.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The score column of each class that is to be told from the others.
+    #[serde(default)]
+    pub scores: Option<Placed<BTreeMap<Placed<String>, Placed<String>>>>,
+    /// The column of its errors: `(energy - predicted) / energy`, say.
+    #[serde(default)]
+    pub errors: Option<Placed<String>>,
+    /// What else is to stand in its row: `{ width: 32, depth: 2 }`.
+    #[serde(default)]
+    pub values: BTreeMap<String, Cell>,
+}
+
+/// What somebody wants to stand in the table.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Cell {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
+fn sample() -> Placed<String> {
+    Placed::unplaced(column::SAMPLE.to_owned())
+}
+
+impl Describe for Scan {
+    const ABOUT: &'static str = "Compares many models in one pass: one row a model, chosen metrics as columns, sorted as asked";
+    const EXAMPLE: &'static str = "\
+models:
+  from: predicted
+  scan:
+    models:
+      wide: { scores: { electron: p_wide }, values: { width: 512, depth: 2 } }
+      deep: { scores: { electron: p_deep }, values: { width: 32, depth: 8 } }
+    columns: [width, depth, electron_auc]
+    sort: [-electron_auc]
+";
+}
+
+/// A `scan` whose words were found right, but for the work of its parts.
+struct Planning {
+    /// In the order in which they are written.
+    models: Vec<String>,
+    parts: Vec<Part>,
+    metrics: Vec<Metric>,
+    sort: Vec<(usize, bool)>,
+    schema: Arc<Schema>,
+}
+
+/// What a part of a model is.
+struct Part {
+    model: usize,
+    operator: Box<dyn Operator>,
+}
+
+/// A column of the table.
+#[derive(Debug, Clone, PartialEq)]
+struct Metric {
+    name: String,
+    of: Of,
+}
+
+/// Where a metric comes from.
+#[derive(Debug, Clone, PartialEq)]
+enum Of {
+    /// What somebody wrote, by model.
+    Values(Vec<Option<Cell>>),
+    /// The area of a class.
+    Auc(String),
+    /// A working point of a class.
+    Point(String, Fixed),
+    /// A number of the errors: its column, and that of its error.
+    Errors(&'static str, &'static str),
+}
+
+impl Scan {
+    fn planning(&self, facts: &Facts, inputs: &[Output]) -> Result<(Planning, Vec<Planned>), Vec<Problem>> {
+        let mut problems = Vec::new();
+        if self.models.is_empty() || self.models.len() > MOST_MODELS {
+            let what = format!("`models` takes 1 to {MOST_MODELS}, not {}", self.models.len());
+            problems.push(Problem::at(&self.models, what).help("models: { wide: { scores: { electron: p_wide } } }"));
+        }
+        let mut models: Vec<(&Placed<String>, &Model)> = self.models.iter().collect();
+        models.sort_by_key(|(name, _)| name.place);
+        let (mut parts, mut planned) = (Vec::new(), Vec::new());
+        for (model, (name, words)) in models.iter().enumerate() {
+            if words.scores.is_none() && words.errors.is_none() {
+                problems.push(Problem::at(name, format!("`{}` has neither `scores` nor `errors`", name.value)));
+            }
+            let roc = words.scores.clone().map(|scores| Box::new(self.roc(scores)) as Box<dyn Operator>);
+            let resolution = words.errors.clone().map(|errors| Box::new(self.resolution(errors)) as Box<dyn Operator>);
+            for operator in roc.into_iter().chain(resolution) {
+                match operator.plan(facts, inputs) {
+                    Ok(part) => planned.push(part),
+                    Err(found) => problems.extend(found.into_iter().filter(|new| !problems.contains(new)).collect::<Vec<_>>()),
+                }
+                parts.push(Part { model, operator });
+            }
+        }
+        let points = self.at.plan().unwrap_or_default(); // each part has said what is wrong with it
+        let known = known(&models, &points);
+        let mut metrics = Vec::new();
+        match &self.columns {
+            None => metrics.clone_from(&known),
+            Some(columns) => {
+                for word in &columns.value {
+                    match known.iter().find(|metric| metric.name == word.value) {
+                        Some(metric) if !metrics.contains(metric) => metrics.push(metric.clone()),
+                        Some(_) => problems.push(Problem::at(word, format!("`{}` is given twice", word.value))),
+                        None => {
+                            let problem = Problem::at(word, format!("no metric `{}`", word.value));
+                            problems.push(problem.suggest(word, known.iter().map(|metric| metric.name.as_str())));
+                        }
+                    }
+                }
+            }
+        }
+        let mut sort = Vec::new();
+        for word in self.sort.iter().flat_map(|sort| &sort.words) {
+            let name = word.strip_prefix('-').unwrap_or(word);
+            match metrics.iter().position(|metric| metric.name == name) {
+                Some(metric) => sort.push((metric, name.len() < word.len())),
+                None => {
+                    let problem = Problem::at(word, format!("no column `{name}` to sort by"));
+                    problems.push(problem.suggest(name, metrics.iter().map(|metric| metric.name.as_str())));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let schema = Arc::new(table_schema(&metrics));
+        let models = models.into_iter().map(|(name, _)| name.value.clone()).collect();
+        Ok((Planning { models, parts, metrics, sort, schema }, planned))
+    }
+
+    fn roc(&self, scores: Placed<BTreeMap<Placed<String>, Placed<String>>>) -> Roc {
+        Roc {
+            scores,
+            truth: self.truth.clone(),
+            signal: None,
+            background: None,
+            against: Against::Rest,
+            by: None,
+            at: self.at.clone(),
+            gain: None,
+            precision: self.precision.clone(),
+            weight: self.weight.clone(),
+            bootstrap: None,
+            compat: None,
+        }
+    }
+
+    fn resolution(&self, errors: Placed<String>) -> Resolution {
+        Resolution {
+            of: errors.into(),
+            by: None,
+            for_each: None,
+            fit: None,
+            along: None,
+            weight: self.weight.clone(),
+            robust: Some(Placed::unplaced(STEPS)),
+            reference: None,
+            core: None,
+            bootstrap: None,
+            pivot: 0.0,
+            compat: None,
+        }
+    }
+}
+
+/// All metrics that there could be, in the order in which they are shown where none are chosen.
+fn known(models: &[(&Placed<String>, &Model)], points: &[Fixed]) -> Vec<Metric> {
+    let mut all: Vec<Metric> = Vec::new();
+    let values: BTreeSet<&String> = models.iter().flat_map(|(_, model)| model.values.keys()).collect();
+    for name in values {
+        let of = Of::Values(models.iter().map(|(_, model)| model.values.get(name).cloned()).collect());
+        all.push(Metric { name: name.clone(), of });
+    }
+    let classes: BTreeSet<&String> = models
+        .iter()
+        .filter_map(|(_, model)| model.scores.as_ref())
+        .flat_map(|scores| scores.keys())
+        .map(|name| &name.value)
+        .collect();
+    for class in &classes {
+        all.push(Metric { name: format!("{class}_auc"), of: Of::Auc((*class).clone()) });
+    }
+    for (fixed, class) in points.iter().flat_map(|fixed| classes.iter().map(move |class| (fixed, class))) {
+        let what = match fixed {
+            Fixed::Background(_) => "signal_efficiency",
+            Fixed::Signal(_) => "rejection",
+        };
+        all.push(Metric { name: format!("{class}_{what}_at_{}", fixed.value()), of: Of::Point((*class).clone(), *fixed) });
+    }
+    if models.iter().any(|(_, model)| model.errors.is_some()) {
+        all.extend(OF_ERRORS.map(|(name, error)| Metric { name: name.into(), of: Of::Errors(name, error) }));
+    }
+    all
+}
+
+fn table_schema(metrics: &[Metric]) -> Schema {
+    let mut fields = vec![Field::new("model", DataType::Utf8, false)];
+    for metric in metrics {
+        if let Of::Values(cells) = &metric.of {
+            let numbers = cells.iter().flatten().all(|cell| matches!(cell, Cell::Number(_)));
+            fields.push(Field::new(&metric.name, if numbers { DataType::Float64 } else { DataType::Utf8 }, true));
+        } else {
+            fields.push(Field::new(&metric.name, DataType::Float64, true));
+            fields.push(Field::new(format!("{}_error", metric.name), DataType::Float64, true));
+        }
+    }
+    fields.push(Field::new("reason", DataType::Utf8, true));
+    Schema::new(fields)
+}
+
+impl Operator for Scan {
+    fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
+        one_input(inputs)?;
+        let (planning, parts) = self.planning(facts, inputs)?;
+        let reads = parts.iter().flat_map(|part| &part.reads).flat_map(|reads| match reads {
+            Reads::Columns(columns) => columns.iter().cloned().collect::<Vec<_>>(),
+            Reads::All => Vec::new(),
+        });
+        let reads = Reads::columns(reads);
+        let holds = parts.iter().map(|part| part.holds).sum();
+        Ok(Planned::new(Shape::Fold, vec![table(planning.schema, planning.models.len())]).reading(reads).holding(holds))
+    }
+
+    fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
+        let (planning, _) = self.planning(at.facts, at.inputs).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let mut folds = Vec::new();
+        for part in &planning.parts {
+            let Work::Fold(fold) = part.operator.start(at)? else { anyhow::bail!("a part of a scan is no fold") };
+            folds.push((part.model, fold));
+        }
+        let Planning { models, metrics, sort, schema, .. } = planning;
+        Ok(Work::Fold(Box::new(Scanning { models, metrics, sort, schema, folds })))
+    }
+}
+
+/// A `scan` at work.
+struct Scanning {
+    models: Vec<String>,
+    metrics: Vec<Metric>,
+    sort: Vec<(usize, bool)>,
+    schema: Arc<Schema>,
+    folds: Vec<(usize, Box<dyn Fold>)>,
+}
+
+/// A number in the table, or a text.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    value: Option<Cell>,
+    error: Option<f64>,
+}
+
+impl Entry {
+    fn number(&self) -> Option<f64> {
+        if let Some(Cell::Number(number)) = &self.value { Some(*number) } else { None }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self.value.as_ref()? {
+            Cell::Number(number) => Some(words::plain(*number)),
+            Cell::Text(text) => Some(text.clone()),
+        }
+    }
+
+    /// Which stands first: nothing comes last in either direction.
+    fn compare(&self, other: &Self, descending: bool) -> Ordering {
+        let order = match (&self.value, &other.value) {
+            (None, None) => return Ordering::Equal,
+            (None, _) => return Ordering::Greater,
+            (_, None) => return Ordering::Less,
+            (Some(Cell::Number(a)), Some(Cell::Number(b))) => a.total_cmp(b),
+            _ => self.text().cmp(&other.text()),
+        };
+        if descending { order.reverse() } else { order }
+    }
+}
+
+impl Fold for Scanning {
+    fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
+        for (number, (_, fold)) in self.folds.iter_mut().enumerate() {
+            let mut own = Sums::default();
+            fold.add(batch, &mut own)?;
+            into.merge_at(number as u64 * KEYS, &own);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
+        let mut tables: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.models.len()];
+        let mut remarks: Vec<String> = Vec::new();
+        for (number, (model, fold)) in self.folds.iter().enumerate() {
+            let first = number as u64 * KEYS;
+            let summary = fold.finish(&sums.between(first..first + KEYS))?;
+            tables[*model].push(summary.table);
+            for remark in summary.remarks.into_iter().filter(|remark| !remark.starts_with("resolution is")) {
+                let remark = if remark.contains(" row") { format!("{}: {remark}", self.models[*model]) } else { remark };
+                if !remarks.contains(&remark) {
+                    remarks.push(remark);
+                }
+            }
+        }
+        let mut rows: Vec<(usize, Vec<Entry>)> = (0..self.models.len())
+            .map(|model| (model, self.metrics.iter().map(|m| m.entry(model, &tables[model])).collect()))
+            .collect();
+        rows.sort_by(|(_, a), (_, b)| {
+            let orders = self.sort.iter().map(|(metric, descending)| a[*metric].compare(&b[*metric], *descending));
+            orders.fold(Ordering::Equal, Ordering::then)
+        });
+        Ok(Summary {
+            table: self.table(&rows, &tables)?,
+            histograms: Vec::new(),
+            figures: Vec::new(),
+            highlights: self.highlights(&rows),
+            remarks,
+        })
+    }
+}
+
+impl Metric {
+    /// What stands in the row of a model whose tables these are.
+    fn entry(&self, model: usize, tables: &[RecordBatch]) -> Entry {
+        let found = |row: Option<(&RecordBatch, usize)>, value: &str, error: &str| {
+            let number = |name: &str| {
+                let (table, row) = row?;
+                let column = table.column_by_name(name)?.as_primitive_opt::<arrow::datatypes::Float64Type>()?;
+                column.is_valid(row).then(|| column.value(row))
+            };
+            Entry { value: number(value).map(Cell::Number), error: number(error) }
+        };
+        let texts = |table: &RecordBatch, row: usize, name: &str, is: &str| {
+            table.column_by_name(name).is_some_and(|c| c.as_string::<i32>().value(row) == is)
+        };
+        let find = |fits: &dyn Fn(&RecordBatch, usize) -> bool| {
+            tables.iter().find_map(|table| (0..table.num_rows()).find(|row| fits(table, *row)).map(|row| (table, row)))
+        };
+        match &self.of {
+            Of::Values(cells) => Entry { value: cells[model].clone(), error: None },
+            Of::Auc(class) => found(find(&|table, row| texts(table, row, "class", class)), "auc", "auc_error"),
+            Of::Point(class, fixed) => {
+                let here = |table: &RecordBatch, row: usize| {
+                    let at = table.column_by_name("at").map(|c| c.as_primitive::<arrow::datatypes::Float64Type>().value(row));
+                    texts(table, row, "class", class) && texts(table, row, "fixed", fixed.word()) && at == Some(fixed.value())
+                };
+                let what = match fixed {
+                    Fixed::Background(_) => "signal_efficiency",
+                    Fixed::Signal(_) => "rejection",
+                };
+                let row = find(&here);
+                let (low, high) = (format!("{what}_low"), format!("{what}_high"));
+                let ends = [found(row, &low, &low), found(row, &high, &high)].map(|end| end.number());
+                let error = if let [Some(low), Some(high)] = ends { Some((high - low) / 2.0) } else { None };
+                Entry { error, ..found(row, what, what) }
+            }
+            Of::Errors(value, error) => found(find(&|table, _| table.column_by_name("resolution").is_some()), value, error),
+        }
+    }
+}
+
+impl Scanning {
+    fn table(&self, rows: &[(usize, Vec<Entry>)], tables: &[Vec<RecordBatch>]) -> anyhow::Result<RecordBatch> {
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &self.models[row.0])))];
+        for (number, metric) in self.metrics.iter().enumerate() {
+            let entries = || rows.iter().map(|row| &row.1[number]);
+            if *self.schema.field_with_name(&metric.name)?.data_type() == DataType::Utf8 {
+                columns.push(Arc::new(entries().map(Entry::text).collect::<StringArray>()));
+                continue;
+            }
+            columns.push(Arc::new(entries().map(Entry::number).collect::<Float64Array>()));
+            if !matches!(metric.of, Of::Values(_)) {
+                columns.push(Arc::new(entries().map(|entry| entry.error).collect::<Float64Array>()));
+            }
+        }
+        let reason = |(model, _): &(usize, Vec<Entry>)| {
+            let mut reasons: Vec<String> = Vec::new();
+            for column in tables[*model].iter().filter_map(|table| table.column_by_name("reason")) {
+                reasons.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
+            }
+            reasons.sort();
+            reasons.dedup();
+            (!reasons.is_empty()).then(|| reasons.join("; "))
+        };
+        columns.push(Arc::new(rows.iter().map(reason).collect::<StringArray>()));
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+
+    fn highlights(&self, rows: &[(usize, Vec<Entry>)]) -> Vec<Vec<String>> {
+        let header = ["model".to_owned()].into_iter().chain(self.metrics.iter().map(|metric| metric.name.clone())).collect();
+        let shown = |(entry, metric): (&Entry, &Metric)| match (entry.number(), &metric.of) {
+            (Some(number), Of::Values(_)) => words::plain(number),
+            (Some(number), _) => words::with_error(number, entry.error.unwrap_or(f64::NAN)),
+            (None, _) => entry.text().unwrap_or_else(|| "-".into()),
+        };
+        let line = |(model, entries): &(usize, Vec<Entry>)| {
+            [self.models[*model].clone()].into_iter().chain(entries.iter().zip(&self.metrics).map(shown)).collect()
+        };
+        [header].into_iter().chain(rows.iter().map(line)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

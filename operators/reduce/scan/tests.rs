@@ -1,0 +1,131 @@
+//! The scan against scikit-learn and numpy, and against the steps by themselves.
+
+use super::*;
+use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, word};
+use crate::working_point::Numbers;
+use serde_json::json;
+
+const SAMPLES: [&str; 2] = ["electron", "pion"];
+
+struct Rows {
+    classes: Vec<i8>,
+    scores: [Vec<f64>; 2],
+    errors: [Vec<f64>; 2],
+}
+
+fn rows(n: usize) -> Rows {
+    let mut g = normal(31);
+    let classes: Vec<i8> = (0..n).map(|row| i8::from(row % 3 == 0)).collect();
+    let mut score = |separation: f64| -> Vec<f64> {
+        classes.iter().map(|class| 1.0 / (1.0 + (-(g() + separation * (0.5 - f64::from(*class)))).exp())).collect()
+    };
+    let scores = [score(1.0), score(2.5)];
+    let mut error = |width: f64| -> Vec<f64> { (0..n).map(|_| 0.01 + width * g()).collect() };
+    let errors = [error(0.1), error(0.05)];
+    Rows { classes, scores, errors }
+}
+
+impl Rows {
+    fn batch(&self) -> RecordBatch {
+        let [(a, b), (c, d)] = [(&self.scores[0], &self.scores[1]), (&self.errors[0], &self.errors[1])];
+        batch(&SAMPLES, &self.classes, &[("p_wide", a), ("p_deep", b), ("e_wide", c), ("e_deep", d)])
+    }
+}
+
+fn model(line: u32, which: &str, width: f64) -> (Placed<String>, Model) {
+    let scores = BTreeMap::from([(word("electron"), word(&format!("p_{which}")))]);
+    let values =
+        BTreeMap::from([("width".to_owned(), Cell::Number(width)), ("kind".to_owned(), Cell::Text(format!("{which} CNN")))]);
+    (
+        at(line, 1, which.to_owned()),
+        Model { scores: Some(Placed::unplaced(scores)), errors: Some(word(&format!("e_{which}"))), values },
+    )
+}
+
+fn scan() -> Scan {
+    let one = |value: f64| Some(Placed::unplaced(Numbers::One(value)));
+    Scan {
+        models: Placed::unplaced(BTreeMap::from([model(2, "wide", 512.0), model(3, "deep", 32.0)])),
+        truth: sample(),
+        at: WorkingPoints { background_efficiency: one(0.1), signal_efficiency: one(0.9) },
+        columns: None,
+        sort: None,
+        precision: None,
+        weight: None,
+    }
+}
+
+#[test]
+fn metrics_are_those_of_sklearn_and_numpy_and_sorted_as_asked() {
+    let rows = rows(6000);
+    let sort = Some(Names { words: vec![word("-electron_auc")], listed: true });
+    let (_, summary) = fold(&Scan { sort, ..scan() }, &rows.batch(), 3);
+    let given = json!({ "class": rows.classes, "scores": rows.scores.each_ref().map(|x| bits(x)), "errors": rows.errors.each_ref().map(|x| bits(x)) });
+    let script = "
+from sklearn.metrics import roc_curve, roc_auc_score
+truth = np.array(given['class']) == 0
+out = []
+for k in (1, 0):
+    s, e = floats(given['scores'][k]), floats(given['errors'][k])
+    fpr, tpr, _ = roc_curve(truth, s, drop_intermediate=False)
+    q = np.quantile(e, [.25, .75])
+    out.append([roc_auc_score(truth, s), np.interp(.1, fpr, tpr), 1 / np.interp(.9, tpr, fpr), e.mean(), e.std(), (q[1] - q[0]) / 1.349])
+answer([bits(column) for column in np.array(out).T])
+";
+    let expected = python(script, &given);
+    assert_eq!(texts_of(&summary.table, "model"), ["deep", "wide"]);
+    let names = ["electron_auc", "electron_signal_efficiency_at_0.1", "electron_rejection_at_0.9", "bias", "resolution", "eiqr"];
+    for (name, expected) in names.iter().zip(expected.as_array().unwrap()) {
+        close(&column_of(&summary.table, name), &floats(expected), 5e-3);
+    }
+    assert_eq!(column_of(&summary.table, "width"), [32.0, 512.0]);
+    assert_eq!(texts_of(&summary.table, "kind"), ["deep CNN", "wide CNN"]);
+    assert_eq!(summary.highlights[0][..4], ["model", "kind", "width", "electron_auc"]);
+    assert!(column_of(&summary.table, "electron_auc_error").iter().all(|error| *error > 0.0 && *error < 0.02));
+    // The same as the step by itself, to the bit.
+    let alone = fold(&scan().resolution(word("e_deep")), &rows.batch(), 1).1.table;
+    assert_eq!(column_of(&summary.table, "resolution")[0], column_of(&alone, "resolution")[0]);
+    assert_eq!(fold(&scan(), &rows.batch(), 5).0.encode(), fold(&scan(), &rows.batch(), 1).0.encode());
+}
+
+#[test]
+fn columns_are_chosen_and_models_without_a_metric_come_last() {
+    let mut step = scan();
+    step.columns = Some(Placed::unplaced(vec![word("electron_auc"), word("width")]));
+    step.sort = Some(word("electron_auc").into());
+    step.models
+        .value
+        .insert(at(1, 1, "none".into()), Model { scores: None, errors: Some(word("e_wide")), values: BTreeMap::new() });
+    let (_, summary) = fold(&step, &rows(500).batch(), 2);
+    assert_eq!(texts_of(&summary.table, "model"), ["wide", "deep", "none"]);
+    assert_eq!(summary.highlights[3], ["none", "-", "-"]);
+    let one_class = batch(
+        &SAMPLES,
+        &[0; 3],
+        &[("p_wide", &[0.1, 0.2, 0.3]), ("p_deep", &[0.1; 3]), ("e_wide", &[0.0; 3]), ("e_deep", &[f64::NAN; 3])],
+    );
+    let (_, summary) = fold(&scan(), &one_class, 1);
+    assert!(column_of(&summary.table, "electron_auc").iter().all(|auc| auc.is_nan()));
+    assert_eq!(
+        texts_of(&summary.table, "reason"),
+        ["all values are the same, as far as sums can tell; no background", "no background; no rows"]
+    );
+}
+
+#[test]
+fn mistakes_have_places() {
+    let mut wrong = scan();
+    wrong.columns = Some(Placed::unplaced(vec![at(5, 1, "electron_uac".into()), at(5, 2, "width".into())]));
+    wrong.sort = Some(at(6, 1, "-bias".to_owned()).into());
+    wrong.models.value.insert(at(1, 1, "empty".into()), Model { scores: None, errors: None, values: BTreeMap::new() });
+    wrong.models.value.values_mut().last().unwrap().errors = Some(at(7, 1, "e_wdie".into()));
+    assert_eq!(
+        problems(&wrong, &rows(3).batch()),
+        [
+            "1:1 `empty` has neither `scores` nor `errors`",
+            "5:1 no metric `electron_uac` (did you mean `electron_auc`?)",
+            "6:1 no column `bias` to sort by (there is width)",
+            "7:1 no column `e_wdie` (did you mean `e_wide`?)",
+        ]
+    );
+}

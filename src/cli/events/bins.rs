@@ -1,0 +1,182 @@
+//! The bins of a table: which rows somebody means, and what an event must have to be in them.
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Columns that count the rows of a bin: those of `resolution`, `histogram`, `efficiency`, `confusion` (together).
+const COUNTS: [&[&str]; 4] = [&["n"], &["count"], &["signal", "background"], &["passed", "failed"]];
+
+/// A bin that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Asked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(Self { name: name.into(), value: value.into() }),
+            _ => Err("a bin is named as NAME=VALUE: energy=42, sample=electron".into()),
+        }
+    }
+}
+
+/// What an event must have: numbers between edges, and texts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Predicate {
+    edges: BTreeMap<String, (f64, f64)>,
+    texts: BTreeMap<String, Wanted>,
+}
+
+/// What a text must be.
+#[derive(Debug, Clone, PartialEq)]
+enum Wanted {
+    /// This.
+    Text(String),
+    /// None of these: the bin of all other categories.
+    Other(BTreeSet<String>),
+}
+
+/// What that bin is called.
+const OTHER: &str = "other";
+
+/// The rows of a table, with what names them.
+pub struct Rows {
+    table: RecordBatch,
+    /// Lower and upper edges of binned columns.
+    edges: BTreeMap<String, Vec<Option<(f64, f64)>>>,
+    texts: BTreeMap<String, Vec<Option<String>>>,
+}
+
+/// The rows of a table's file.
+pub fn read(path: &Path) -> Result<Rows> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()?;
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    let first = batches.first().with_context(|| format!("{} has no rows", path.display()))?;
+    Rows::of(arrow::compute::concat_batches(&first.schema(), &batches)?)
+}
+
+impl Rows {
+    /// The rows of a table.
+    pub fn of(table: RecordBatch) -> Result<Self> {
+        let (mut edges, mut texts) = (BTreeMap::new(), BTreeMap::new());
+        let schema = table.schema();
+        let floats = |name: &str| -> Option<Vec<Option<f64>>> {
+            Some(table.column_by_name(name)?.as_primitive_opt::<Float64Type>()?.iter().collect())
+        };
+        for field in schema.fields() {
+            let name = field.name();
+            if *field.data_type() == DataType::Utf8 && name != "reason" {
+                let column = table.column_by_name(name).context("a column")?.as_string::<i32>();
+                texts.insert(name.clone(), column.iter().map(|text| text.map(str::to_owned)).collect());
+            }
+            let Some(base) = name.strip_suffix("_low").filter(|base| *base != "core") else { continue };
+            if schema.field_with_name(base).is_ok() {
+                continue; // the interval of a value
+            }
+            if let (Some(low), Some(high)) = (floats(name), floats(&format!("{base}_high"))) {
+                edges.insert(base.to_owned(), low.into_iter().zip(high).map(|(low, high)| low.zip(high)).collect());
+            }
+        }
+        Ok(Self { table, edges, texts })
+    }
+
+    /// What bins can be asked for.
+    pub fn columns(&self) -> Vec<String> {
+        self.edges.keys().chain(self.texts.keys()).cloned().collect()
+    }
+
+    /// The rows that are meant.
+    pub fn choose(&self, asked: &[Asked]) -> Result<Vec<usize>> {
+        let known = || self.columns().join(", ");
+        ensure!(!asked.is_empty(), "which bin? The table has bins of {}: --bin NAME=VALUE", known());
+        let mut chosen: BTreeSet<usize> = (0..self.table.num_rows()).collect();
+        for Asked { name, value } in asked {
+            if let Some(edges) = self.edges.get(name) {
+                let Ok(x) = value.parse::<f64>() else { bail!("--bin {name}={value}: not a number") };
+                let inside = |row: &usize| {
+                    edges[*row].is_some_and(|(low, high)| (low <= x && x < high) || (x == high && high.is_infinite()))
+                };
+                chosen.retain(inside);
+            } else if let Some(texts) = self.texts.get(name) {
+                chosen.retain(|row| texts[*row].as_deref() == Some(value));
+            } else {
+                bail!("the table has no bins of `{name}`; it has those of {}", known());
+            }
+        }
+        let said = || asked.iter().map(|a| format!("{}={}", a.name, a.value)).collect::<Vec<_>>().join(", ");
+        ensure!(!chosen.is_empty(), "the table has no bin with {}", said());
+        Ok(chosen.into_iter().collect())
+    }
+
+    /// What an event must have to be in these rows: one of these.
+    pub fn predicates(&self, rows: &[usize]) -> Vec<Predicate> {
+        let mut predicates: Vec<Predicate> = Vec::new();
+        for row in rows {
+            let edges = self.edges.iter().filter_map(|(name, edges)| Some((name.clone(), edges[*row]?))).collect();
+            let wanted = |texts: &Vec<Option<String>>| match texts[*row].clone()? {
+                other if other == OTHER => {
+                    Some(Wanted::Other(texts.iter().flatten().filter(|text| *text != OTHER).cloned().collect()))
+                }
+                text => Some(Wanted::Text(text)),
+            };
+            let texts = self.texts.iter().filter_map(|(name, texts)| Some((name.clone(), wanted(texts)?))).collect();
+            let predicate = Predicate { edges, texts };
+            if !predicates.contains(&predicate) {
+                predicates.push(predicate);
+            }
+        }
+        predicates
+    }
+
+    /// How many rows of data stand behind these rows of the table, where it says so and each is counted in one alone.
+    pub fn count(&self, rows: &[usize]) -> Option<u64> {
+        let integers = |name: &&str| self.table.column_by_name(name).is_some_and(|c| c.data_type().is_integer());
+        let names = COUNTS.iter().find(|names| names.iter().all(&integers))?;
+        let mut all = 0;
+        for name in *names {
+            let column = cast(self.table.column_by_name(name)?, &DataType::Int64).ok()?;
+            let column = column.as_primitive::<arrow::datatypes::Int64Type>();
+            all += rows.iter().filter(|row| **row < column.len()).map(|row| column.value(*row)).sum::<i64>();
+        }
+        u64::try_from(all).ok()
+    }
+}
+
+impl Predicate {
+    /// Which rows of a batch fit; what the batch does not have (the name of a score, say) is not asked for.
+    pub fn fits(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let mut fits = vec![true; batch.num_rows()];
+        for (name, (low, high)) in &self.edges {
+            let column = batch.column_by_name(name).with_context(|| format!("the events have no column `{name}`"))?;
+            let numbers = cast(column, &DataType::Float64)?;
+            let inside = numbers
+                .as_primitive::<Float64Type>()
+                .iter()
+                .map(|x| x.is_some_and(|x| *low <= x && (x < *high || high.is_infinite())));
+            fits.iter_mut().zip(inside).for_each(|(fits, inside)| *fits &= inside);
+        }
+        for (name, wanted) in &self.texts {
+            let Some(column) = batch.column_by_name(name) else { continue };
+            // Categories that are numbers are written as whole ones.
+            let column = if column.data_type().is_floating() { &cast(column, &DataType::Int64)? } else { column };
+            let texts = cast(column, &DataType::Utf8)?;
+            let equal = texts.as_string::<i32>().iter().map(|text| match wanted {
+                Wanted::Text(wanted) => text == Some(wanted),
+                Wanted::Other(others) => text.is_some_and(|text| !others.contains(text)),
+            });
+            fits.iter_mut().zip(equal).for_each(|(fits, equal)| *fits &= equal);
+        }
+        Ok(fits.into())
+    }
+}
