@@ -9,6 +9,7 @@ use crate::feed::outlet::{Outlet, To};
 use crate::feed::told::Manner;
 use crate::feed::{self, End, Going, Options};
 use crate::files;
+use crate::flow;
 use crate::ledger::lock::Lock;
 use crate::ledger::units;
 use crate::machine;
