@@ -311,8 +311,9 @@ impl One<'_> {
             image.fill(0.0);
             for i in (ends[0] - from) as usize..(ends[1] - from) as usize {
                 let slot = image.get_mut(index.value(i) as usize);
-                *slot.with_context(|| format!("a hit in cell {} of {}", index.value(i), words::count(self.image.cells as u64)))? =
-                    numbers.value(i);
+                *slot.with_context(|| {
+                    format!("a hit in cell {} of {}", index.value(i), words::count(self.image.cells as u64))
+                })? = numbers.value(i);
             }
             let mut random = self.draws.of(*event);
             for (cell, value) in (0_u32..).zip(&image) {

@@ -129,7 +129,11 @@ impl Operator for Join {
             let samples: Vec<Vec<String>> = inputs.iter().map(|i| column::samples(&i.schema)).collect();
             if samples[0] != samples[1] && samples.iter().all(|s| !s.is_empty()) {
                 let what = format!("the samples of the inputs differ: {}; {}", samples[0].join(", "), samples[1].join(", "));
-                problems.push(Problem { place: crate::Place::default(), what, help: Some("name the same ones in the same order".into()) });
+                problems.push(Problem {
+                    place: crate::Place::default(),
+                    what,
+                    help: Some("name the same ones in the same order".into()),
+                });
             }
         }
         if !problems.is_empty() {
@@ -188,7 +192,8 @@ impl Joins for Pairing {
                 }
             }
         }
-        let pairs: Vec<Vec<u64>> = found.into_values().filter(|of| of.iter().all(|rows| rows.len() == 1)).map(|of| of.concat()).collect();
+        let pairs: Vec<Vec<u64>> =
+            found.into_values().filter(|of| of.iter().all(|rows| rows.len() == 1)).map(|of| of.concat()).collect();
         let chosen: Vec<UInt64Array> = (0..inputs.len()).map(|i| pairs.iter().map(|pair| pair[i]).collect()).collect();
         let column = |field: &Arc<Field>| -> anyhow::Result<ArrayRef> {
             let second = SECOND.iter().find(|(_, name)| name == field.name()).map(|(name, _)| *name);
@@ -223,7 +228,13 @@ mod tests {
         let facts = Facts::default();
         let planned = join.plan(&facts, &outputs).unwrap();
         let worker = crate::Worker { index: 0, peers: 1 };
-        let start = Start { worker, facts: &facts, inputs: &outputs, outputs: &planned.outputs, runtime: &crate::work::Runtime::default() };
+        let start = Start {
+            worker,
+            facts: &facts,
+            inputs: &outputs,
+            outputs: &planned.outputs,
+            runtime: &crate::work::Runtime::default(),
+        };
         let Work::Join(work) = join.start(&start).unwrap() else { panic!("no join") };
         work
     }
@@ -283,7 +294,10 @@ mod tests {
     #[test]
     fn what_is_no_key_is_said() {
         let x: ArrayRef = Arc::new(Float32Array::from(vec![1.0]));
-        let inputs = [output_of(&batch_of(vec![("x", x.clone()), ("y", x.clone())])), output_of(&batch_of(vec![("x", x.clone()), ("y", x)]))];
+        let inputs = [
+            output_of(&batch_of(vec![("x", x.clone()), ("y", x.clone())])),
+            output_of(&batch_of(vec![("x", x.clone()), ("y", x)])),
+        ];
         let problems = join(&["x", "z"]).plan(&Facts::default(), &inputs).unwrap_err();
         let said: Vec<&str> = problems.iter().map(|p| p.what.as_str()).collect();
         assert_eq!(said, ["`x` is Float32 and Float32, which is no key", "no column `z`", "`y` is in both inputs"]);

@@ -189,7 +189,8 @@ impl Premix {
                     remarks.push(format!("`{}` has {what} of 0: none of its events are used", class.value));
                 }
             }
-            let missing: Vec<_> = names.iter().filter(|n| weights.iter().all(|(c, _)| c.value != **n)).map(String::as_str).collect();
+            let missing: Vec<_> =
+                names.iter().filter(|n| weights.iter().all(|(c, _)| c.value != **n)).map(String::as_str).collect();
             if let (Some((class, _)), false) = (weights.first(), missing.is_empty()) {
                 problems.push(Problem::at(class, format!("no share for {}", missing.join(", "))).help("0 leaves a class out"));
             }
@@ -320,7 +321,8 @@ impl Mixing {
             By::File => {
                 let files = crate::column::get(batch, FILE).as_primitive::<UInt32Type>().values();
                 let key = |file: &u32| {
-                    let known = self.fingerprints.get(file).map_or(u64::from(*file), |f| xxhash_rust::xxh3::xxh3_64(f.as_bytes()));
+                    let known =
+                        self.fingerprints.get(file).map_or(u64::from(*file), |f| xxhash_rust::xxh3::xxh3_64(f.as_bytes()));
                     event_key(known, self.seed, "split")
                 };
                 files.iter().map(key).collect()

@@ -5,9 +5,9 @@
 
 use crate::column::{self, with_samples, with_unit};
 use crate::hits::{HitsBuilder, hits_field};
-use crate::weights::{self, Weights};
 use crate::registry::Describe;
 use crate::shower::{Class, ECAL_SHAPE, Generator, HCAL_SHAPE, Image, Particle, VERSION};
+use crate::weights::{self, Weights};
 use crate::work::{Batches, Source};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Shape, Start, Unit, Work};
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};

@@ -61,7 +61,8 @@ pub struct ReadHdf5 {
 
 impl Describe for ReadHdf5 {
     const ABOUT: &'static str = "Reads events and their images from HDF5 files";
-    const EXAMPLE: &'static str = "events:\n  read_hdf5:\n    schema: lcd-v1\n    samples: { electron: \"data/Ele*.h5\", pion: \"data/ChPi*.h5\" }\n";
+    const EXAMPLE: &'static str =
+        "events:\n  read_hdf5:\n    schema: lcd-v1\n    samples: { electron: \"data/Ele*.h5\", pion: \"data/ChPi*.h5\" }\n";
 }
 
 /// Files that do not fit, with the reason.
@@ -163,7 +164,10 @@ impl Operator for ReadHdf5 {
         match (&self.files, &self.samples) {
             (None, None) => problems.push(Problem::at(&self.schema, "nothing to read").help("give `samples` or `files`")),
             (Some(_), Some(_)) => {
-                problems.push(Problem::at(&self.schema, "both `samples` and `files`").help("files that belong to a sample go under `samples`"));
+                problems.push(
+                    Problem::at(&self.schema, "both `samples` and `files`")
+                        .help("files that belong to a sample go under `samples`"),
+                );
             }
             _ if sources.iter().all(|(_, patterns)| patterns.is_empty()) => {
                 problems.push(Problem::at(&self.schema, "nothing to read: the list of patterns is empty"));
@@ -187,7 +191,9 @@ impl Operator for ReadHdf5 {
                         for fit in fits {
                             match seen.insert(fit.path, *sample) {
                                 None => files.push(fit),
-                                Some(other) if other == *sample => remarks.push(format!("{} is matched twice and read once", fit.path)),
+                                Some(other) if other == *sample => {
+                                    remarks.push(format!("{} is matched twice and read once", fit.path))
+                                }
                                 Some(other) => {
                                     let (other, this) = (other.unwrap_or_default(), sample.unwrap_or_default());
                                     let what = format!("{} would be both `{other}` and `{this}`", fit.path);
@@ -293,19 +299,23 @@ fn agree(groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(Str
     let fits = || groups.iter().flat_map(|(_, files)| files);
     let names = most(fits().map(|f| f.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())).unwrap_or_default();
     let field = |fit: &Fit<'_>, name: &str| fit.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| f.clone());
-    let guess = |name: &str| fits().flat_map(|fit| fit.fitted.columns()).find(|(n, ..)| n == name).and_then(|(n, c, _)| c.guess(n));
+    let guess =
+        |name: &str| fits().flat_map(|fit| fit.fitted.columns()).find(|(n, ..)| n == name).and_then(|(n, c, _)| c.guess(n));
     let agreed: Vec<Option<Field>> =
         names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name))).or_else(|| guess(name))).collect();
     for (_, files) in groups.iter_mut() {
         files.retain(|fit| {
             let own: Vec<&String> = fit.fields.iter().map(|(name, _)| name).collect();
             let extra = own.iter().find(|name| !names.contains(name)).map(|name| format!("column `{name}` is not in most files"));
-            let lack = names.iter().find(|name| !own.contains(name)).map(|name| format!("column `{name}` of most files is missing"));
+            let lack =
+                names.iter().find(|name| !own.contains(name)).map(|name| format!("column `{name}` of most files is missing"));
             let odd = names.iter().zip(&agreed).find_map(|(name, wanted)| {
                 let (found, wanted) = (field(fit, name)?, wanted.as_ref()?);
                 (found != *wanted).then(|| {
                     let (found, wanted) = (describe(&found), describe(wanted));
-                    format!("column `{name}` is {found}, not {wanted} as in most files; say `as` or `dims` in the schema to choose")
+                    format!(
+                        "column `{name}` is {found}, not {wanted} as in most files; say `as` or `dims` in the schema to choose"
+                    )
                 })
             });
             let Some(what) = extra.or(lack).or(odd) else { return true };
@@ -352,7 +362,9 @@ fn doubles(files: &[&Fit<'_>]) -> Vec<String> {
     let mut first: HashMap<&str, &str> = HashMap::new();
     files
         .iter()
-        .filter_map(|fit| first.insert(fit.fingerprint, fit.path).map(|other| format!("{} has the same content as {other}", fit.path)))
+        .filter_map(|fit| {
+            first.insert(fit.fingerprint, fit.path).map(|other| format!("{} has the same content as {other}", fit.path))
+        })
         .collect()
 }
 

@@ -34,7 +34,12 @@ impl Describe for ReadNpz {
 
 impl ReadNpz {
     fn as_hdf5(&self) -> ReadHdf5 {
-        ReadHdf5 { schema: self.schema.clone(), files: self.files.clone(), samples: self.samples.clone(), weights: self.weights.clone() }
+        ReadHdf5 {
+            schema: self.schema.clone(),
+            files: self.files.clone(),
+            samples: self.samples.clone(),
+            weights: self.weights.clone(),
+        }
     }
 }
 

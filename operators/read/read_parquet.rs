@@ -12,8 +12,8 @@ pub mod probe;
 mod reader;
 
 use crate::facts::{FileFacts, ParquetHeader};
-use crate::weights::{self, Weights};
 use crate::registry::Describe;
+use crate::weights::{self, Weights};
 use crate::{Facts, Need, Operator, Output, Place, Placed, Planned, Problem, Shape, Start, Unit, Work};
 use layout::Layout;
 pub use probe::{probe, probe_but};

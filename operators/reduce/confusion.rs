@@ -14,8 +14,8 @@ use crate::interval::{Efficiency, Method, ONE_SIGMA};
 use crate::populations;
 use crate::registry::Describe;
 use crate::sums::Sums;
-use crate::work::Fold;
 use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -94,9 +94,13 @@ impl Confusion {
         // In the order of the classes, as the rows of the matrix are.
         scores.sort_unstable();
         match (self.scores.len(), &self.threshold) {
-            (0, _) => problems.push(Problem::at(&self.scores, "`scores` names no class").help("scores: { electron: p_electron }")),
+            (0, _) => {
+                problems.push(Problem::at(&self.scores, "`scores` names no class").help("scores: { electron: p_electron }"))
+            }
             (1, None) => {
-                problems.push(Problem::at(&self.scores, "one score is always the largest").help("give a `threshold`, or more scores"));
+                problems.push(
+                    Problem::at(&self.scores, "one score is always the largest").help("give a `threshold`, or more scores"),
+                );
             }
             (_, Some(threshold)) if !threshold.is_finite() => {
                 problems.push(Problem::at(threshold, format!("the threshold {} is not finite", threshold.value)));
@@ -295,7 +299,8 @@ impl Judging {
     }
 
     fn table(&self, lines: &[Line<'_>]) -> anyhow::Result<RecordBatch> {
-        let float = |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
+        let float =
+            |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
         let mut columns = self.binning.arrays(lines.iter().map(|line| line.cell));
         columns.push(Arc::new(StringArray::from_iter_values(lines.iter().map(|line| &self.classes.names[line.class]))));
         columns.push(Arc::new(StringArray::from_iter_values(lines.iter().map(|line| self.prediction(line.predicted)))));

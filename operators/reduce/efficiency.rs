@@ -21,9 +21,9 @@ use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
 use crate::sums::Sums;
-use crate::working_point::{Fixed, WorkingPoints};
 use crate::weights;
 use crate::work::Fold;
+use crate::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Schema;
@@ -133,7 +133,11 @@ impl Efficiency {
         let level = self.level.as_ref().map_or(ONE_SIGMA, |level| level.value);
         if let Some(word) = self.level.as_ref().filter(|level| !(level.value > 0.0 && level.value < 1.0)) {
             let problem = Problem::at(word, format!("{level} is no confidence level between 0 and 1"));
-            problems.push(problem.help(if level > 1.0 && level < 100.0 { format!("for {level} % write {}", level / 100.0) } else { "0.95".into() }));
+            problems.push(problem.help(if level > 1.0 && level < 100.0 {
+                format!("for {level} % write {}", level / 100.0)
+            } else {
+                "0.95".into()
+            }));
         }
         let of = match (&self.cut, &self.cuts, &self.scores) {
             (Some(cut), None, None) => self.cuts(schema, binning.clone(), &[(cut.value.clone(), cut)], &mut problems),
@@ -168,7 +172,8 @@ impl Efficiency {
     ) -> Option<Of> {
         let classes = gather(Classes::plan(schema, self.for_each.as_ref()), problems);
         for words in [&self.at.background_efficiency, &self.at.signal_efficiency].into_iter().flatten() {
-            problems.push(Problem::at(words, "a cut has no working points").help("they are of `scores`: { electron: p_electron }"));
+            problems
+                .push(Problem::at(words, "a cut has no working points").help("they are of `scores`: { electron: p_electron }"));
         }
         if let Some(word) = &self.precision {
             problems.push(Problem::at(word, "a cut has no precision").help("leave it out"));
@@ -274,7 +279,10 @@ impl Of {
             Self::Cuts(cuts) => cuts.tested(sums, weighted),
             Self::Points { counter, signals, points } => {
                 let counted = Counted::of(&counter.layout, sums);
-                let tests = signals.iter().enumerate().flat_map(|(score, signal)| points.iter().map(move |fixed| (score, signal, *fixed)));
+                let tests = signals
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(score, signal)| points.iter().map(move |fixed| (score, signal, *fixed)));
                 tests.map(|(score, (name, class), fixed)| at_point(counter, &counted, (score, name, *class), fixed)).collect()
             }
         }
@@ -311,7 +319,11 @@ fn at_point(counter: &Counter, counted: &Counted, (score, name, class): (usize, 
             _ => {}
         }
     }
-    let none = if fixes.is_empty() { format!("no {what}, so no working point") } else { format!("the weights of the {what} make no working point") };
+    let none = if fixes.is_empty() {
+        format!("no {what}, so no working point")
+    } else {
+        format!("the weights of the {what} make no working point")
+    };
     let reason = (all <= 0.0 || lowest.is_none()).then_some(none);
     let lowest = lowest.unwrap_or(u64::MAX);
     let group = |group: usize| {

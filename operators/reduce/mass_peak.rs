@@ -26,8 +26,8 @@ use crate::peak::{ALPHAS, Held, Line, PARAMETERS, POWERS, Peak, Spectrum};
 use crate::registry::Describe;
 use crate::row::pair::{self, names};
 use crate::sums::Sums;
-use crate::work::Fold;
 use crate::weights;
+use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::RecordBatch;
 use arrow::buffer::ScalarBuffer;
@@ -175,7 +175,8 @@ impl MassPeak {
         }
         for (what, value, [low, high]) in [("alpha", &self.alpha, ALPHAS), ("n", &self.n, POWERS)] {
             if let Some(value) = value.as_ref().filter(|value| !(low..=high).contains(&value.value)) {
-                problems.push(Problem::at(value, format!("{what} of {}", value.value)).help(format!("it lies from {low} to {high}")));
+                problems
+                    .push(Problem::at(value, format!("{what} of {}", value.value)).help(format!("it lies from {low} to {high}")));
             }
         }
         let gev = per_gev(unit);
@@ -194,9 +195,10 @@ impl MassPeak {
         }
         let replicas = if self.of.len() > 1 { replicas } else { 0 };
         if replicas > 0 {
-            let word = self.bootstrap.as_ref().map_or_else(|| Placed { value: String::new(), place: self.of.place }, |word| {
-                Placed { value: String::new(), place: word.place }
-            });
+            let word = self.bootstrap.as_ref().map_or_else(
+                || Placed { value: String::new(), place: self.of.place },
+                |word| Placed { value: String::new(), place: word.place },
+            );
             problems.extend(draw::needs_events(schema, &word).err().map(|problem| problem.help("or give `bootstrap: 0`")));
         }
         let classes = gather(Classes::plan(schema, self.for_each.as_ref()), &mut problems);
@@ -226,7 +228,8 @@ impl MassPeak {
         let range = self.range.clone().unwrap_or(usual);
         let bins = self.bins.clone().unwrap_or(Placed::unplaced(BINS));
         let (low, high) = range.value;
-        let words = crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::axis::AxisWords::default() };
+        let words =
+            crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::axis::AxisWords::default() };
         let axis = gather(Axis::plan(&Placed::unplaced("mass".into()), &words), problems)?;
         if !(low < line.mass && line.mass < high && low >= 0.0) {
             let what = format!("the mass of {} does not lie in the range [{low}, {high}]", line.mass);

@@ -23,9 +23,9 @@ use crate::folding::{Classes, gather, one_input, table};
 use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counter, Precision, PrecisionWord, Scored};
-use crate::working_point::{Fixed, WorkingPoints};
 use crate::weights;
 use crate::work::Fold;
+use crate::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 use schemars::JsonSchema;
@@ -212,7 +212,8 @@ impl Roc {
     fn gain(&self, problems: &mut Vec<Problem>) -> Option<(usize, usize)> {
         let gain = self.gain.as_ref()?;
         if self.signal.is_none() {
-            problems.push(Problem::at(gain, "a gain is of two scores for the same class").help("name the class: `signal: electron`"));
+            problems
+                .push(Problem::at(gain, "a gain is of two scores for the same class").help("name the class: `signal: electron`"));
             return None;
         }
         let mut find = |word: &Placed<String>| {
@@ -237,7 +238,10 @@ impl Roc {
         let help = "keep it where columns are selected";
         match (&self.bootstrap, &self.gain) {
             (Some(word), _) if word.value > MOST_REPLICAS => {
-                problems.push(Problem::at(word, format!("{} replicas", word.value)).help(format!("give up to {MOST_REPLICAS}; 100 know an error to 7 %")));
+                problems.push(
+                    Problem::at(word, format!("{} replicas", word.value))
+                        .help(format!("give up to {MOST_REPLICAS}; 100 know an error to 7 %")),
+                );
                 0
             }
             (Some(word), _) => {
@@ -254,7 +258,13 @@ impl Roc {
                 }
                 REPLICAS
             }
-            (None, None) => if self.weight.is_some() && drawn { REPLICAS } else { 0 },
+            (None, None) => {
+                if self.weight.is_some() && drawn {
+                    REPLICAS
+                } else {
+                    0
+                }
+            }
         }
     }
 
@@ -285,7 +295,16 @@ impl Roc {
         let one_signal = self.signal.is_some();
         let table = telling::table_schema(&binning, one_signal, self.against, !points.is_empty(), gain.is_some());
         let counter = Counter::new((classes, binning), scored, weight, precision, (replicas, seed));
-        Ok(Scoring { scores, contests, counter, points, gain, one_signal, compat: self.compat.as_ref().map(|c| c.value), schema: Arc::new(table) })
+        Ok(Scoring {
+            scores,
+            contests,
+            counter,
+            points,
+            gain,
+            one_signal,
+            compat: self.compat.as_ref().map(|c| c.value),
+            schema: Arc::new(table),
+        })
     }
 }
 
@@ -306,7 +325,9 @@ impl Operator for Roc {
         let bytes = scoring.counter.layout.bytes(inputs[0].rows);
         let mut planned = Planned::new(Shape::Fold, vec![table(scoring.schema, rows)]).reading(reads).holding(bytes);
         if this.weight.is_some() && this.bootstrap.is_none() && scoring.counter.layout.replicas.is_none() {
-            planned.remarks.push("no column `event` to draw from: errors of weighted areas are DeLong's with effective counts".into());
+            planned
+                .remarks
+                .push("no column `event` to draw from: errors of weighted areas are DeLong's with effective counts".into());
         }
         planned.survey = populations::reads(self.by.as_ref());
         Ok(planned)

@@ -188,7 +188,8 @@ impl Pair {
             }
         }
         let came = schema.fields().iter().filter(|field| carried(field));
-        let fields: Vec<Field> = came.map(|field| field.as_ref().clone()).filter(|f| !fields.contains(f)).chain(fields.clone()).collect();
+        let fields: Vec<Field> =
+            came.map(|field| field.as_ref().clone()).filter(|f| !fields.contains(f)).chain(fields.clone()).collect();
         let mut seen = BTreeSet::new();
         if let Some(twice) = fields.iter().find(|field| !seen.insert(field.name().as_str())) {
             problems.push(Problem::at(&self.columns, format!("two columns would be called `{}`", twice.name())));
@@ -229,7 +230,14 @@ impl Operator for Pair {
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let pairing = self.pairing(&at.inputs[0].schema).map_err(super::select::described)?;
         let outputs = super::select::names(at);
-        Ok(Work::Device(Box::new(Matching { pairing, outputs, open: None, ended: HashSet::new(), cut: 0, noticed: Noticed::new() })))
+        Ok(Work::Device(Box::new(Matching {
+            pairing,
+            outputs,
+            open: None,
+            ended: HashSet::new(),
+            cut: 0,
+            noticed: Noticed::new(),
+        })))
     }
 }
 
@@ -313,8 +321,7 @@ impl Matching {
 
     /// The pairs of the events that are over in these rows: all but the last, or all of them.
     fn of_rows(&mut self, batch: &RecordBatch, all: bool) -> Result<Option<RecordBatch>, Fault> {
-        let by: Vec<ArrayRef> =
-            self.pairing.by.iter().flatten().map(|name| column::get(batch, name).clone()).collect();
+        let by: Vec<ArrayRef> = self.pairing.by.iter().flatten().map(|name| column::get(batch, name).clone()).collect();
         let sorts = by.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let identities = RowConverter::new(sorts)?.convert_columns(&by)?;
         let particles: Vec<(String, ArrayRef)> =

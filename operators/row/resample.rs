@@ -274,7 +274,8 @@ impl Fold for Survey {
             anyhow::ensure!(most <= MOST_COPIES, "each event of `{name}` in some cell would be taken {most:.0} times");
             if most > 1.0 {
                 let most = words::significant(most, 3);
-                remarks.push(format!("events of `{name}` are taken up to {most} times in the mean: they are no independent events"));
+                remarks
+                    .push(format!("events of `{name}` are taken up to {most} times in the mean: they are no independent events"));
             }
             let line = [name.clone(), own.to_string(), words::with_error(taken, variance.sqrt()), words::significant(most, 3)];
             highlights.push(line.to_vec());

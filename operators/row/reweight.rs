@@ -264,7 +264,13 @@ impl Fold for Survey {
         }
         let table = self.table(&contents, &factors, &classes)?;
         let highlights = self.highlights(&contents, &factors, &classes);
-        Ok(Summary { table, histograms: Vec::new(), figures: self.figures(&factors, &contents, *to, &classes), highlights, remarks })
+        Ok(Summary {
+            table,
+            histograms: Vec::new(),
+            figures: self.figures(&factors, &contents, *to, &classes),
+            highlights,
+            remarks,
+        })
     }
 }
 
@@ -307,7 +313,9 @@ impl Survey {
             let w2: f64 = of.map(|(c, f)| c.w2 * f.unwrap_or(0.0).powi(2)).sum();
             let effective = if w2 > 0.0 { w * w / w2 } else { 0.0 };
             let line = [words::with_error(w, w2.sqrt()), words::significant(effective, 4), words::significant(target, 6)];
-            lines.push([self.weighing.spectrum.classes.names[*class].clone(), events.to_string()].into_iter().chain(line).collect());
+            lines.push(
+                [self.weighing.spectrum.classes.names[*class].clone(), events.to_string()].into_iter().chain(line).collect(),
+            );
         }
         lines
     }
@@ -338,7 +346,8 @@ impl Survey {
             let (name, target) = (&spectrum.classes.names[*class], &spectrum.classes.names[*to]);
             if without != 0 {
                 let rows = words::counted(without.unsigned_abs(), "row");
-                remarks.push(format!("{rows} of `{name}` in cells without `{target}` (or with sums that are not positive): {made}"));
+                remarks
+                    .push(format!("{rows} of `{name}` in cells without `{target}` (or with sums that are not positive): {made}"));
             }
             if missed > 0.0 {
                 let share = words::significant(100.0 * missed / all, 3);
@@ -352,7 +361,8 @@ impl Survey {
         let spectrum = &self.weighing.spectrum;
         let cells = spectrum.binning.cells();
         let title = format!("Weights to the spectrum of {}", spectrum.classes.names[to]);
-        let weight = |class: usize, slot: usize| Self::with_error(&contents[class][slot], &contents[to][slot], factors[class][slot]);
+        let weight =
+            |class: usize, slot: usize| Self::with_error(&contents[class][slot], &contents[to][slot], factors[class][slot]);
         match &spectrum.binning.columns[..] {
             [x] => {
                 let point = |class: usize| {

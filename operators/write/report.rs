@@ -30,12 +30,15 @@ impl Operator for Report {
         let problem = |what: String| Problem { place: Place::default(), what, help: None };
         let mut problems = Vec::new();
         if inputs.is_empty() {
-            problems.push(problem("a report needs the tables that it shows".into()).help("add `from: [...]` with the steps that make them"));
+            problems.push(
+                problem("a report needs the tables that it shows".into()).help("add `from: [...]` with the steps that make them"),
+            );
         }
         for (number, _) in inputs.iter().enumerate().filter(|(_, input)| !input.table) {
             let which = if inputs.len() == 1 { "its input".to_owned() } else { format!("input {} of its `from`", number + 1) };
             let what = format!("a report shows tables, and {which} is a stream of rows");
-            problems.push(problem(what).help("take the output of a step that makes a table, such as `histogram` or `resolution`"));
+            problems
+                .push(problem(what).help("take the output of a step that makes a table, such as `histogram` or `resolution`"));
         }
         if problems.is_empty() { Ok(Planned::new(Shape::Page, Vec::new())) } else { Err(problems) }
     }

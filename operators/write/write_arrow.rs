@@ -81,7 +81,10 @@ impl Operator for WriteArrow {
         // The batch of which the last rows wait, those rows in one piece, as they stand in the file, and as bytes.
         let slice = SLICE_BYTES.max(input.row_bytes);
         let holds = slice.saturating_mul(2 + 2 * form.row_bytes(input.row_bytes) / input.row_bytes.max(1));
-        Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds).in_parts_of(self.events_per_file.as_ref())
+        Planned::new(Shape::Sink, Vec::new())
+            .reading(form.reads(self.columns.is_none()))
+            .holding(holds)
+            .in_parts_of(self.events_per_file.as_ref())
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
@@ -165,7 +168,8 @@ mod tests {
     fn write(with: &WriteArrow, rows: &RecordBatch, batches: &[usize], into: &Path) -> PathBuf {
         let (inputs, facts, runtime) = ([output(rows.schema())], Facts::default(), Runtime::default());
         with.plan(&facts, &inputs).unwrap();
-        let start = Start { worker: Worker { index: 0, peers: 1 }, facts: &facts, inputs: &inputs, outputs: &[], runtime: &runtime };
+        let start =
+            Start { worker: Worker { index: 0, peers: 1 }, facts: &facts, inputs: &inputs, outputs: &[], runtime: &runtime };
         let Work::Sink(mut sink) = with.start(&start).unwrap() else { panic!("a sink") };
         sink.begin(&Part { number: 3, number_in_sample: 1, sample: None, staging: into }).unwrap();
         let mut at = 0;

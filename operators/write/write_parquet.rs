@@ -11,8 +11,8 @@
 //! Invariants: nothing in a part says when, where or by which version it was made; slices, pages and row groups end at rows
 //! that depend on the rows alone (see [`crate::slices`]), never on how they came in batches.
 
-use crate::form::{Form, Images};
 use crate::column;
+use crate::form::{Form, Images};
 use crate::hits;
 use crate::registry::Describe;
 use crate::slices::{Slice, Slicer};
@@ -149,7 +149,9 @@ impl Operator for WriteParquet {
         };
         if input.table {
             let what = "`write_parquet` writes a stream of rows, and this input is a table";
-            return Err(vec![problem(what).help("leave this step out: each table is written to its own step's folder, as Parquet and CSV")]);
+            return Err(vec![
+                problem(what).help("leave this step out: each table is written to its own step's folder, as Parquet and CSV"),
+            ]);
         }
         let mut problems = Vec::new();
         let form = self.form(&input.schema).map_err(|wrong| problems.extend(wrong)).ok();
@@ -170,7 +172,10 @@ impl Operator for WriteParquet {
         // the pages being made.
         let slice = SLICE_BYTES.max(input.row_bytes);
         let holds = group.saturating_add(4 * slice.saturating_mul(row / input.row_bytes.max(1) + 1));
-        Planned::new(Shape::Sink, Vec::new()).reading(form.reads(self.columns.is_none())).holding(holds).in_parts_of(self.events_per_file.as_ref())
+        Planned::new(Shape::Sink, Vec::new())
+            .reading(form.reads(self.columns.is_none()))
+            .holding(holds)
+            .in_parts_of(self.events_per_file.as_ref())
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {

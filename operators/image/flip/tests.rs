@@ -75,18 +75,14 @@ fn axes_are_drawn_independently_at_their_rate_and_anew_each_epoch() {
     let thirty = flip(&["a"], &[0, 1], 0.3, "flip");
     let first = seen(&run(&thirty, &batch, 3, 0), "a");
     // Four standard deviations of a fraction of 4,000.
-    for (found, expected) in
-        [(rate(&first, |s| s.0), 0.3), (rate(&first, |s| s.1), 0.3), (rate(&first, |s| s.0 && s.1), 0.09)]
-    {
+    for (found, expected) in [(rate(&first, |s| s.0), 0.3), (rate(&first, |s| s.1), 0.3), (rate(&first, |s| s.0 && s.1), 0.09)] {
         assert!((found - expected).abs() < 4.0 * (expected * (1.0 - expected) / 4000.0_f64).sqrt(), "{found} is not {expected}");
     }
     assert_eq!(seen(&run(&thirty, &batch, 3, 0), "a"), first, "the same each time");
     let other = flip(&["a"], &[0, 1], 0.3, "other");
-    for (what, again) in [
-        ("epoch", run(&thirty, &batch, 3, 1)),
-        ("seed", run(&thirty, &batch, 4, 0)),
-        ("name", run(&other, &batch, 3, 0)),
-    ] {
+    for (what, again) in
+        [("epoch", run(&thirty, &batch, 3, 1)), ("seed", run(&thirty, &batch, 4, 0)), ("name", run(&other, &batch, 3, 0))]
+    {
         let again = seen(&again, "a");
         let equal = again.iter().zip(&first).filter(|(x, y)| x.0 == y.0).count() as f64 / 4000.0;
         // Independent draws agree in 0.3^2 + 0.7^2 of the events.
@@ -115,8 +111,11 @@ fn every_mistake_is_said_at_once() {
     wrong.axes = at(2, 1, vec![]);
     let no_events = batch.project(&[1, 2]).unwrap();
     let problems = crate::trial::problems(&wrong, &no_events);
-    let expected =
-        ["1:1 no image is named (images: [ecal, hcal])", "2:1 no axis to flip (axes: [0, 1])", "4:1 draws need the column `event`, which every source makes"];
+    let expected = [
+        "1:1 no image is named (images: [ecal, hcal])",
+        "2:1 no axis to flip (axes: [0, 1])",
+        "4:1 draws need the column `event`, which every source makes",
+    ];
     assert_eq!(problems, expected);
 }
 

@@ -83,9 +83,7 @@ fn cells_and_images_and_epochs_are_independent() {
     let named = of(&run(&named, &batch, 0).0, "a");
     let shifted: Vec<f64> = first[1..].to_vec();
     let next_event: Vec<f64> = first[200..].to_vec();
-    for (what, numbers) in
-        [("image", &other), ("epoch", &second), ("draw", &named), ("cell", &shifted), ("event", &next_event)]
-    {
+    for (what, numbers) in [("image", &other), ("epoch", &second), ("draw", &named), ("cell", &shifted), ("event", &next_event)] {
         let product: f64 = first.iter().zip(numbers).map(|(x, y)| x * y).sum();
         let correlation = product / numbers.len() as f64;
         // Four standard deviations of the correlation of 20,000 independent pairs.
@@ -195,7 +193,10 @@ fn every_mistake_is_said_at_once() {
             "5:1 a threshold of 0 (it is above 0)",
         ]
     );
-    assert_eq!(problems(&noise(&["a"], None, None, On::Hits, None), &batch), ["1:1 noise of no width (give `sigma:`, `relative:`, or both)"]);
+    assert_eq!(
+        problems(&noise(&["a"], None, None, On::Hits, None), &batch),
+        ["1:1 noise of no width (give `sigma:`, `relative:`, or both)"]
+    );
     let relative = noise(&["a"], None, Some(0.1), On::Cells, None);
     assert_eq!(problems(&relative, &batch), ["4:1 relative noise leaves empty cells empty (give `sigma:` too, or `on: hits`)"]);
     let twice = noise(&["a"], Some(1.0), None, On::Hits, None);

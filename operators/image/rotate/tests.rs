@@ -81,8 +81,7 @@ fn what_would_not_keep_cells_whole_is_refused() {
             "3:1 45 degrees would put the energy of a cell between cells (give a multiple of 90, or leave `angle` out for a random one of these)",
         ]
     );
-    let expected =
-        ["2:1 axes 0 and 1 of `b` are of 4 and 5 cells (only `angle: 180` keeps the shape)"];
+    let expected = ["2:1 axes 0 and 1 of `b` are of 4 and 5 cells (only `angle: 180` keeps the shape)"];
     assert_eq!(problems(&rotate(&["b"], [0, 1], None), &batch), expected);
     assert_eq!(problems(&rotate(&["a"], [1, 1], Some(90.0)), &batch), ["2:1 axis 1 alone makes no plane (plane: [0, 1])"]);
     let drawn = rotate(&["a"], [0, 1], None);

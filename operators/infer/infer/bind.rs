@@ -183,7 +183,8 @@ impl Infer {
         let mut processors = Vec::new();
         let place = self.device.place;
         for word in &self.device.0 {
-            let word = if word.place == crate::Place::default() { Placed { value: word.value.clone(), place } } else { word.clone() };
+            let word =
+                if word.place == crate::Place::default() { Placed { value: word.value.clone(), place } } else { word.clone() };
             match Processor::named(&word, self.allow_cpu_nodes) {
                 None => {
                     let what = format!("`{}` is no device", word.value);
@@ -348,7 +349,9 @@ impl Infer {
                 }
             }
         }
-        if problems.is_empty() && model.outputs.is_empty() || folds && problems.is_empty() && model.slots.len() != bound.slots.len() {
+        if problems.is_empty() && model.outputs.is_empty()
+            || folds && problems.is_empty() && model.slots.len() != bound.slots.len()
+        {
             problems.push(Problem::at(&one.word, format!("{} has not the outputs that are taken", one.path)));
         }
     }

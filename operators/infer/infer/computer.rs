@@ -48,8 +48,7 @@ impl Station {
     /// A session for each model.
     pub fn open(bound: &Bound, on: &Processor, runtime: &Runtime) -> anyhow::Result<Self> {
         let seat = |model: &BoundModel| {
-            let network =
-                Network::open(&model.path, &model.facts, (model.inputs.clone(), model.outputs.clone()), on, runtime)?;
+            let network = Network::open(&model.path, &model.facts, (model.inputs.clone(), model.outputs.clone()), on, runtime)?;
             Ok(Seat { network, model: model.clone(), at_most: None })
         };
         let seats = bound.models.iter().map(seat).collect::<anyhow::Result<Vec<_>>>()?;
@@ -79,7 +78,9 @@ impl Station {
 
 fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}").to_lowercase();
-    ["out of memory", "failed to allocate memory", "cudaerrormemoryallocation", "alloc_failed"].iter().any(|words| text.contains(words))
+    ["out of memory", "failed to allocate memory", "cudaerrormemoryallocation", "alloc_failed"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 impl Seat {

@@ -95,7 +95,11 @@ impl Infer {
 }
 
 /// The columns of a source, or why they are not said as they must be.
-fn wishes<'a>(source: &Placed<Source>, feeding: &'a Feeding, names: &'a mut Vec<Placed<String>>) -> Result<Vec<Wish<'a>>, Problem> {
+fn wishes<'a>(
+    source: &Placed<Source>,
+    feeding: &'a Feeding,
+    names: &'a mut Vec<Placed<String>>,
+) -> Result<Vec<Wish<'a>>, Problem> {
     let said = [feeding.column.is_some(), feeding.columns.is_some(), feeding.mask.is_some()];
     if said.iter().filter(|said| **said).count() != 1 {
         let problem = Problem::at(source, "an input reads one of `column`, `columns` and `mask`");
@@ -107,7 +111,8 @@ fn wishes<'a>(source: &Placed<Source>, feeding: &'a Feeding, names: &'a mut Vec<
     if let Some(column) = &feeding.mask {
         return Ok(vec![Wish { column, mask: true, by: feeding }]);
     }
-    let columns = feeding.columns.as_ref().filter(|c| !c.is_empty()).ok_or_else(|| Problem::at(source, "no columns are stacked"))?;
+    let columns =
+        feeding.columns.as_ref().filter(|c| !c.is_empty()).ok_or_else(|| Problem::at(source, "no columns are stacked"))?;
     names.extend(columns.iter().map(|inner| match &inner.value {
         Source::Column(name) => Placed { value: name.clone(), place: inner.place },
         Source::Feeding(_) => Placed::default(),
@@ -167,7 +172,12 @@ fn table(path: &Placed<String>, column: &Placed<String>, facts: &Facts) -> Resul
 }
 
 /// Fits columns to an input of a model. A column that is not there was said before: then there is nothing, and no problem.
-pub(super) fn fit(wanted: &Tensor, source: &Placed<Source>, schema: &Schema, facts: &Facts) -> Result<Option<Fitted>, Vec<Problem>> {
+pub(super) fn fit(
+    wanted: &Tensor,
+    source: &Placed<Source>,
+    schema: &Schema,
+    facts: &Facts,
+) -> Result<Option<Fitted>, Vec<Problem>> {
     let plain = Feeding::default();
     let mut names = Vec::new();
     let (single, feeding) = match &source.value {
@@ -200,7 +210,8 @@ pub(super) fn fit(wanted: &Tensor, source: &Placed<Source>, schema: &Schema, fac
                 problems.push(Problem::at(wish.column, what));
             }
             None => {
-                let what = format!("column `{}` is {}, which is neither an image nor a number", wish.column.value, field.data_type());
+                let what =
+                    format!("column `{}` is {}, which is neither an image nor a number", wish.column.value, field.data_type());
                 problems.push(Problem::at(wish.column, what));
             }
         }
@@ -289,13 +300,7 @@ fn form(field: &Field) -> Option<Form> {
 }
 
 /// How the columns become a row of the input, or why they can't.
-fn layout(
-    wanted: &Tensor,
-    feeding: &Feeding,
-    wishes: &[Wish<'_>],
-    form: &Form,
-    schema: &Schema,
-) -> Result<Layout, Problem> {
+fn layout(wanted: &Tensor, feeding: &Feeding, wishes: &[Wish<'_>], form: &Form, schema: &Schema) -> Result<Layout, Problem> {
     let behind = wanted.behind_batch();
     let stacked = feeding.columns.as_ref().map(|_| wishes.len());
     let all: Vec<Layout> = inner_shapes(behind, feeding, form).into_iter().flat_map(|inner| layouts(&inner, stacked)).collect();

@@ -110,7 +110,9 @@ impl Infer {
             }
             (None, None) => {
                 let what = "no model is named";
-                problems.push(Problem::at(&self.batch, what).help("write `model: path.onnx`, or `folds: { key: COLUMN, models: [..] }`"));
+                problems.push(
+                    Problem::at(&self.batch, what).help("write `model: path.onnx`, or `folds: { key: COLUMN, models: [..] }`"),
+                );
                 return None;
             }
         };

@@ -7,7 +7,8 @@ use crate::onnx::session::Output;
 use crate::onnx::tensor::{Element, Values};
 use crate::{Placed, Problem, column};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeListArray, Float32Array, Float64Array, Int8Array, Int64Array, StringArray,
+    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeListArray, Float32Array, Float64Array, Int8Array, Int64Array,
+    StringArray,
 };
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float32Type, Float64Type, Int64Type, Schema};
 use std::sync::Arc;
@@ -78,13 +79,13 @@ pub(super) fn fit(
             let one = Placed { value: name.clone(), place: new.place };
             Taking { columns: Some(Placed { value: vec![one], place: new.place }), ..Taking::default() }
         }
-        Names::Many(many) => {
-            Taking { columns: Some(Placed { value: many.clone(), place: new.place }), ..Taking::default() }
-        }
+        Names::Many(many) => Taking { columns: Some(Placed { value: many.clone(), place: new.place }), ..Taking::default() },
         Names::Taking(taking) => taking.as_ref().clone(),
     };
     if names(new, model).is_empty() {
-        return Err(vec![wrong(format!("the model's output `{}` gets no column", given.name)).help("write the name of a new column")]);
+        return Err(vec![
+            wrong(format!("the model's output `{}` gets no column", given.name)).help("write the name of a new column"),
+        ]);
     }
     let mut problems = Vec::new();
     let mut columns: Vec<NewColumn> = Vec::new();
@@ -109,7 +110,8 @@ pub(super) fn fit(
         let classes = plain.classes.as_ref().map_or_else(|| column::samples(schema), |c| c.value.clone());
         let place = plain.classes.as_ref().map_or(name.place, |c| c.place);
         if classes.len() != said || said > 127 {
-            let what = format!("the model's output `{}` has {said} values a row, and there are {} classes", given.name, classes.len());
+            let what =
+                format!("the model's output `{}` has {said} values a row, and there are {} classes", given.name, classes.len());
             let known = if plain.classes.is_some() { "`classes`" } else { "the samples, where `classes` is not said," };
             let help = format!("{known} must be as many as the values, in their order; at most 127");
             problems.push(Problem { place, what, help: Some(help) });
@@ -215,7 +217,12 @@ impl NewColumn {
         }
     }
 
-    fn hits<T: ArrowPrimitiveType>(&self, said: &[T::Native], width: usize, below: impl Fn(T::Native) -> bool) -> anyhow::Result<ArrayRef> {
+    fn hits<T: ArrowPrimitiveType>(
+        &self,
+        said: &[T::Native],
+        width: usize,
+        below: impl Fn(T::Native) -> bool,
+    ) -> anyhow::Result<ArrayRef> {
         let mut hits = HitsBuilder::<T>::default();
         for image in said.chunks_exact(width) {
             let begin = hits.cells.len();

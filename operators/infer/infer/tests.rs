@@ -255,10 +255,7 @@ fn values_are_transformed_as_numpy_does() {
         (serde_json::json!({ "column": "x" }), &|x| x),
         (serde_json::json!({ "column": "x", "divide": 150.0 }), &|x| x / 150.0),
         (serde_json::json!({ "column": "x", "norm": "tanh_log" }), &tanh_log),
-        (
-            serde_json::json!({ "column": "x", "scale": 4.0, "norm": "nonlinear" }),
-            &|x| tanh_log(4.0 * x),
-        ),
+        (serde_json::json!({ "column": "x", "scale": 4.0, "norm": "nonlinear" }), &|x| tanh_log(4.0 * x)),
     ];
     for (source, obvious) in tries {
         let step = infer(&path("scaled.onnx"), serde_json::json!({ "x": source }), serde_json::json!({ "sum": "s" }), 32);
@@ -299,7 +296,10 @@ proptest! {
 #[test]
 fn an_empty_unit_and_a_nan() {
     let values = [f32::NAN, 1.0].map(|v| [[v; 1], [0.0; 1]].concat()).concat();
-    let values: Vec<f32> = values.chunks_exact(2).flat_map(|pair| [pair[0], pair[1], 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0.]).collect();
+    let values: Vec<f32> = values
+        .chunks_exact(2)
+        .flat_map(|pair| [pair[0], pair[1], 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0.])
+        .collect();
     let rows = batch(vec![images("x", &[4, 4], &values, false)]);
     let step = infer(&path("scaled.onnx"), serde_json::json!({ "x": "x" }), serde_json::json!({ "sum": "s" }), 32);
     let mut device = start(&step, &rows.schema(), None);
@@ -403,7 +403,10 @@ fn models_that_cannot_be_had() {
     assert!(reason.starts_with(&format!("`{broken}` can't be used: it is no ONNX model, or only a part of one")), "{reason}");
     let outside = path("outside.onnx");
     let reason = onnx::probe(&outside, &runtime).unwrap_err();
-    assert!(reason.starts_with(&format!("`{outside}` can't be used: its weights are in another file; save it as one")), "{reason}");
+    assert!(
+        reason.starts_with(&format!("`{outside}` can't be used: its weights are in another file; save it as one")),
+        "{reason}"
+    );
 
     for (name, wanted) in [
         ("empty", "it is no ONNX model"),
@@ -458,7 +461,8 @@ fn a_model_that_changed_is_refused() {
 
 #[test]
 fn what_a_model_wants_and_gives() {
-    let ModelFacts { inputs, outputs, sha256, bytes, about } = onnx::probe(&path("two_images.onnx"), &Runtime::default()).unwrap();
+    let ModelFacts { inputs, outputs, sha256, bytes, about } =
+        onnx::probe(&path("two_images.onnx"), &Runtime::default()).unwrap();
     let say = |tensors: &[onnx::model::Tensor]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(say(&inputs), ["ECAL float32(N, 7, 7, 9)", "HCAL float32(N, 3, 3, 5)"]);
     assert_eq!(say(&outputs), ["energy float32(N, 1)", "probabilities float32(N, 4)"]);

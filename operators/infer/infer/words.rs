@@ -248,7 +248,11 @@ by_hand!(Batch, "a number of rows, or `auto`", {
         usize::try_from(rows).map(Batch::Rows).map_err(|_| E::custom(format!("{rows} is no number of rows")))
     }
     fn visit_str<E: Error>(self, word: &str) -> Result<Batch, E> {
-        if word == "auto" { Ok(Batch::Auto) } else { Err(E::custom(format!("`{word}` is no number of rows; write a number, or `auto`"))) }
+        if word == "auto" {
+            Ok(Batch::Auto)
+        } else {
+            Err(E::custom(format!("`{word}` is no number of rows; write a number, or `auto`")))
+        }
     }
 });
 
@@ -276,16 +280,22 @@ macro_rules! any_of {
     };
 }
 
-any_of!(Models, "Models", generator, [
-    generator.subschema_for::<String>(),
-    generator.subschema_for::<Vec<String>>(),
-    generator.subschema_for::<BTreeMap<String, String>>()
-]);
+any_of!(
+    Models,
+    "Models",
+    generator,
+    [
+        generator.subschema_for::<String>(),
+        generator.subschema_for::<Vec<String>>(),
+        generator.subschema_for::<BTreeMap<String, String>>()
+    ]
+);
 any_of!(Source, "ModelInput", generator, [generator.subschema_for::<String>(), generator.subschema_for::<Feeding>()]);
-any_of!(Names, "NewColumns", generator, [
-    generator.subschema_for::<String>(),
-    generator.subschema_for::<Vec<String>>(),
-    generator.subschema_for::<Taking>()
-]);
+any_of!(
+    Names,
+    "NewColumns",
+    generator,
+    [generator.subschema_for::<String>(), generator.subschema_for::<Vec<String>>(), generator.subschema_for::<Taking>()]
+);
 any_of!(Batch, "BatchRows", generator, [generator.subschema_for::<usize>(), json_schema!({ "const": "auto" })]);
 any_of!(Device, "ModelDevice", generator, [generator.subschema_for::<String>(), generator.subschema_for::<Vec<String>>()]);

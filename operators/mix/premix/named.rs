@@ -94,7 +94,9 @@ impl<'de> Deserialize<'de> for Shares {
             Found::Word(word) if word == "equal" => Ok(Self::Equal),
             Found::Word(word) => Err(D::Error::unknown_variant(&word, &["natural", "equal"])),
             Found::Named(named) => Ok(Self::Weights(named)),
-            Found::Number(n) => Err(D::Error::invalid_type(Unexpected::Unsigned(n), &"`natural`, `equal`, or a weight for each class")),
+            Found::Number(n) => {
+                Err(D::Error::invalid_type(Unexpected::Unsigned(n), &"`natural`, `equal`, or a weight for each class"))
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ impl Asked {
             (Some(length), Exhausted::Stop) => length.min(shortest),
             (Some(length), Exhausted::Drop | Exhausted::Repeat) => length,
         };
-        let exact: Vec<f64> = (0..counts.len()).map(|class| if weight(class) > 0.0 { weight(class) * length } else { 0.0 }).collect();
+        let exact: Vec<f64> =
+            (0..counts.len()).map(|class| if weight(class) > 0.0 { weight(class) * length } else { 0.0 }).collect();
         let of = whole(&exact);
         let rows = |class: usize| match self.when_exhausted {
             Exhausted::Repeat if counts[class] > 0 => of[class],

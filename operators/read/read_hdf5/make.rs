@@ -35,7 +35,13 @@ pub(super) fn absent(field: &Field, rows: usize) -> Result<ArrayRef, Fault> {
 }
 
 /// The same value for all rows.
-pub(super) fn constant(value: &Value, place: usize, field: &Field, rows: usize, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
+pub(super) fn constant(
+    value: &Value,
+    place: usize,
+    field: &Field,
+    rows: usize,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
     match value {
         Value::Text(text) => Ok(Arc::new(StringArray::from(vec![text.as_str(); rows]))),
         Value::Numbers { number, bytes } => {
@@ -105,7 +111,13 @@ pub(super) fn record_fields(field: &Field) -> Result<&Fields, Fault> {
 }
 
 /// `count` records for each row, without those that are not valid.
-pub(super) fn several(members: Vec<ArrayRef>, count: usize, rows: usize, valid: Option<&ArrayRef>, field: &Field) -> Result<ArrayRef, Fault> {
+pub(super) fn several(
+    members: Vec<ArrayRef>,
+    count: usize,
+    rows: usize,
+    valid: Option<&ArrayRef>,
+    field: &Field,
+) -> Result<ArrayRef, Fault> {
     let mut records = records(members, record_fields(field)?)?;
     let mut lengths = vec![count; rows];
     if let Some(valid) = valid {
@@ -149,7 +161,13 @@ pub(super) fn one_hot(numbers: &ArrayRef, rows: usize, field: &Field, noticed: &
 
 /// Hits of several values a cell, each given with all cells: a cell is a hit unless all of its values are +0.
 /// A threshold and `drop_negative` look at the first value.
-pub(super) fn hits_of_values(values: Vec<ArrayRef>, cells: usize, field: &Field, refine: images::Refine, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
+pub(super) fn hits_of_values(
+    values: Vec<ArrayRef>,
+    cells: usize,
+    field: &Field,
+    refine: images::Refine,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
     let (item, fields) = (item(field)?, record_fields(field)?);
     let total = values.first().map_or(0, Array::len);
     let mut hot = vec![false; total];
@@ -186,7 +204,14 @@ pub(super) fn hits_of_values(values: Vec<ArrayRef>, cells: usize, field: &Field,
 }
 
 /// All cells as one array of numbers, of the type of a value of the cell.
-pub(super) fn cells(values: MutableBuffer, count: usize, number: Number, to: &DataType, name: &str, noticed: &mut Noticed) -> Result<ArrayRef, Fault> {
+pub(super) fn cells(
+    values: MutableBuffer,
+    count: usize,
+    number: Number,
+    to: &DataType,
+    name: &str,
+    noticed: &mut Noticed,
+) -> Result<ArrayRef, Fault> {
     // A truth value is kept as 0 or 1.
     let number = if number.kind == Kind::Boolean { Number { kind: Kind::Unsigned, ..number } } else { number };
     images::numbers(values, count, number, &Field::new(name, to.clone(), false), noticed)

@@ -8,8 +8,8 @@ use super::{BATCH_BYTES, MOST_PIECES, chunk_rows, make};
 use crate::column::{provenance, provenance_fields};
 use crate::hdf5::header::{Dataset, Header, Number};
 use crate::hdf5::images::{self, Refine};
-use crate::hdf5::probe::probe_file;
 use crate::hdf5::index::Kept;
+use crate::hdf5::probe::probe_file;
 use crate::hdf5::process::Reader;
 use crate::hdf5::rows::{Opened, Rows};
 use crate::npz;
@@ -80,7 +80,13 @@ impl Source for Hdf5Source {
         let chunk = chunk_rows(datasets.iter().map(Rows::dataset));
         let wanted = (BATCH_BYTES / row.max(1)).max(1);
         // Whole chunks, unless a chunk is much larger than a batch: then it is decoded once and given in pieces.
-        let step = if wanted >= chunk { wanted / chunk * chunk } else if chunk <= MOST_PIECES * wanted { chunk } else { wanted };
+        let step = if wanted >= chunk {
+            wanted / chunk * chunk
+        } else if chunk <= MOST_PIECES * wanted {
+            chunk
+        } else {
+            wanted
+        };
         Ok(Box::new(Reading {
             unit,
             next: unit.first,

@@ -4,8 +4,8 @@
 //! every operator reads; a batch is far smaller than either holds.
 
 use super::Known;
-use crate::column::{self, EVENT, FILE, PROVENANCE, ROW, SAMPLE};
 use crate::Problem;
+use crate::column::{self, EVENT, FILE, PROVENANCE, ROW, SAMPLE};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,10 +86,11 @@ impl Layout {
             .map(|i| (i, difference(&forms[i], &forms[usual], &files[usual].file.path)))
             .collect();
         if (files.len() < 3 || odd.len() > (files.len() / 100).max(1))
-            && let Some((i, how)) = odd.first() {
-                let what = format!("{} is not like the other files: {how}", files[*i].file.path);
-                return Err(Problem::at(&files[*i].pattern, what).help("read files of another form in a step of their own"));
-            }
+            && let Some((i, how)) = odd.first()
+        {
+            let what = format!("{} is not like the other files: {how}", files[*i].file.path);
+            return Err(Problem::at(&files[*i].pattern, what).help("read files of another form in a step of their own"));
+        }
         for (i, how) in odd.into_iter().rev() {
             let known = files.remove(i);
             quarantined.push((known.file.path.clone(), how));

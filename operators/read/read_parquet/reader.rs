@@ -115,11 +115,14 @@ impl Reader {
 
     fn open(&mut self, path: &str) -> Result<(Input, ArrowReaderMetadata), Fault> {
         if let Some((known, input, metadata)) = &self.open
-            && known == path {
-                return Ok((input.clone(), metadata.clone()));
-            }
-        let input = Input::open(path).map_err(|error| Fault::from(anyhow::Error::new(error).context(format!("can't open {path}"))))?;
-        let metadata = caught(|| ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())).map_err(|reason| input.fault(path, &reason))?;
+            && known == path
+        {
+            return Ok((input.clone(), metadata.clone()));
+        }
+        let input =
+            Input::open(path).map_err(|error| Fault::from(anyhow::Error::new(error).context(format!("can't open {path}"))))?;
+        let metadata = caught(|| ArrowReaderMetadata::load(&input, ArrowReaderOptions::new()))
+            .map_err(|reason| input.fault(path, &reason))?;
         self.open = Some((path.to_owned(), input.clone(), metadata.clone()));
         Ok((input, metadata))
     }
@@ -216,7 +219,8 @@ impl Rows<'_> {
                 }
                 None => {
                     let number = names.iter().position(|f| f.name() == field.name());
-                    let number = number.ok_or_else(|| Fault::Machine(anyhow::anyhow!("nothing makes column `{}`", field.name())))?;
+                    let number =
+                        number.ok_or_else(|| Fault::Machine(anyhow::anyhow!("nothing makes column `{}`", field.name())))?;
                     made[number].clone()
                 }
             };

@@ -1,8 +1,8 @@
 use super::*;
-use crate::{Fault, column};
+use crate::work::{Runtime, Worker};
 use crate::write::write_parquet::WriteParquet;
 use crate::write::write_parquet::tests::{events, python, write};
-use crate::work::{Runtime, Worker};
+use crate::{Fault, column};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Schema, UInt64Type};
 use proptest::prelude::*;
@@ -117,7 +117,16 @@ for number, name in enumerate(sys.argv[1:]):
     crate::hits::to_dense(rows.column_by_name("ecal").unwrap(), 4, 0, 0, 6, &mut dense).unwrap();
     assert_eq!(dense[..12], [1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 0.0]);
     assert!(rows.column_by_name("ecal").unwrap().as_list_opt::<i32>().is_some());
-    assert!(rows.column_by_name("ecal").unwrap().as_list::<i32>().values().as_struct().column(1).as_primitive_opt::<Float32Type>().is_some());
+    assert!(
+        rows.column_by_name("ecal")
+            .unwrap()
+            .as_list::<i32>()
+            .values()
+            .as_struct()
+            .column(1)
+            .as_primitive_opt::<Float32Type>()
+            .is_some()
+    );
 }
 
 #[test]
@@ -127,7 +136,17 @@ fn class_maps_of_several_files_are_joined() {
     let other = ["pion".to_owned(), "kaon".to_owned()];
     let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
     let sample = rows.schema().index_of("sample").unwrap();
-    let unit = crate::Unit { alone: false, step: String::new(), sample: Some("kaon".into()), path: String::new(), fingerprint: "k".into(), first: 0, rows: 10, file: 3, row_bytes: 1 };
+    let unit = crate::Unit {
+        alone: false,
+        step: String::new(),
+        sample: Some("kaon".into()),
+        path: String::new(),
+        fingerprint: "k".into(),
+        first: 0,
+        rows: 10,
+        file: 3,
+        row_bytes: 1,
+    };
     columns[sample] = column::provenance(&other, &unit, 0, 10).remove(0);
     let schema = Arc::new(column::with_samples(rows.schema().as_ref().clone(), &other));
     let kaons = RecordBatch::try_new(schema, columns).unwrap();
@@ -155,7 +174,8 @@ fn odd_and_broken_files_are_named() {
     let pattern = pattern(folder.path());
     let looked = facts(std::slice::from_ref(&pattern));
     let planned = files(&pattern).plan(&looked, &[]).unwrap();
-    let quarantined: Vec<&str> = planned.quarantined.iter().map(|(path, _)| Path::new(path).file_name().unwrap().to_str().unwrap()).collect();
+    let quarantined: Vec<&str> =
+        planned.quarantined.iter().map(|(path, _)| Path::new(path).file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(quarantined, ["short.parquet", "part-00001.parquet"]);
     assert!(planned.quarantined[1].1.starts_with("it has no column `ecal`"), "{:?}", planned.quarantined);
     assert_eq!(planned.outputs[0].rows, Some(30));

@@ -24,7 +24,8 @@ fn confusion() -> Confusion {
 fn rows(n: usize) -> (Vec<i8>, Vec<Vec<f64>>) {
     let mut u = uniform(4);
     let classes: Vec<i8> = (0..n).map(|_| (u() * 3.0) as i8).collect();
-    let mut score = |class: i8| classes.iter().map(|c| ((u() + if *c == class { 0.4 } else { 0.0 }) * 20.0).round() / 20.0).collect();
+    let mut score =
+        |class: i8| classes.iter().map(|c| ((u() + if *c == class { 0.4 } else { 0.0 }) * 20.0).round() / 20.0).collect();
     let mut columns: Vec<Vec<f64>> = (0..3).map(&mut score).collect();
     columns.push((0..n).map(|_| 0.1 + u()).collect());
     columns.push((0..n).map(|_| 520.0 * u()).collect());
@@ -55,7 +56,8 @@ answer(bits(np.concatenate(out)))
 fn matrices_are_sklearns() {
     let rows = rows(5000);
     for (weighted, threshold) in [(false, None), (true, None), (false, Some(0.8)), (true, Some(0.95))] {
-        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(2)), ..AxisWords::default() };
+        let axis =
+            AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(2)), ..AxisWords::default() };
         let operator = Confusion {
             by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
             threshold: threshold.map(Placed::unplaced),
@@ -85,7 +87,11 @@ fn matrices_are_sklearns() {
 
 #[test]
 fn a_single_score_is_cut_on_and_what_is_odd_is_counted() {
-    let rows = batch(&SAMPLES[..2], &[0, 0, 0, 1, 1], &[("p", &[0.5, 0.4, f64::NAN, 0.9, f64::INFINITY]), ("w", &[1.0, 1.0, 1.0, -1.0, 1.0])]);
+    let rows = batch(
+        &SAMPLES[..2],
+        &[0, 0, 0, 1, 1],
+        &[("p", &[0.5, 0.4, f64::NAN, 0.9, f64::INFINITY]), ("w", &[1.0, 1.0, 1.0, -1.0, 1.0])],
+    );
     let one = |threshold: f64, weight: Option<&str>| Confusion {
         scores: Placed::unplaced(BTreeMap::from([(word("electron"), word("p"))])),
         threshold: Some(Placed::unplaced(threshold)),
@@ -98,7 +104,10 @@ fn a_single_score_is_cut_on_and_what_is_odd_is_counted() {
     assert_eq!(column_of(&summary.table, "n"), [1.0, 1.0, 2.0, 0.0]);
     assert_eq!(summary.remarks[2], "1 row with a NaN among the scores in no matrix");
     let (_, summary) = fold(&one(0.5, Some("w")), &rows, 2);
-    assert_eq!(texts_of(&summary.table, "reason"), ["", "", "the sum of weights is not positive", "the sum of weights is not positive"]);
+    assert_eq!(
+        texts_of(&summary.table, "reason"),
+        ["", "", "the sum of weights is not positive", "the sum of weights is not positive"]
+    );
     assert!(column_of(&summary.table, "share")[2].is_nan());
     let (_, summary) = fold(&one(0.5, None), &rows.slice(0, 0), 1);
     assert_eq!(texts_of(&summary.table, "reason"), ["no rows"; 4]);

@@ -107,8 +107,10 @@ impl Testing {
     }
 
     fn table(&self, tested: &[Tested], lines: &[Line<'_>]) -> anyhow::Result<RecordBatch> {
-        let text = |f: &dyn Fn(&Line<'_>) -> Option<String>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<StringArray>()) };
-        let float = |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
+        let text =
+            |f: &dyn Fn(&Line<'_>) -> Option<String>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<StringArray>()) };
+        let float =
+            |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
         let whole = |f: fn(&Line<'_>) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(lines.iter().map(f))) };
         let mut columns = vec![text(&|line| Some(tested[line.test].name.clone()))];
         if matches!(self.of, Of::Points { .. }) {
@@ -157,7 +159,8 @@ impl Testing {
                 let classes = self.of.classes();
                 if classes.names.len() > 1 {
                     for (test, tested) in tested.iter().enumerate() {
-                        let curves = classes.names.iter().enumerate().map(|(class, name)| curve(name.clone(), test, class)).collect();
+                        let curves =
+                            classes.names.iter().enumerate().map(|(class, name)| curve(name.clone(), test, class)).collect();
                         let name = self.test_name(tested);
                         figures.push(figure(file_name(&name), format!("Efficiency of {name} against {}", bins.column), curves));
                     }
@@ -170,7 +173,11 @@ impl Testing {
                 for (test, tested) in tested.iter().enumerate() {
                     for (class, class_name) in self.of.classes().names.iter().enumerate() {
                         let of = lines.iter().filter(|line| line.test == test && line.class == class && line.cell.is_some());
-                        let name = [self.test_name(tested), class_name.clone()].into_iter().filter(|n| !n.is_empty()).collect::<Vec<_>>().join(", ");
+                        let name = [self.test_name(tested), class_name.clone()]
+                            .into_iter()
+                            .filter(|n| !n.is_empty())
+                            .collect::<Vec<_>>()
+                            .join(", ");
                         figures.push(Figure {
                             name: file_name(&name),
                             title: format!("Efficiency of {name}"),
@@ -260,7 +267,10 @@ impl Testing {
                     if odd != 0 {
                         let column = &counter.scores[score].column;
                         let what = self.weight.as_ref().map_or_else(|| column.clone(), |weight| format!("{column} or {weight}"));
-                        remarks.push(format!("{} with {what} NaN or infinite in no efficiency of {name}", words::counted(odd, "row")));
+                        remarks.push(format!(
+                            "{} with {what} NaN or infinite in no efficiency of {name}",
+                            words::counted(odd, "row")
+                        ));
                     }
                 }
             }

@@ -27,7 +27,10 @@ fn efficiency() -> Efficiency {
 
 fn bins(columns: &[(&str, (f64, f64), u32)]) -> Option<By> {
     let axis = |(name, range, bins): &(&str, (f64, f64), u32)| {
-        (word(name), AxisWords { range: Some(Placed::unplaced(*range)), bins: Some(Placed::unplaced(*bins)), ..AxisWords::default() })
+        (
+            word(name),
+            AxisWords { range: Some(Placed::unplaced(*range)), bins: Some(Placed::unplaced(*bins)), ..AxisWords::default() },
+        )
     };
     Some(Placed::unplaced(columns.iter().map(axis).collect()))
 }
@@ -213,7 +216,10 @@ fn what_cannot_be_known_says_why() {
 fn mistakes_have_places() {
     let rows = Rows::new(3).batch();
     let both = Efficiency { cut: Some(at(2, 1, "p >".into())), cuts: Some(at(3, 1, BTreeMap::new())), ..efficiency() };
-    assert_eq!(problems(&both, &rows), ["3:1 an efficiency is either of a `cut`, of `cuts`, or of `scores` (cut: p_electron > 0.5)"]);
+    assert_eq!(
+        problems(&both, &rows),
+        ["3:1 an efficiency is either of a `cut`, of `cuts`, or of `scores` (cut: p_electron > 0.5)"]
+    );
     let mut wrong = Efficiency { cut: Some(at(2, 1, "q + 1".into())), ..efficiency() };
     wrong.level = Some(at(3, 1, 95.0));
     wrong.for_each = Some(at(4, 1, "energy".into()));

@@ -110,7 +110,8 @@ impl Weighing {
             .chunk_by(|one, other| one.class == other.class)
             .map(|of_class| {
                 let class = of_class[0].class;
-                let suffix = if self.classes.column.is_some() { format!("-{}", self.classes.names[class]) } else { String::new() };
+                let suffix =
+                    if self.classes.column.is_some() { format!("-{}", self.classes.names[class]) } else { String::new() };
                 Figure {
                     name: format!("mass{suffix}"),
                     title: format!("mass of pairs{}", suffix.replacen('-', ", ", 1)),
@@ -147,7 +148,8 @@ impl Weighing {
             match &width.peak {
                 Err(_) => line.extend(["-"; 3].map(String::from)),
                 Ok(peak) => {
-                    let shown = |i: usize| words::with_error(peak.parameters[i].value, peak.parameters[i].error.unwrap_or(f64::NAN));
+                    let shown =
+                        |i: usize| words::with_error(peak.parameters[i].value, peak.parameters[i].error.unwrap_or(f64::NAN));
                     line.extend([shown(1), shown(0), format!("{} / {}", words::significant(peak.chi2, 3), peak.ndf)]);
                 }
             }
@@ -174,7 +176,8 @@ impl Weighing {
         )];
         if self.replicas > 0 {
             let replicas = self.replicas;
-            remarks.push(format!("the error of an improvement is its spread over {replicas} bootstrap replicas of the same events"));
+            remarks
+                .push(format!("the error of an improvement is its spread over {replicas} bootstrap replicas of the same events"));
         }
         let edges = self.axis.edges();
         for width in widths {

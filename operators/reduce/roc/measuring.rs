@@ -99,15 +99,23 @@ impl Scoring {
     /// Every contest in these slots.
     pub(super) fn measure(&self, counted: &Counted, contest: &Contest, slots: &[usize]) -> Measured {
         let groups = |sides: &[usize]| {
-            let groups = slots.iter().flat_map(|slot| sides.iter().map(|side| self.counter.layout.group(*slot, contest.score, *side)));
+            let groups =
+                slots.iter().flat_map(|slot| sides.iter().map(|side| self.counter.layout.group(*slot, contest.score, *side)));
             groups.collect::<Vec<_>>()
         };
         let (own, others) = (groups(&[0]), groups(&contest.background));
         let [signal, background] = [&own, &others].map(|groups| counted.rows(groups.iter().copied()));
         let [on_signal, on_background] = [&own, &others].map(|groups| counted.on_rungs(groups.iter().copied()));
         let (numbers, rungs) = rungs(&self.counter.layout, &on_signal, &on_background);
-        let mut measured =
-            Measured { signal, background, auc: Auc::of(&rungs), auc_error: None, points: Vec::new(), reasons: Vec::new(), played: Vec::new() };
+        let mut measured = Measured {
+            signal,
+            background,
+            auc: Auc::of(&rungs),
+            auc_error: None,
+            points: Vec::new(),
+            reasons: Vec::new(),
+            played: Vec::new(),
+        };
         let total = |loads: &[OnRung]| loads.iter().map(|(_, load)| load.w).sum::<f64>();
         measured.reasons.extend(missing("signal", signal, total(&on_signal)));
         measured.reasons.extend(missing("background", background, total(&on_background)));
@@ -130,7 +138,9 @@ impl Scoring {
             if auc.error.is_none() {
                 measured.reasons.push("an area from a single row of signal or background has no error".into());
             } else if auc.error == Some(0.0) {
-                measured.reasons.push("every signal is above every background, of which DeLong's error knows nothing but 0".into());
+                measured
+                    .reasons
+                    .push("every signal is above every background, of which DeLong's error knows nothing but 0".into());
             }
         } else {
             match spread(measured.played.iter().map(|played| played.auc)) {
@@ -149,7 +159,13 @@ impl Scoring {
         Played { auc: Auc::value_of(&rungs), points: points.collect() }
     }
 
-    fn point(&self, measured: &mut Measured, (number, fixed): (usize, Fixed), numbers: &[u64], rungs: &[Rung]) -> Option<WorkingPoint> {
+    fn point(
+        &self,
+        measured: &mut Measured,
+        (number, fixed): (usize, Fixed),
+        numbers: &[u64],
+        rungs: &[Rung],
+    ) -> Option<WorkingPoint> {
         let sums = sums(rungs);
         if let (Some(Compat::Eml), Fixed::Background(target)) = (self.compat, fixed) {
             if measured.signal + measured.background <= 10 {
@@ -213,10 +229,11 @@ impl Scoring {
             }
         };
         let both = || of.played.iter().zip(&over.played);
-        let auc = of.auc.as_ref().zip(over.auc.as_ref()).map(|(a, b)| Value {
-            value: a.value - b.value,
-            error: error(&mut both().map(|(a, b)| Some(a.auc? - b.auc?))),
-        });
+        let auc = of
+            .auc
+            .as_ref()
+            .zip(over.auc.as_ref())
+            .map(|(a, b)| Value { value: a.value - b.value, error: error(&mut both().map(|(a, b)| Some(a.auc? - b.auc?))) });
         let mut points = Vec::new();
         for (number, fixed) in self.points.iter().enumerate() {
             let merit = |measured: &Measured| WorkingPoint::merit(*fixed, measured.points[number]?.at);
@@ -228,7 +245,8 @@ impl Scoring {
                 WorkingPoint::merit(*fixed, a.points[number]?).zip(WorkingPoint::merit(*fixed, b.points[number]?))
             };
             let difference = Value { value: a - b, error: error(&mut both().map(|(a, b)| played(a, b).map(|(a, b)| a - b))) };
-            let ratio = Value { value: a / b - 1.0, error: error(&mut both().map(|(a, b)| played(a, b).map(|(a, b)| a / b - 1.0))) };
+            let ratio =
+                Value { value: a / b - 1.0, error: error(&mut both().map(|(a, b)| played(a, b).map(|(a, b)| a / b - 1.0))) };
             points.push((b > 0.0).then_some((difference, ratio)));
         }
         if points.iter().any(Option::is_none) && of.auc.is_some() {

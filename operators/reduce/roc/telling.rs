@@ -5,9 +5,9 @@ use super::{Against, Compat, Scoring};
 use crate::auc::{Auc, thinned};
 use crate::binning::{Binning, Cell};
 use crate::bootstrap::Replicas;
-use crate::rungs::Counted;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::folding::COMPAT_KEY;
+use crate::rungs::Counted;
 use crate::sums::Sums;
 use crate::work::Fold;
 use crate::working_point::{Fixed, Pair};
@@ -150,9 +150,12 @@ impl Scoring {
                 lines.extend(points.iter().map(|point| Line { contest, cell, measured, gained, point: *point }));
             }
         }
-        let text = |f: &dyn Fn(&Line<'_>) -> Option<String>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<StringArray>()) };
-        let float = |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
-        let whole = |f: fn(&Measured) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(lines.iter().map(|l| f(l.measured)))) };
+        let text =
+            |f: &dyn Fn(&Line<'_>) -> Option<String>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<StringArray>()) };
+        let float =
+            |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
+        let whole =
+            |f: fn(&Measured) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(lines.iter().map(|l| f(l.measured)))) };
         let contest = |line: &Line<'_>| &self.contests[line.contest];
         let mut columns = vec![text(&|line| Some(self.scores[contest(line).score].name.clone()))];
         if self.contests.iter().any(|contest| contest.against.is_some()) {
@@ -263,7 +266,11 @@ impl Scoring {
                     let (x, x_error) = if self.compat == Some(Compat::Dlkit) { (low, 0.0) } else { middle };
                     Some(Point { x, x_error, y, y_error: below, y_error_up: (below != above).then_some(above) })
                 };
-                Curve { label: self.name(contest), points: cells.iter().enumerate().filter_map(place).collect(), line: Vec::new() }
+                Curve {
+                    label: self.name(contest),
+                    points: cells.iter().enumerate().filter_map(place).collect(),
+                    line: Vec::new(),
+                }
             };
             told.iter().enumerate().map(curve).collect()
         };
@@ -281,7 +288,9 @@ impl Scoring {
                     (value, (distance(low), distance(high)))
                 };
                 match fixed {
-                    Fixed::Background(_) => Some(ends(at.at.signal, at.signal_interval().map_or((None, None), |(l, h)| (Some(l), Some(h))))),
+                    Fixed::Background(_) => {
+                        Some(ends(at.at.signal, at.signal_interval().map_or((None, None), |(l, h)| (Some(l), Some(h)))))
+                    }
                     Fixed::Signal(_) => Some(ends(at.rejection()?, at.rejection_interval())),
                 }
             };
@@ -332,7 +341,9 @@ impl Scoring {
             }
             for point in &whole.points {
                 line.push(point.as_ref().map_or_else(none, |at| match at.fixed {
-                    Fixed::Background(_) => words::with_ends(100.0 * at.at.signal, at.signal_interval().map(|(l, h)| (100.0 * l, Some(100.0 * h)))),
+                    Fixed::Background(_) => {
+                        words::with_ends(100.0 * at.at.signal, at.signal_interval().map(|(l, h)| (100.0 * l, Some(100.0 * h))))
+                    }
                     Fixed::Signal(_) => match (at.rejection(), at.rejection_interval()) {
                         (Some(value), (low, high)) => words::with_ends(value, low.map(|low| (low, high))),
                         (None, (Some(low), _)) => format!("> {}", words::significant(low, 3)),
@@ -341,9 +352,8 @@ impl Scoring {
                 }));
             }
             if self.gain.is_some() {
-                let shown = |value: &Value, scale: f64| {
-                    words::with_error(scale * value.value, scale * value.error.unwrap_or(f64::NAN))
-                };
+                let shown =
+                    |value: &Value, scale: f64| words::with_error(scale * value.value, scale * value.error.unwrap_or(f64::NAN));
                 line.push(gained.as_ref().and_then(|g| g.0.auc.as_ref()).map_or_else(none, |value| shown(value, 1.0)));
                 for number in 0..self.points.len() {
                     let gain = gained.as_ref().and_then(|g| g.0.points[number].as_ref());
@@ -379,7 +389,11 @@ impl Scoring {
         for (number, score) in self.scores.iter().enumerate() {
             let odd = self.counter.odd(sums, number);
             if odd != 0 {
-                let what = self.counter.weight.as_ref().map_or_else(|| self.column(number).to_owned(), |weight| format!("{} or {weight}", self.column(number)));
+                let what = self
+                    .counter
+                    .weight
+                    .as_ref()
+                    .map_or_else(|| self.column(number).to_owned(), |weight| format!("{} or {weight}", self.column(number)));
                 let rows = words::counted(odd, "row");
                 remarks.push(format!("{rows} with {what} NaN or infinite in no curve of {}", score.name));
             }

@@ -2,13 +2,15 @@
 
 use super::*;
 use crate::axis::AxisWords;
-use crate::ladder::MOST_STEPS;
 use crate::figure::Content;
+use crate::ladder::MOST_STEPS;
+use crate::rungs::ExactWord;
+use crate::trial::{
+    at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word,
+};
+use crate::working_point::Numbers;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Field;
-use crate::rungs::ExactWord;
-use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word};
-use crate::working_point::Numbers;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -83,7 +85,8 @@ fn areas_are_those_of_sklearn_within_the_error_of_the_ladder() {
     let rows = Rows::new(30_000);
     for (weighted, precision) in [(false, None), (false, Some(2)), (true, None), (true, Some(8)), (false, Some(MOST_STEPS))] {
         let mut roc = roc();
-        let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
+        let axis =
+            AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
         roc.by = Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])));
         roc.weight = weighted.then(|| word("weight"));
         roc.precision = precision.map(|steps| Placed::unplaced(PrecisionWord::Steps(steps)));
@@ -171,7 +174,8 @@ fn points(background: &[f64], signal: &[f64]) -> WorkingPoints {
 }
 
 fn energy_bins() -> Option<By> {
-    let axis = AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
+    let axis =
+        AxisWords { range: Some(Placed::unplaced((10.0, 510.0))), bins: Some(Placed::unplaced(5)), ..AxisWords::default() };
     Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)])))
 }
 
@@ -205,7 +209,8 @@ fn working_points_are_those_of_sklearns_curve() {
         given["background"] = json!([0.013, 0.1, 0.5]);
         given["signal"] = json!([0.9, 0.317]);
         let expected = floats(&python(CURVES, &given));
-        let (signal, background) = (column_of(&summary.table, "signal_efficiency"), column_of(&summary.table, "background_efficiency"));
+        let (signal, background) =
+            (column_of(&summary.table, "signal_efficiency"), column_of(&summary.table, "background_efficiency"));
         let errors = column_of(&summary.table, "point_ladder_error");
         assert_eq!(expected.len(), 2 * signal.len());
         for (row, pair) in expected.chunks_exact(2).enumerate() {
@@ -228,7 +233,8 @@ fn cuts_are_where_they_are_said_to_be() {
     roc.at = points(&[0.1], &[0.8]);
     let (_, summary) = fold(&roc, &rows.batch(), 1);
     let thresholds = column_of(&summary.table, "threshold");
-    let (signal, background) = (column_of(&summary.table, "signal_efficiency"), column_of(&summary.table, "background_efficiency"));
+    let (signal, background) =
+        (column_of(&summary.table, "signal_efficiency"), column_of(&summary.table, "background_efficiency"));
     for (row, threshold) in thresholds.iter().enumerate() {
         let (class, scores) = if row < 2 { (0, &rows.scores[0]) } else { (2, &rows.scores[1]) };
         let share = |is: bool| {
@@ -309,7 +315,8 @@ answer([bits(numbers(w0)), bits(np.std(toys, axis=0, ddof=1))])
         roc.weight = weighted.then(|| word("weight"));
         roc.bootstrap = Some(Placed::unplaced(400));
         let (_, summary) = fold(&roc, &batch, 3);
-        let given = json!({ "class": classes, "cnn": bits(&cnn), "bdt": bits(&bdt), "weight": bits(&weight), "weighted": weighted });
+        let given =
+            json!({ "class": classes, "cnn": bits(&cnn), "bdt": bits(&bdt), "weight": bits(&weight), "weighted": weighted });
         let answer = python(script, &given);
         let (values, errors) = (floats(&answer[0]), floats(&answer[1]));
         // Rows: BDT at background 20 %, at signal 80 %, then CNN at both.
@@ -330,7 +337,16 @@ answer([bits(numbers(w0)), bits(np.std(toys, axis=0, ddof=1))])
         assert_eq!(texts_of(&summary.table, "over"), ["", "", "BDT", "BDT"]);
         assert!(of("gain")[..2].iter().all(|gain| gain.is_nan()), "of the one that is compared with there is no gain");
         assert_eq!(texts_of(&summary.table, "score"), ["BDT", "BDT", "CNN", "CNN"]);
-        assert_eq!(summary.highlights[0][5..], ["signal [%]\nat background 20 %", "rejection\nat signal 80 %", "AUC\nover BDT", "gain over BDT [%]\nat background 20 %", "gain over BDT [%]\nat signal 80 %"]);
+        assert_eq!(
+            summary.highlights[0][5..],
+            [
+                "signal [%]\nat background 20 %",
+                "rejection\nat signal 80 %",
+                "AUC\nover BDT",
+                "gain over BDT [%]\nat background 20 %",
+                "gain over BDT [%]\nat signal 80 %"
+            ]
+        );
         assert_eq!(summary.highlights[1][7..], ["-", "-", "-"]);
         assert!(texts_of(&summary.table, "reason").iter().all(String::is_empty));
     }
@@ -350,7 +366,11 @@ fn what_cannot_be_known_says_why() {
     let none = f64::NAN;
     let rows = |classes: &[i8], cnn: &[f64], weight: &[f64]| {
         let n = classes.len();
-        with_events(&batch(&SAMPLES, classes, &[("cnn", cnn), ("bdt", &vec![0.5; n]), ("weight", weight), ("energy", &vec![20.0; n])]))
+        with_events(&batch(
+            &SAMPLES,
+            classes,
+            &[("cnn", cnn), ("bdt", &vec![0.5; n]), ("weight", weight), ("energy", &vec![20.0; n])],
+        ))
     };
     let told = |rows: &RecordBatch, weighted: bool| {
         let mut roc = gain(("cnn", "bdt"));
@@ -384,7 +404,11 @@ fn what_cannot_be_known_says_why() {
     assert_eq!(column_of(&summary.table, "signal_efficiency")[0], 0.2);
     assert_eq!(column_of(&summary.table, "auc_gain")[2..], [0.0; 2]);
     // Huge weights are in no replica.
-    let (_, summary) = fold(&Roc { weight: Some(word("weight")), ..gain(("cnn", "bdt")) }, &rows(&[0, 1, 1], &[0.9, 0.1, 0.5], &[1e15, 1.0, 1.0]), 1);
+    let (_, summary) = fold(
+        &Roc { weight: Some(word("weight")), ..gain(("cnn", "bdt")) },
+        &rows(&[0, 1, 1], &[0.9, 0.1, 0.5], &[1e15, 1.0, 1.0]),
+        1,
+    );
     assert_eq!(summary.remarks.last().unwrap(), "2 rows with a weight beyond 10^11 in no replica");
     assert!(texts_of(&summary.table, "reason")[0].contains("only 0 of 100 replicas have a value"));
     // Perfect separation: no background is left, and the rejection has a lower end alone.
@@ -402,8 +426,14 @@ fn exact_ladders_are_for_float32_scores_of_known_number() {
     roc.precision = Some(at(5, 5, PrecisionWord::Exact(ExactWord::Exact)));
     let found = problems(&roc, &rows);
     assert_eq!(found.len(), 3);
-    assert_eq!(found[0], "5:5 `p_electron` is no float32, so its values cannot all be told apart (derive `cast(p_electron as real)`, or give a number of rungs up to 8388608)");
-    assert_eq!(found[2], "5:5 how many rows come is not known before the run, so `exact` may not fit the memory (give a number of rungs, as in `precision: 256`)");
+    assert_eq!(
+        found[0],
+        "5:5 `p_electron` is no float32, so its values cannot all be told apart (derive `cast(p_electron as real)`, or give a number of rungs up to 8388608)"
+    );
+    assert_eq!(
+        found[2],
+        "5:5 how many rows come is not known before the run, so `exact` may not fit the memory (give a number of rungs, as in `precision: 256`)"
+    );
 }
 
 #[test]
@@ -415,7 +445,8 @@ fn an_exact_ladder_tells_all_float32_scores_apart() {
         false => field.clone(),
     };
     let fields: Vec<_> = wide.schema().fields().iter().map(narrow).collect();
-    let columns = wide.columns().iter().zip(&fields).map(|(column, field)| arrow::compute::cast(column, field.data_type()).unwrap());
+    let columns =
+        wide.columns().iter().zip(&fields).map(|(column, field)| arrow::compute::cast(column, field.data_type()).unwrap());
     let schema = Arc::new(Schema::new_with_metadata(fields.clone(), wide.schema().metadata().clone()));
     let batch = RecordBatch::try_new(schema, columns.collect()).unwrap();
     let mut roc = roc();
@@ -516,7 +547,10 @@ fn numbers_of_older_codes_are_reproduced_and_said() {
         by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
         signal: Some(word("electron")),
         scores: Placed::unplaced(BTreeMap::from([(word("network"), word("p_electron"))])),
-        at: WorkingPoints { background_efficiency: Some(Placed::unplaced(Numbers::Several(vec![0.1, 0.2]))), ..WorkingPoints::default() },
+        at: WorkingPoints {
+            background_efficiency: Some(Placed::unplaced(Numbers::Several(vec![0.1, 0.2]))),
+            ..WorkingPoints::default()
+        },
         precision: Some(Placed::unplaced(PrecisionWord::Steps(MOST_STEPS))),
         compat: Some(Placed::unplaced(Compat::Eml)),
         ..roc()

@@ -1,8 +1,8 @@
 use super::*;
+use crate::Worker;
 use crate::testing::output_of;
 use crate::trial::{at, bits, column_of, floats as from_bits, normal, problems, python, uniform, word};
 use crate::work::Runtime;
-use crate::Worker;
 use arrow::array::{FixedSizeListArray, Float32Array, Int64Array, ListArray, StringArray, UInt64Array};
 use arrow::datatypes::{Float32Type, Int64Type};
 use proptest::prelude::*;
@@ -14,13 +14,7 @@ fn pair(by: Option<&[&str]>, columns: &[&str], kinematics: bool) -> Pair {
         by: by.map(|by| at(1, 1, words(by))),
         columns: at(2, 1, words(columns)),
         leading: at(3, 1, "pt".to_owned()),
-        kinematics: kinematics.then(|| Kinematics {
-            of: word("pt"),
-            holds: Quantity::Pt,
-            eta: eta(),
-            phi: phi(),
-            mass: None,
-        }),
+        kinematics: kinematics.then(|| Kinematics { of: word("pt"), holds: Quantity::Pt, eta: eta(), phi: phi(), mass: None }),
     }
 }
 

@@ -1,9 +1,9 @@
 use super::*;
+use crate::Worker;
 use crate::axis::AxisWords;
 use crate::column;
 use crate::trial::{at, batch, column_of, problems, stream, uniform, with_events, word};
 use crate::work::Runtime;
-use crate::Worker;
 
 fn resample(method: Method, edges: &[f64]) -> Resample {
     let axis = AxisWords { edges: Some(Placed::unplaced(edges.to_vec())), ..AxisWords::default() };
@@ -43,7 +43,8 @@ fn take(operator: &Resample, rows: &RecordBatch, length: usize) -> (RecordBatch,
 /// A signal rising and a background falling with pt in [0, 4), 2,000 of each.
 fn rows() -> RecordBatch {
     let mut random = uniform(1);
-    let pt: Vec<f64> = (0..4000).map(|row| if row < 2000 { 4.0 * random().sqrt() } else { 4.0 * (1.0 - random().sqrt()) }).collect();
+    let pt: Vec<f64> =
+        (0..4000).map(|row| if row < 2000 { 4.0 * random().sqrt() } else { 4.0 * (1.0 - random().sqrt()) }).collect();
     let classes: Vec<i8> = (0..4000).map(|row| i8::from(row >= 2000)).collect();
     with_events(&batch(&["signal", "background"], &classes, &[("pt", &pt)]))
 }

@@ -119,10 +119,15 @@ fn an_empty_class_and_an_empty_target_give_no_weights_and_say_so() {
 #[test]
 fn every_mistake_is_reported() {
     let rows = batch(&["signal", "background"], &[0], &[("pt", &[1.0]), ("weight", &[1.0])]);
-    let wrong = Reweight { to: at(3, 9, "signl".into()), of: Some(Placed::unplaced(vec![at(4, 1, "pion".into())])), ..reweight(&EDGES) };
+    let wrong =
+        Reweight { to: at(3, 9, "signl".into()), of: Some(Placed::unplaced(vec![at(4, 1, "pion".into())])), ..reweight(&EDGES) };
     let said = problems(&wrong, &rows);
     assert_eq!(said, ["3:9 no sample `signl` (did you mean `signal`?)", "4:1 no sample `pion` (there is signal, background)"]);
-    assert_eq!(problems(&reweight(&EDGES), &rows), ["0:0 there is a column `weight` already (name another one: `column: new_weight`)"]);
-    let itself = Reweight { of: Some(Placed::unplaced(vec![at(4, 1, "signal".into())])), column: word("new"), ..reweight(&EDGES) };
+    assert_eq!(
+        problems(&reweight(&EDGES), &rows),
+        ["0:0 there is a column `weight` already (name another one: `column: new_weight`)"]
+    );
+    let itself =
+        Reweight { of: Some(Placed::unplaced(vec![at(4, 1, "signal".into())])), column: word("new"), ..reweight(&EDGES) };
     assert_eq!(problems(&itself, &rows), ["4:1 `signal` has the wanted spectrum as it is"]);
 }

@@ -144,7 +144,9 @@ impl Rows {
                     for (image, (batch, row)) in into.chunks_exact_mut(cells.max(1)).zip(rows) {
                         ensure!(views[*batch].put(*row, image), "a hit of `{}` lies outside of its image", field.name());
                     }
-                    let DataType::FixedSizeList(item, length) = field.data_type() else { bail!("`{}` is no tensor", field.name()) };
+                    let DataType::FixedSizeList(item, length) = field.data_type() else {
+                        bail!("`{}` is no tensor", field.name())
+                    };
                     Arc::new(FixedSizeListArray::try_new(item.clone(), *length, Arc::new(Float32Array::from(into)), None)?)
                 }
             });

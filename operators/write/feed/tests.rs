@@ -92,7 +92,9 @@ fn each_value_of_a_hit_is_a_tensor_missing_images_are_nan_and_texts_are_texts() 
     let names: Vec<&str> = rows.schema().fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["ecal_energy", "ecal_time", "name", EPOCH, POSITION]);
     let made = rows.gather(&[&rows.prepare(&batch).unwrap()], &[(0, 2), (0, 1), (0, 0)], 0, vec![0, 1, 2]).unwrap();
-    let of = |name: &str| made.column_by_name(name).unwrap().as_fixed_size_list().values().as_primitive::<Float32Type>().values().to_vec();
+    let of = |name: &str| {
+        made.column_by_name(name).unwrap().as_fixed_size_list().values().as_primitive::<Float32Type>().values().to_vec()
+    };
     let (energy, time) = (of("ecal_energy"), of("ecal_time"));
     assert_eq!((&energy[..4], &energy[8..]), (&[0.0, 0.1, 0.0, 0.0][..], &[0.5, 0.0, 0.25, 0.0][..]));
     assert_eq!((&time[..4], &time[8..]), (&[0.0, 3.0, 0.0, 0.0][..], &[1.0, 0.0, 2.0, 0.0][..]));

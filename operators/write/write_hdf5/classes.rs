@@ -62,7 +62,9 @@ impl Classes {
                 return None;
             }
             problems.push(match (in_schema, wished) {
-                (Some((name, ..)), _) => Problem::at(&of.schema, format!("neither `{name}` nor `{SAMPLE}` comes in with a class")),
+                (Some((name, ..)), _) => {
+                    Problem::at(&of.schema, format!("neither `{name}` nor `{SAMPLE}` comes in with a class"))
+                }
                 (None, Some(word)) => Problem::at(word, format!("no `{SAMPLE}` comes in that says the class")),
                 (None, None) => return None,
             });

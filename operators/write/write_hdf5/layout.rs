@@ -114,7 +114,10 @@ fn image(path: &str, name: &str, column: &Column, input: &ArrowSchema) -> Result
     if value_type(field.data_type(), value) != Some(&DataType::Float32) {
         return Err(format!("the values of `{name}` are not f32, which `{path}` is written as"));
     }
-    Ok(Dataset { spec: Spec { name: path.into(), shape, element: Element::F32, texts: None }, content: Content::Image(name.into(), value) })
+    Ok(Dataset {
+        spec: Spec { name: path.into(), shape, element: Element::F32, texts: None },
+        content: Content::Image(name.into(), value),
+    })
 }
 
 /// The type of a value of an image.
@@ -155,4 +158,3 @@ fn numbers(path: &str, columns: &[(&str, &Column)], input: &ArrowSchema) -> Resu
     }
     Ok(Dataset { spec: Spec { name: path.into(), shape, element: Element::F64, texts: None }, content: Content::Numbers(names) })
 }
-

@@ -1,10 +1,10 @@
 use super::*;
+use crate::hdf5::write::{Element, Spec};
 use crate::read::generate_showers::tests::{gun, read};
 use crate::shower::Class;
-use crate::hdf5::write::{Element, Spec};
-use crate::{column, hits};
 use crate::work::{Assembly, Finished, Runtime, Sink, Staged, Worker};
 use crate::{Fault, Place};
+use crate::{column, hits};
 use arrow::array::RecordBatch;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -205,7 +205,13 @@ fn merged(name: &str) -> WriteHdf5 {
 }
 
 /// Writes parts of so many rows each, then puts them together; the path of the file.
-fn assembled(writer: &WriteHdf5, rows: &RecordBatch, parts: &[usize], (threads, memory): (usize, u64), folder: &Path) -> Result<PathBuf, Fault> {
+fn assembled(
+    writer: &WriteHdf5,
+    rows: &RecordBatch,
+    parts: &[usize],
+    (threads, memory): (usize, u64),
+    folder: &Path,
+) -> Result<PathBuf, Fault> {
     let (mut sink, mut first, mut files) = (start(writer), 0, Vec::new());
     for (number, rows_of) in (1..).zip(parts) {
         sink.begin(&Part { number, number_in_sample: number, sample: None, staging: folder })?;
@@ -265,9 +271,8 @@ fn h5py_finds_classes_images_and_the_class_map_in_a_merged_file() {
     writer.names = [("electron", "Ele"), ("photon", "Gamma"), ("pi0", "Pi0"), ("pion", "ChPi")]
         .map(|(class, name)| (class.to_owned(), Placed::unplaced(name.to_owned())))
         .into();
-    let map = |classes: &[&str]| {
-        Some(Placed::unplaced(classes.iter().map(|c| Placed::unplaced((*c).to_owned())).collect::<Vec<_>>()))
-    };
+    let map =
+        |classes: &[&str]| Some(Placed::unplaced(classes.iter().map(|c| Placed::unplaced((*c).to_owned())).collect::<Vec<_>>()));
     for (classes, expected) in [
         (None, ["ChPi", "Ele", "Gamma", "Pi0", "-"]),
         (map(&["Pi0", "Ele", "Mu", "ChPi", "Gamma"]), ["Pi0", "Ele", "Mu", "ChPi", "Gamma"]),
@@ -333,7 +338,10 @@ fn mistakes_of_merged_files_are_found_at_once() {
     let names = "`file: \"{sample}_{number}.h5\"` names one for each part, `merged: all.h5` a single one";
     assert_eq!(
         problems(&nothing),
-        [say("the files have no name", names), say("nothing is written that has classes", "`one_hot: OneHot` or `index: index` writes them")]
+        [
+            say("the files have no name", names),
+            say("nothing is written that has classes", "`one_hot: OneHot` or `index: index` writes them")
+        ]
     );
     let classes = list(&["electron", "photon", "pi", "photon"]);
     let wrong = WriteHdf5 { classes, one_hot: word("ECAL/x"), index: word("a//b"), ..merged("{sample}.h5") };
@@ -358,7 +366,9 @@ fn mistakes_of_merged_files_are_found_at_once() {
     let what: Vec<String> = problems(&of_schema).into_iter().map(|p| p.0).collect();
     assert_eq!(what[0], "class `electron` is not in the class map");
     assert!(what.contains(&"no column `px` comes in, of which `target` is made".to_owned()), "{what:?}");
-    let two = Schema::parse("schema: two\ncolumns:\n  a: { dataset: A, one_hot: [x, y] }\n  b: { dataset: B, one_hot: [y, x] }\n").unwrap();
+    let two =
+        Schema::parse("schema: two\ncolumns:\n  a: { dataset: A, one_hot: [x, y] }\n  b: { dataset: B, one_hot: [y, x] }\n")
+            .unwrap();
     let inputs = gun(&Class::ALL, 1, 1).plan(&Facts::default(), &[]).unwrap().outputs;
     let classes = Classes::find(&of_schema, &two, &inputs[0].schema, &mut Vec::new());
     let wrong = layout(&two, &inputs[0].schema, classes.as_ref()).unwrap_err();
@@ -366,7 +376,10 @@ fn mistakes_of_merged_files_are_found_at_once() {
     let given = WriteHdf5 { classes: list(&["Ele"]), ..of_schema };
     assert_eq!(
         problems(&given)[0],
-        say("the schema says of `class`: Pi0, Ele, ChPi, Gamma, in this order", "leave `classes` out, or write a schema of your own")
+        say(
+            "the schema says of `class`: Pi0, Ele, ChPi, Gamma, in this order",
+            "leave `classes` out, or write a schema of your own"
+        )
     );
 }
 

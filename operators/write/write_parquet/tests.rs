@@ -37,7 +37,17 @@ pub(crate) fn events(rows: usize) -> RecordBatch {
     // The second sample comes first, so that the class map and the order of appearance differ.
     let halves = [(1, rows / 2), (0, rows - rows / 2)].map(|(sample, rows)| {
         let (step, path) = (String::new(), String::new());
-        let unit = Unit { step, alone: false, sample: Some(samples[sample].clone()), path, fingerprint: format!("f{sample}"), first: 0, rows: rows as u64, file: sample as u32, row_bytes: 1 };
+        let unit = Unit {
+            step,
+            alone: false,
+            sample: Some(samples[sample].clone()),
+            path,
+            fingerprint: format!("f{sample}"),
+            first: 0,
+            rows: rows as u64,
+            file: sample as u32,
+            row_bytes: 1,
+        };
         let columns = column::provenance(&samples, &unit, 0, rows);
         RecordBatch::try_new(Arc::new(Schema::new(column::provenance_fields(true))), columns).unwrap()
     });
@@ -110,8 +120,10 @@ fn row_groups_end_by_bytes_whatever_the_batches() {
     let with = WriteParquet::default();
     let path = write(&with, &rows, &[rows.num_rows()], folder.path());
     let whole = std::fs::read(&path).unwrap();
-    let metadata = parquet::arrow::arrow_reader::ArrowReaderMetadata::load(&File::open(&path).unwrap(), Default::default()).unwrap();
-    let groups: Vec<i64> = metadata.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect();
+    let metadata =
+        parquet::arrow::arrow_reader::ArrowReaderMetadata::load(&File::open(&path).unwrap(), Default::default()).unwrap();
+    let groups: Vec<i64> =
+        metadata.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect();
     assert!(groups.len() > 1, "{groups:?}");
     assert_eq!(groups.iter().sum::<i64>(), 240_000);
     assert!(std::fs::read(write(&with, &rows, &[1013, 77, 4999], folder.path())).unwrap() == whole);
@@ -123,7 +135,8 @@ fn python_reads_the_same_values() {
     let rows = events(300);
     // awkward 2.14 reads no tensors, so it gets a file without the dense column.
     let columns = ["ecal", "energy", "name"].map(|name| Placed::unplaced(name.to_owned()));
-    let jagged = write(&WriteParquet { columns: Some(columns.to_vec()), ..WriteParquet::default() }, &rows, &[100], folder.path());
+    let jagged =
+        write(&WriteParquet { columns: Some(columns.to_vec()), ..WriteParquet::default() }, &rows, &[100], folder.path());
     std::fs::rename(jagged, folder.path().join("jagged.parquet")).unwrap();
     let path = write(&WriteParquet::default(), &rows, &[100], folder.path());
     let said = python(

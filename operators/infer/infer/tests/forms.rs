@@ -122,7 +122,8 @@ fn lists_are_filled_up_and_have_a_mask() {
 
 #[test]
 fn values_come_in_the_type_of_the_model() {
-    let values: Vec<Vec<f64>> = vec![vec![0.1, -2.5, 1e9 + 0.5, 7.0], vec![65_519.0, 3.99, -0.0, 300.0], vec![1e-5, 0.99, 255.0, 1.0]];
+    let values: Vec<Vec<f64>> =
+        vec![vec![0.1, -2.5, 1e9 + 0.5, 7.0], vec![65_519.0, 3.99, -0.0, 300.0], vec![1e-5, 0.99, 255.0, 1.0]];
     let column = |k: usize| -> (Field, ArrayRef) {
         (Field::new(format!("c{k}"), DataType::Float64, false), Arc::new(Float64Array::from(values[k].clone())))
     };
@@ -158,14 +159,14 @@ fn values_come_in_the_type_of_the_model() {
             let wanted: Vec<i64> = values.iter().map(|v| convert(*v)).collect();
             assert_eq!(out.column_by_name(&format!("s{k}")).unwrap().as_primitive::<Int64Type>().values()[..], wanted, "{name}");
         }
-        assert_eq!(remarks[0], format!("the model's input `x` gets `c0` as {name}, without what stands behind the point of Float64"));
+        assert_eq!(
+            remarks[0],
+            format!("the model's input `x` gets `c0` as {name}, without what stands behind the point of Float64")
+        );
     }
     let whole: ArrayRef = Arc::new(Int64Array::from(vec![(1 << 53) - 1, -5, 0]));
     let small: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
-    let rows = batch(vec![
-        (Field::new("a", DataType::Int64, false), whole),
-        (Field::new("b", DataType::Int32, false), small),
-    ]);
+    let rows = batch(vec![(Field::new("a", DataType::Int64, false), whole), (Field::new("b", DataType::Int32, false), small)]);
     let inputs = json!({ "x": { "columns": ["a", "b", "b"] } });
     let step = infer(&path("typed.int64.onnx"), inputs, json!({ "same": ["s0", "s1", "s2"] }), 4);
     let out = unit(&mut *start(&step, &rows.schema(), None), &rows, &[]);
@@ -210,7 +211,8 @@ fn tables_do_what_scikit_learn_does() {
 fn an_output_is_taken_in_several_ways() {
     let rows = two_images(false);
     let mut step = classify(32);
-    let taking = json!({ "argmax": "particle", "classes": ["a", "b", "c", "d"], "dense": "all", "hits": "likely", "threshold": 0.25 });
+    let taking =
+        json!({ "argmax": "particle", "classes": ["a", "b", "c", "d"], "dense": "all", "hits": "likely", "threshold": 0.25 });
     step.outputs = serde_json::from_value(json!({ "probabilities": taking })).unwrap();
     let out = unit(&mut *start(&step, &rows.schema(), None), &rows, &[7]);
     let theirs = case("two_images.probabilities");
@@ -286,7 +288,8 @@ fn a_batch_is_measured_once() {
     let outputs = step.plan(&known, &inputs).unwrap().outputs;
     let mut runtime = Runtime::default();
     let worker = Worker { index: 0, peers: 1 };
-    let settle = |runtime: &Runtime| step.settle(&Start { worker, facts: &known, inputs: &inputs, outputs: &outputs, runtime }).unwrap();
+    let settle =
+        |runtime: &Runtime| step.settle(&Start { worker, facts: &known, inputs: &inputs, outputs: &outputs, runtime }).unwrap();
     let (name, size) = settle(&runtime).expect("a batch");
     assert!([8, 16, 32, 64, 128, 256, 512].contains(&size), "{size}");
     assert!(name.starts_with("batch cpu 441,45 "), "{name}");
@@ -298,7 +301,11 @@ fn a_batch_is_measured_once() {
 
 #[test]
 fn words_that_are_wrong_are_said() {
-    let rows = batch(vec![images("a", &[2], &range(6, 1.0), true), images("b", &[2], &range(6, 1.0), true), lists("l", &[&[1.0], &[], &[2.0]])]);
+    let rows = batch(vec![
+        images("a", &[2], &range(6, 1.0), true),
+        images("b", &[2], &range(6, 1.0), true),
+        lists("l", &[&[1.0], &[], &[2.0]]),
+    ]);
     let check = |dims: &str, source: Value| {
         let step = echo(dims, source);
         wrong(&step, &facts(&step), &rows.schema())
@@ -307,7 +314,9 @@ fn words_that_are_wrong_are_said() {
     assert!(check("2x2", both)[0].contains("may be its first axis or its last | write `channels: first` or `channels: last`"));
     let last = fed("2x2", json!({ "columns": ["a", "b"], "channels": "last" }), &rows);
     assert_eq!(last[0], [1.0, 1.0, 0.0, 0.0]);
-    assert!(check("5", json!({ "column": "a", "mask": "l" }))[0].contains("an input reads one of `column`, `columns` and `mask`"));
+    assert!(
+        check("5", json!({ "column": "a", "mask": "l" }))[0].contains("an input reads one of `column`, `columns` and `mask`")
+    );
     assert!(check("5", json!({ "mask": "a" }))[0].contains("column `a` is no list"));
     assert!(check("3x5", json!({ "columns": ["a", "l"] }))[0].contains("columns of a stack have equal shapes"));
     assert!(check("5", json!("a"))[0].contains("`pad: end` (or `centre`) puts zeros around a smaller image"));
@@ -323,6 +332,10 @@ fn words_that_are_wrong_are_said() {
     assert!(device(json!(["cpu", "cuda"])).iter().any(|p| p.contains("a list of devices is of GPUs")));
     if onnx::provider::check("cuda", &Runtime::default()).is_err() {
         let said = device(json!("cuda"));
-        assert!(said[0].contains("looked for in") && said[0].ends_with("nothing computes on the CPU in its place; write `device: cpu` for that"), "{said:?}");
+        assert!(
+            said[0].contains("looked for in")
+                && said[0].ends_with("nothing computes on the CPU in its place; write `device: cpu` for that"),
+            "{said:?}"
+        );
     }
 }

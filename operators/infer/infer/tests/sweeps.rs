@@ -103,7 +103,9 @@ fn folds_go_by_the_key() {
           integer | an event number, say"]
         .map(|s| s.replace("List(non-null Struct(\"cell\": non-null UInt16, \"energy\": non-null Float32), field: 'item')", &schema.field(0).data_type().to_string()))
     );
-    assert!(check(&|s| s.folds.as_mut().unwrap().models.value[1].value = path("two_images.onnx"))[0].contains("has not the outputs"));
+    assert!(
+        check(&|s| s.folds.as_mut().unwrap().models.value[1].value = path("two_images.onnx"))[0].contains("has not the outputs")
+    );
     assert!(check(&|s| s.model = Some(Placed::unplaced(Models::One("x.onnx".into()))))[0].contains("two ways to say"));
     assert!(check(&|s| s.folds = None)[0].contains("no model is named"));
 }
