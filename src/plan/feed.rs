@@ -15,10 +15,15 @@ pub fn problems(steps: &[PlannedStep]) -> Vec<Problem> {
         let mut at = step;
         while let Some(port) = at.from.first() {
             let before = &steps[port.step];
-            if before.planned.shape == Shape::Shuffle {
-                let what = format!("`{}` is fed from `{}`, which makes a new order (`{}`)", step.name, before.name, before.kind);
+            let why = match before.planned.shape {
+                Shape::Shuffle => Some("makes a new order"),
+                _ if before.planned.survey.is_some() => Some("must see all rows before it gives the first"),
+                _ => None,
+            };
+            if let Some(why) = why {
+                let what = format!("`{}` is fed from `{}`, which {why} (`{}`)", step.name, before.name, before.kind);
                 let help =
-                    "write that order to files with `calostream run`, and feed from those: they are mixed anew in each epoch";
+                    "write its rows to files with `calostream run`, and feed from those: they are mixed anew in each epoch";
                 problems.push(Problem { place: step.place, what, help: Some(help.into()) });
                 break;
             }
