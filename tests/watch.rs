@@ -76,7 +76,8 @@ fn log(place: &Place) -> String {
 #[track_caller]
 fn settled(place: &Place, what: &str) {
     let wanted = from_scratch(place);
-    until(what, || told(place, "run") == wanted && log(place).trim_end().ends_with("{\"done\":{}}"));
+    // Not while a round writes: a file may be gone between two looks.
+    until(what, || log(place).trim_end().ends_with("{\"done\":{}}") && told(place, "run") == wanted);
     let parts = |run: &str| {
         let rows = "import sys, glob, pyarrow.parquet as pq\nt = [pq.read_table(p, columns=['event', 'energy']) for p in glob.glob(sys.argv[1])]\n\
                     print(sorted((e, x) for p in t for e, x in zip(p['event'].to_pylist(), p['energy'].to_pylist())))";
