@@ -192,7 +192,7 @@ impl Operator for ReadHdf5 {
                             match seen.insert(fit.path, *sample) {
                                 None => files.push(fit),
                                 Some(other) if other == *sample => {
-                                    remarks.push(format!("{} is matched twice and read once", fit.path))
+                                    remarks.push(format!("{} is matched twice and read once", fit.path));
                                 }
                                 Some(other) => {
                                     let (other, this) = (other.unwrap_or_default(), sample.unwrap_or_default());

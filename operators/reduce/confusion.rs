@@ -95,7 +95,7 @@ impl Confusion {
         scores.sort_unstable();
         match (self.scores.len(), &self.threshold) {
             (0, _) => {
-                problems.push(Problem::at(&self.scores, "`scores` names no class").help("scores: { electron: p_electron }"))
+                problems.push(Problem::at(&self.scores, "`scores` names no class").help("scores: { electron: p_electron }"));
             }
             (1, None) => {
                 problems.push(
