@@ -9,10 +9,11 @@
 //! parametrised ones, with half as many cells filled. `CALOSTREAM_BENCH_SCALE` makes the input larger or smaller (with 1.6 `premix` takes
 //! 32,000 and 256,000 events). Words after
 //! `cargo bench --bench peers --` choose parts: `layouts`, `convert`, `premix`,
-//! `feed`, `predict`, `sweep`, `resolve`, `start`.
+//! `feed`, `predict`, `sweep`, `resolve`, `fill`, `areas`, `start`.
 
 mod areas;
 mod child;
+mod filling;
 mod input;
 mod reading;
 mod reduction;
@@ -57,7 +58,7 @@ fn main() {
     let (data, files) = place.showers(per_class, FILES);
     let input = Input { events: (CLASSES * per_class) as f64, model: place.model(), data, files };
     let mut claims = Claims::new();
-    let parts: [Measure<'_>; 9] = [
+    let parts: [Measure<'_>; 10] = [
         ("layouts", &mut |claims| layouts(&place, &input, claims)),
         ("convert", &mut |claims| convert(&place, &input, claims)),
         ("premix", &mut |claims| premix(&place, &input, claims)),
@@ -65,6 +66,7 @@ fn main() {
         ("predict", &mut |claims| predict(&place, &input, claims)),
         ("sweep", &mut |claims| sweep(&place, claims)),
         ("resolve", &mut |claims| resolve(&place, claims)),
+        ("fill", &mut |claims| fill(&place, claims)),
         ("areas", &mut |claims| tell_apart(&place, claims)),
         ("start", &mut |claims| start(&place, claims)),
     ];
@@ -371,6 +373,23 @@ fn resolve(place: &Place, claims: &mut Claims) {
     // Neither exact nor for any bins: how near that is to the least that there is to do.
     add("", "numpy, equal bins by arithmetic", arithmetic, Asked::Nothing);
     add("", "the same, two processes", arithmetic_two, Asked::Nothing);
+}
+
+/// Ten million rows into histograms, and into bins with quantiles.
+fn fill(place: &Place, claims: &mut Claims) {
+    let rows = (ROWS * place.scale).ceil() as usize;
+    let time = |seconds: f64| (1e9 * seconds / rows as f64, "ns/row");
+    let script = |words: &[String]| run(place.python("fill.py").args(words).args([rows, 3].map(|n| n.to_string())), None).number();
+    for (bins, asked) in [([50, 100, 4], Asked::AtLeast(2.0)), ([100, 100, 100], Asked::Nothing)] {
+        let words = bins.map(|n: u32| n.to_string());
+        let [ours, theirs] = turns([&mut || filling::histogram(rows, bins, 3).expect("filled"), &mut || script(&words)]);
+        let what = format!("exact weighted histogram, {} bins", words.join(" x "));
+        claims.add(&what, time(ours), Some(("boost-histogram, two threads", time(theirs), theirs / ours)), asked);
+    }
+    let words = ["duckdb".to_owned()];
+    let [ours, theirs] = turns([&mut || filling::quantiles(rows, 3).expect("summed"), &mut || script(&words)]);
+    let what = "mean, sigma, five quantiles in 200 bins";
+    claims.add(what, time(ours), Some(("duckdb, two threads", time(theirs), theirs / ours)), Asked::AtLeast(3.0));
 }
 
 /// Two million rows to areas under ROC curves.

@@ -22,7 +22,15 @@ pub fn seconds(rows: usize, times: usize) -> Result<f64> {
     let step: Resolution = serde_json::from_value(serde_json::json!({
         "of": "relative_error", "by": { "energy": { "range": [10, 510], "bins": 50 } }, "for_each": "sample",
     }))?;
-    let batches = batches(rows)?;
+    in_memory(&step, &batches(rows)?, 200, times)
+}
+
+/// The least seconds of `times` reductions of batches in memory to a table of so many lines, by two threads with half of them
+/// each.
+///
+/// # Errors
+/// The step can't be started, or the table is another one.
+pub fn in_memory(step: &dyn Operator, batches: &[RecordBatch], lines: usize, times: usize) -> Result<f64> {
     let (left, right) = batches.split_at(batches.len() / 2);
     let (first, facts, runtime) = (&batches[0], Facts::default(), Runtime::default());
     let inputs = [Output { name: String::new(), schema: first.schema(), table: false, rows: None, row_bytes: 17 }];
@@ -30,7 +38,7 @@ pub fn seconds(rows: usize, times: usize) -> Result<f64> {
     let fold = |index| -> Result<Box<dyn Fold>> {
         let worker = Worker { index, peers: 2 };
         let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
-        let Work::Fold(fold) = step.start(&start)? else { bail!("`resolution` is no fold") };
+        let Work::Fold(fold) = step.start(&start)? else { bail!("the step is no fold") };
         Ok(fold)
     };
     let mut folds = [fold(0)?, fold(1)?];
@@ -49,7 +57,7 @@ pub fn seconds(rows: usize, times: usize) -> Result<f64> {
             let seconds = begun.elapsed().as_secs_f64();
             anyhow::Ok((seconds, ours.finish(&sums)?.table.num_rows()))
         })?;
-        anyhow::ensure!(seconds.1 == 200, "{} lines", seconds.1);
+        anyhow::ensure!(seconds.1 == lines, "{} lines", seconds.1);
         least = least.min(seconds.0);
     }
     Ok(least)
