@@ -379,7 +379,8 @@ fn resolve(place: &Place, claims: &mut Claims) {
 fn fill(place: &Place, claims: &mut Claims) {
     let rows = (ROWS * place.scale).ceil() as usize;
     let time = |seconds: f64| (1e9 * seconds / rows as f64, "ns/row");
-    let script = |words: &[String]| run(place.python("fill.py").args(words).args([rows, 3].map(|n| n.to_string())), None).number();
+    let script =
+        |words: &[String]| run(place.python("fill.py").args(words).args([rows, 3].map(|n| n.to_string())), None).number();
     for (bins, asked) in [([50, 100, 4], Asked::AtLeast(2.0)), ([100, 100, 100], Asked::Nothing)] {
         let words = bins.map(|n: u32| n.to_string());
         let [ours, theirs] = turns([&mut || filling::histogram(rows, bins, 3).expect("filled"), &mut || script(&words)]);

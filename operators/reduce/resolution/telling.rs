@@ -7,7 +7,7 @@ use super::{Compat, Measuring};
 use crate::binning::Cell;
 use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
-use crate::fit::{Calorimeter, TERMS};
+use crate::fit::{Calorimeter, Sum, TERMS, Term};
 use crate::folding::COMPAT_KEY;
 use crate::gaussian::Core;
 use crate::sums::Sums;
@@ -59,6 +59,18 @@ impl Fold for Measuring {
             remarks: self.remarks(&series, sums),
         })
     }
+}
+
+/// A fit as people write it: `15.2/√E ⊕ 0.70`, terms at 0 left out.
+fn formula(fit: &Calorimeter, scale: f64) -> String {
+    let term = |term: &Term, of: &str| {
+        let value = term.value * scale;
+        // As many digits as its error has two of.
+        let digits = term.error.map_or(3, |error| (value / (scale * error)).abs().log10().floor().clamp(0.0, 3.0) as usize + 2);
+        (value != 0.0).then(|| words::significant(value, digits) + of)
+    };
+    let terms: Vec<String> = fit.terms.iter().zip(["/√E", "", "/E"]).filter_map(|(t, of)| term(t, of)).collect();
+    if terms.is_empty() { "0".into() } else { terms.join(if fit.sum == Sum::Linear { " + " } else { " ⊕ " }) }
 }
 
 impl Measuring {
@@ -345,7 +357,11 @@ impl Measuring {
             (0..=200_u32).map(place).map(|energy| (energy, fit.resolution(energy) * scale)).collect()
         };
         let line = fitted(series).filter(|_| with_fit).map(line).unwrap_or_default();
-        let label = self.name_of(series).unwrap_or_else(|| self.quantities[series.quantity].column.clone());
+        let name = self.name_of(series).unwrap_or_else(|| self.quantities[series.quantity].column.clone());
+        let label = match fitted(series).filter(|_| with_fit) {
+            Some(fit) => format!("{name}: {}", formula(fit, scale)),
+            None => name,
+        };
         Curve { label, points, line }
     }
 

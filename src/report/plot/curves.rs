@@ -5,7 +5,7 @@
 
 use super::axis::{Axis, extent};
 use super::svg::{Svg, escape, px};
-use super::{Frame, Key, colour, dashes};
+use super::{Frame, Key, colour, dashes, x_axis};
 use crate::report::format::significant;
 use calostream_operators::figure::{Curve, Figure, Point};
 
@@ -14,9 +14,16 @@ const REACH: f64 = 0.6;
 pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, curves: &[Curve], log_y: bool) {
     let points = || curves.iter().flat_map(|c| &c.points).filter(|p| p.x.is_finite() && p.y.is_finite() && (!log_y || p.y > 0.0));
     let lines = || curves.iter().flat_map(|c| &c.line).filter(|(x, y)| x.is_finite() && y.is_finite() && (!log_y || *y > 0.0));
-    let ends = |p: &Point| [p.x - p.x_error, p.x + p.x_error];
-    let x = extent(points().flat_map(ends).chain(lines().map(|l| l.0))).unwrap_or((0.0, 1.0));
-    let x = Axis::linear(x.0, x.1).padded(0.02, 0.02);
+    let bins: Vec<(f64, f64)> = points().map(|p| (p.x - p.x_error, p.x + p.x_error)).collect();
+    let x = match x_axis(&bins) {
+        grows if grows.log => grows,
+        _ => {
+            let ends = bins.iter().flat_map(|(low, high)| [*low, *high]);
+            let (low, high) = extent(ends.chain(lines().map(|l| l.0))).unwrap_or((0.0, 1.0));
+            Axis::linear(low, high)
+        }
+    };
+    let x = x.padded(0.02, 0.02);
     let whiskers = points().flat_map(|p| [p.y - p.y_error, p.y + p.up()]).chain(lines().map(|l| l.1));
     let base = extent(points().map(|p| p.y)).or_else(|| extent(lines().map(|l| l.1)));
     let wide = extent(whiskers.filter(|y| !log_y || *y > 0.0)).or(base);

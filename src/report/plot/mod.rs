@@ -10,7 +10,7 @@ mod matrix;
 mod steps;
 mod svg;
 
-use axis::{Axis, power_of_ten};
+use axis::{Axis, extent, power_of_ten};
 use calostream_operators::figure::{Content, Figure};
 use svg::{Anchor, Svg, fitting, px, text_width};
 
@@ -42,6 +42,15 @@ pub fn svg(figure: &Figure, id: &str) -> String {
         Content::Matrix { columns, rows, shares, texts } => matrix::draw(&mut svg, figure, columns, rows, (shares, texts)),
     }
     svg.finish(&figure.title)
+}
+
+/// The horizontal axis of bins with these ends: logarithmic where they are as wide in the logarithm, over a decade or more.
+fn x_axis(bins: &[(f64, f64)]) -> Axis {
+    let (low, high) = extent(bins.iter().flat_map(|(low, high)| [*low, *high])).unwrap_or((0.0, 1.0));
+    let ratios = || bins.iter().map(|(low, high)| high / low);
+    let (least, most) = extent(ratios().map(f64::ln)).unwrap_or((0.0, 0.0));
+    let grows = bins.len() > 2 && low > 0.0 && high >= 10.0 * low && least > 0.0 && most < 1.5 * least;
+    if grows { Axis::log(low, high) } else { Axis::linear(low, high) }
 }
 
 /// What a legend shows before a label.

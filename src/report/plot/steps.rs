@@ -2,13 +2,12 @@
 
 use super::axis::{Axis, extent};
 use super::svg::{Svg, px};
-use super::{Frame, Key, colour, dashes};
+use super::{Frame, Key, colour, dashes, x_axis};
 use calostream_operators::figure::Figure;
 
 pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, edges: &[f64], series: &[(String, Vec<f64>)], log_y: bool) {
     let contents = || series.iter().flat_map(|(_, contents)| contents).copied().filter(|c| c.is_finite());
-    let x = extent(edges.iter().copied()).unwrap_or((0.0, 1.0));
-    let x = Axis::linear(x.0, x.1);
+    let x = x_axis(&edges.windows(2).map(|ends| (ends[0], ends[1])).collect::<Vec<_>>());
     let entries = contents().any(|c| c != 0.0);
     let y = if log_y {
         let (low, high) = extent(contents().filter(|c| *c > 0.0)).unwrap_or((0.1, 1.0));

@@ -147,6 +147,15 @@ fn check(figure: &Figure) -> String {
 }
 
 #[test]
+fn bins_that_grow_are_drawn_on_a_logarithmic_axis() {
+    let of = |edges: &[f64]| super::x_axis(&edges.windows(2).map(|e| (e[0], e[1])).collect::<Vec<_>>());
+    assert!(of(&[1.0, 10.0, 100.0, 1000.0]).log);
+    for edges in [&[0.0, 1.0, 10.0, 100.0][..], &[10.0, 60.0, 110.0, 160.0], &[1.0, 10.0, 100.0, 120.0], &[-1.0, 1.0], &[]] {
+        assert!(!of(edges).log, "{edges:?}");
+    }
+}
+
+#[test]
 fn every_kind_is_drawn() {
     let folder = std::env::var_os("CALOSTREAM_GALLERY");
     for figure in gallery() {
