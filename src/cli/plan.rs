@@ -264,7 +264,7 @@ fn as_json(plan: &Plan) -> Value {
                 "name": step.name,
                 "operator": step.kind,
                 "shape": step.planned.shape,
-                "phase": plan.phase_of(step.level),
+                "phase": plan.main_phases().position(|p| p.level == step.level && p.survey.is_none()),
                 "from": step.from.iter().map(|p| port_name(plan, p.step, p.output)).collect::<Vec<_>>(),
                 "reads": reads(step),
                 "holds": step.planned.holds,
