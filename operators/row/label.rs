@@ -194,7 +194,7 @@ mod tests {
         let wanted = [
             "1:4 `x + 1` is a number, not true or false (compare it with something, as in `x + 1 > 0`)",
             "2:1 the class `a` is there twice",
-            "2:4 no column `y` (there is x)",
+            "2:4 no column `y` (did you mean `x`?)",
         ];
         assert_eq!(said, wanted);
         assert_eq!(problems(&Label(Vec::new()), &batch), ["0:0 no class is named (label: { signal: match = 2 })"]);

@@ -134,6 +134,10 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
     if planned.holds > 0 {
         let _ = writeln!(out, "    holds up to {} on each worker", words::bytes(planned.holds));
     }
+    if planned.shape == Shape::Fold {
+        let most = words::bytes(planned.holds);
+        let _ = writeln!(out, "    keeps what each part has added, to take it back: up to {most} a part, less where bins are empty");
+    }
     for output in &planned.outputs {
         out += &output_text(step, output);
     }
