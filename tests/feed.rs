@@ -9,7 +9,7 @@ use common::{Place, python, until};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -284,6 +284,27 @@ assert (table["predicted"].to_numpy() != 0).all()
     python(check, &[&place.path("data"), &place.path("fed.arrows")]);
     let from = rows[17];
     assert_eq!(feed(&place, &["-q", "--start", &format!("0:{}", from.4)]).rows(), rows[17..]);
+}
+
+#[test]
+fn over_tcp_comes_what_comes_over_a_pipe() {
+    let place = prepared();
+    place.write("feed.yaml", &pipeline("", SMALL));
+    let piped = feed(&place, &["-q"]);
+    let address = common::free_address();
+    let serving = place.start(&["feed", "feed.yaml", "-q", "--to", &format!("tcp:{address}")]);
+    let mut consumer = None;
+    for _ in 0..400 {
+        consumer = TcpStream::connect(&address).ok();
+        if consumer.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut bytes = Vec::new();
+    consumer.expect("it listens").read_to_end(&mut bytes).expect("batches");
+    serving.wait(Duration::from_secs(20)).code(0);
+    assert!(bytes == piped.bytes, "{} and {} bytes", bytes.len(), piped.bytes.len());
 }
 
 #[test]

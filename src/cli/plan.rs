@@ -136,7 +136,8 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
     }
     if planned.shape == Shape::Fold {
         let most = words::bytes(planned.holds);
-        let _ = writeln!(out, "    keeps what each part has added, to take it back: up to {most} a part, less where bins are empty");
+        let _ =
+            writeln!(out, "    keeps what each part has added, to take it back: up to {most} a part, less where bins are empty");
     }
     for output in &planned.outputs {
         out += &output_text(step, output);
