@@ -6,7 +6,6 @@
 use crate::axis::{Axis, AxisWords};
 use crate::column;
 use crate::folding::gather;
-use crate::populations;
 use crate::{Placed, Problem};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -79,7 +78,8 @@ fn planned(schema: &Schema, name: &Placed<String>, words: &AxisWords) -> Result<
     if !few(&bins.value) {
         return Err(vec![Problem::at(bins, format!("{} bins", bins.value)).help(format!("give 1 to {MOST_POPULATIONS}"))]);
     }
-    populations::unsettled(bins.value).map_err(|what| vec![Problem::at(bins, what)])
+    // What stands for them while their edges are not known.
+    Axis::between((0..=bins.value).map(f64::from).collect()).map_err(|what| vec![Problem::at(bins, what)])
 }
 
 impl Binning {

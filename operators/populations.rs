@@ -5,7 +5,7 @@
 //! rung (0.1 % of the value wide), and no row lies outside. Where many values are equal, bins that would be empty are left out. The
 //! edges stand in the table, as those of any bins.
 
-use crate::axis::{Axis, AxisWords};
+use crate::axis::AxisWords;
 use crate::binning::By;
 use crate::column;
 use crate::figure::Summary;
@@ -52,11 +52,6 @@ pub fn settled(by: Option<&By>, surveyed: Option<&Arc<Sums>>) -> anyhow::Result<
         *word.context("a column that is not binned in")?.1 = words;
     }
     Ok(Some(settled))
-}
-
-/// What stands for such bins while their edges are not known.
-pub fn unsettled(bins: u32) -> Result<Axis, String> {
-    Axis::between((0..=bins).map(f64::from).collect())
 }
 
 fn edges(sums: &Sums, ladder: Ladder, column: usize, bins: u32) -> Vec<f64> {

@@ -199,6 +199,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Check(args) => check::check(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Run(args) if args.watch => watch::watch(&args),
         Command::Run(args) => run::run(args),
         Command::Feed(args) => feed::feed(&args),
         Command::Status(args) => status::status(args),

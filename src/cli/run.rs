@@ -116,9 +116,6 @@ pub fn open(args: &RunArgs, plan: &Plan, text: &str, go: &Go) -> Result<Ledger> 
 
 /// Runs a pipeline.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
-    if args.watch {
-        return super::watch::watch(&args);
-    }
     let start = Instant::now();
     let (mut plan, text, remarks, headers) = match load(&args.pipeline, &args.libraries, args.out.as_deref()) {
         Load::Right { plan, text, remarks, headers } => (*plan, text, remarks, headers),
