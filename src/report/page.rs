@@ -42,7 +42,7 @@ const STYLE: &str = "
 body { font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; max-width: 76rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; } h2 { font-size: 1.3rem; margin: 2.6rem 0 .8rem; padding-top: .8rem; border-top: 1px solid #d8dde2; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; } .about { font-size: 1.1rem; color: #454d55; max-width: 46rem; margin: 0 0 1rem; }
-p, .run td { overflow-wrap: anywhere; } nav a { margin-right: 1.1rem; } a { color: #1f6fb2; text-decoration: none; } a:hover { text-decoration: underline; }
+p, .run td { overflow-wrap: anywhere; } nav { display: flex; flex-wrap: wrap; } nav a { margin-right: 1.1rem; } a { color: #1f6fb2; text-decoration: none; } a:hover { text-decoration: underline; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .3rem 0; }
 th, td { padding: .28rem .8rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #e6eaed; } th { border-bottom: 2px solid #9aa5ae; }
 .n { text-align: right; } tbody tr:nth-child(even) { background: #f6f8f9; }
