@@ -3,8 +3,8 @@
 use crate::column;
 use crate::figure::Summary;
 use crate::sums::Sums;
-use crate::work::Runtime;
-use crate::{Facts, Operator, Output, Place, Placed, Start, Work, Worker};
+use crate::work::{Map, Runtime};
+use crate::{Facts, Operator, Output, Place, Placed, Planned, Start, Work, Worker};
 use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int8Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema};
 use serde_json::Value;
@@ -91,6 +91,22 @@ pub fn fold(operator: &dyn Operator, batch: &RecordBatch, pieces: usize) -> (Sum
     let summary = fold.finish(&sums).unwrap();
     assert_eq!(summary.table.schema().fields(), planned.outputs[0].schema.fields());
     (sums, summary)
+}
+
+/// A map that surveys all rows first: its plan, its work, and what the survey says.
+pub fn surveyed(operator: &dyn Operator, rows: &RecordBatch, facts: &Facts) -> (Planned, Box<dyn Map>, Summary) {
+    let inputs = [stream(rows)];
+    let planned = operator.plan(facts, &inputs).unwrap();
+    let worker = Worker { index: 0, peers: 1 };
+    let mut runtime = Runtime::default();
+    let start = Start { worker, facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
+    let (mut survey, mut sums) = (operator.survey(&start).unwrap(), Sums::default());
+    survey.add(rows, &mut sums).unwrap();
+    let summary = survey.finish(&sums).unwrap();
+    runtime.surveyed = Some(Arc::new(sums));
+    let start = Start { worker, facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
+    let Work::Map(map) = operator.start(&start).unwrap() else { panic!("a map") };
+    (planned, map, summary)
 }
 
 /// Runs a Python script that finds `given` (JSON) and prints JSON.

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{EVERYTHING, Place, assert_same, outputs, two_processes, until};
+use common::{EVERYTHING, MIX, Place, assert_same, outputs, two_processes, until};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(180);
@@ -73,22 +73,6 @@ fn effort() -> u32 {
 fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
     killed_again_and_again(&prepared(), "everything.yaml", 10 * effort(), &[None, Some("1000000,1")]);
 }
-
-/// Many parts, so that rows may be put aside twice.
-const MIX: &str = r#"
-pipeline: mix
-out: run
-seed: 3
-steps:
-  events:
-    read_hdf5: { schema: lcd-v1, samples: { electron: data/Ele*.h5, photon: data/Gamma*.h5, pi0: data/Pi0*.h5, pion: data/ChPi*.h5 } }
-  mixed:
-    from: events
-    premix: { shares: natural }
-  parts:
-    from: mixed
-    write_parquet: { events_per_file: 12 }
-"#;
 
 #[test]
 fn a_mix_that_is_killed_in_memory_or_in_either_of_two_passes_ends_with_the_same_bytes() {

@@ -3,24 +3,10 @@
 
 mod common;
 
-use common::{Place, assert_same, corrupt, outputs, until};
+use common::{MIX, Place, assert_same, corrupt, outputs, until};
 use std::process::Command;
 use std::time::Duration;
 
-const MIX: &str = r#"
-pipeline: mix
-out: run
-seed: 3
-steps:
-  events:
-    read_hdf5: { schema: lcd-v1, samples: { electron: data/Ele*.h5, photon: data/Gamma*.h5, pi0: data/Pi0*.h5, pion: data/ChPi*.h5 } }
-  mixed:
-    from: events
-    premix: { shares: natural }
-  parts:
-    from: mixed
-    write_parquet: { events_per_file: 12 }
-"#;
 const ONE_PASS: &str = "100000,1";
 const TWO_PASSES: &str = "100000,1000000000";
 

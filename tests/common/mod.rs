@@ -147,6 +147,8 @@ const SHOWERS: &str = include_str!("showers.yaml");
 const MODEL: &str = include_str!("model.py");
 /// A pipeline with everything in it: several sources, a new order with a split, a model, sums, sinks of both kinds, a report.
 pub const EVERYTHING: &str = include_str!("everything.yaml");
+/// A mix of many parts, so that rows may be put aside twice.
+pub const MIX: &str = include_str!("mix.yaml");
 /// Events straight to Parquet: no phase but the first.
 pub const STREAMING: &str = include_str!("streaming.yaml");
 

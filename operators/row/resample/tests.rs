@@ -1,9 +1,7 @@
 use super::*;
-use crate::Worker;
 use crate::axis::AxisWords;
 use crate::column;
-use crate::trial::{at, batch, column_of, problems, stream, uniform, with_events, word};
-use crate::work::Runtime;
+use crate::trial::{at, batch, column_of, problems, surveyed, uniform, with_events, word};
 
 fn resample(method: Method, edges: &[f64]) -> Resample {
     let axis = AxisWords { edges: Some(Placed::unplaced(edges.to_vec())), ..AxisWords::default() };
@@ -20,17 +18,7 @@ fn resample(method: Method, edges: &[f64]) -> Resample {
 
 /// The rows that are taken, how many are cut and how often rows came again, and what the survey says; in batches of so many.
 fn take(operator: &Resample, rows: &RecordBatch, length: usize) -> (RecordBatch, u64, u64, Summary) {
-    let (facts, inputs) = (Facts { seed: 5, ..Facts::default() }, [stream(rows)]);
-    let planned = operator.plan(&facts, &inputs).unwrap();
-    let worker = Worker { index: 0, peers: 1 };
-    let mut runtime = Runtime::default();
-    let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
-    let (mut survey, mut sums) = (operator.survey(&start).unwrap(), Sums::default());
-    survey.add(rows, &mut sums).unwrap();
-    let summary = survey.finish(&sums).unwrap();
-    runtime.surveyed = Some(Arc::new(sums));
-    let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
-    let Work::Map(mut map) = operator.start(&start).unwrap() else { panic!("a map") };
+    let (planned, mut map, summary) = surveyed(operator, rows, &Facts { seed: 5, ..Facts::default() });
     let (mut batches, mut cut, mut repeated) = (Vec::new(), 0, 0);
     for first in (0..rows.num_rows()).step_by(length) {
         let mapped = map.map(rows.slice(first, length.min(rows.num_rows() - first))).unwrap();

@@ -1,7 +1,6 @@
 use super::*;
-use crate::trial::{at, batch, column_of, problems, stream, word};
-use crate::work::Runtime;
-use crate::{Worker, axis::AxisWords};
+use crate::axis::AxisWords;
+use crate::trial::{at, batch, column_of, problems, surveyed, word};
 use std::collections::BTreeMap;
 
 fn axis(edges: &[f64]) -> AxisWords {
@@ -23,17 +22,7 @@ fn reweight(edges: &[f64]) -> Reweight {
 
 /// The weights of the rows that go on, how many are cut, what is noticed, and what the survey says.
 fn weigh(operator: &Reweight, rows: &RecordBatch) -> (Vec<f64>, u64, Noticed, Summary) {
-    let (facts, inputs) = (Facts::default(), [stream(rows)]);
-    let planned = operator.plan(&facts, &inputs).unwrap();
-    let worker = Worker { index: 0, peers: 1 };
-    let mut runtime = Runtime::default();
-    let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
-    let (mut survey, mut sums) = (operator.survey(&start).unwrap(), Sums::default());
-    survey.add(rows, &mut sums).unwrap();
-    let summary = survey.finish(&sums).unwrap();
-    runtime.surveyed = Some(Arc::new(sums));
-    let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
-    let Work::Map(mut map) = operator.start(&start).unwrap() else { panic!("a map") };
+    let (planned, mut map, summary) = surveyed(operator, rows, &Facts::default());
     let mapped = map.map(rows.clone()).unwrap();
     assert_eq!(mapped.batch.schema(), planned.outputs[0].schema);
     (column_of(&mapped.batch, "weight"), mapped.cut, map.noticed(), summary)
