@@ -6,6 +6,7 @@
 lie ready while one is trained on, and gives each batch as numpy arrays that look into the message: nothing is copied.
 """
 
+import atexit
 import os
 import queue
 import shutil
@@ -34,7 +35,10 @@ class Feed:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, pipesize=1 << 20)
         self.classes, self.resume = [], None
         self.ready = queue.Queue(ahead)
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        # Python may crash where it ends while a thread is inside Arrow.
+        atexit.register(self.close)
 
     def _read(self):
         try:
@@ -46,21 +50,30 @@ class Feed:
         self.ready.put(None)
 
     def __iter__(self):
-        while (batch := self.ready.get()) is not None:
-            arrays = {name: as_numpy(batch.column(name)) for name in batch.schema.names}
-            if "sample" in arrays:
-                self.classes = batch.column("sample").dictionary.to_pylist()
-                arrays["label"] = arrays.pop("sample")
-            self.resume = f"{arrays['epoch'][-1]}:{arrays['position'][-1] + 1}"
-            yield arrays
-        # 3: all was fed but what turned out to be damaged.
-        if self.process.wait() not in (0, 3):
-            raise RuntimeError("calostream feed has failed; its last words are above")
+        try:
+            while (batch := self.ready.get()) is not None:
+                arrays = {name: as_numpy(batch.column(name)) for name in batch.schema.names}
+                if "sample" in arrays:
+                    self.classes = batch.column("sample").dictionary.to_pylist()
+                    arrays["label"] = arrays.pop("sample")
+                self.resume = f"{arrays['epoch'][-1]}:{arrays['position'][-1] + 1}"
+                yield arrays
+            # 3: all was fed but what turned out to be damaged.
+            if self.process.wait() not in (0, 3):
+                raise RuntimeError("calostream feed has failed; its last words are above")
+        finally:
+            self.close()
 
     def close(self):
-        """Ends the feed before its end."""
+        """Ends the feed, before its end too."""
         self.process.terminate()
+        while self.reader.is_alive():
+            try:
+                self.ready.get(timeout=0.1)
+            except queue.Empty:
+                pass
         self.process.wait()
+        atexit.unregister(self.close)
 
 
 def as_numpy(column):
