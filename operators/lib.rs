@@ -20,6 +20,7 @@ pub mod error;
 pub mod exact;
 pub mod expression;
 pub mod facts;
+pub mod feeding;
 pub mod figure;
 pub mod fit;
 pub mod folding;

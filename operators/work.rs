@@ -3,9 +3,9 @@
 //! Each shape is a small trait; the engine owns threads, order, memory permits, counting and commits. Rows are counted by
 //! the engine on both sides of every call: rows in = rows out + cut, for every step and unit, or the run is not done.
 
+use crate::feeding::Feeding;
 use crate::figure::Summary;
 use crate::sums::Sums;
-use crate::write::feed::Feeding;
 use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;

@@ -8,10 +8,11 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use crate::feeding::{Feeding, Last, Rows};
 use crate::registry::Describe;
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Shape, Start, Work};
 use anyhow::Context;
-pub use rows::Rows;
+use rows::DenseRows;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -61,17 +62,6 @@ pub enum Shown {
     Hits,
 }
 
-/// What becomes of a last batch that is not full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Last {
-    /// It is fed.
-    #[default]
-    Keep,
-    /// It is left out.
-    Drop,
-}
-
 impl Default for Feed {
     fn default() -> Self {
         Self {
@@ -90,30 +80,15 @@ impl Describe for Feed {
     const EXAMPLE: &'static str = "batches:\n  from: events\n  feed: { batch: 128, columns: [ecal, energy] }\n";
 }
 
-/// What the engine has to know to feed.
-#[derive(Debug, Clone)]
-pub struct Feeding {
-    /// Rows of a batch.
-    pub batch: usize,
-    /// How far a row is moved, at most.
-    pub window: u64,
-    /// Files that are read side by side.
-    pub files_at_once: usize,
-    /// What becomes of a last batch that is not full.
-    pub last: Last,
-    /// How rows are made into batches.
-    pub rows: Rows,
-}
-
 impl Feed {
     fn window(&self, row_bytes: u64) -> u64 {
         let most = || (WINDOW_BYTES / row_bytes.max(1)).clamp(WINDOW_LEAST, WINDOW_MOST);
         self.window.as_ref().map_or_else(most, |window| window.value)
     }
 
-    fn rows(&self, input: &Output) -> Result<Rows, Vec<Problem>> {
+    fn rows(&self, input: &Output) -> Result<DenseRows, Vec<Problem>> {
         let images = Placed { place: self.images.place, value: self.images.value == Shown::Dense };
-        Rows::new(&input.schema, self.columns.as_deref(), images)
+        DenseRows::new(&input.schema, self.columns.as_deref(), images)
     }
 }
 
@@ -155,7 +130,7 @@ impl Operator for Feed {
             window: self.window(input.row_bytes),
             files_at_once: self.files_at_once.value as usize,
             last: self.last,
-            rows,
+            rows: Box::new(rows),
         })))
     }
 }

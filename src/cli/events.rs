@@ -24,7 +24,7 @@ use calostream_operators::work::{Fold, Runtime};
 use calostream_operators::write::write_parquet::WriteParquet;
 use calostream_operators::{Operator, Placed, Shape, Work, words};
 use clap::Args;
-use replay::{Found, Replay};
+use replay::{Behind, Found};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ impl Listing<'_> {
         keep: &BTreeSet<String>,
         touched: Option<&BTreeSet<u64>>,
     ) -> Result<Vec<Found>> {
-        let mut replay = Replay::new((self.reading, self.state, self.folder), self.runtime, BEHIND)?;
+        let mut replay = Behind::new((self.reading, self.state, self.folder), self.runtime, BEHIND)?;
         let mut found: Vec<Found> = Vec::new();
         let wanted = |unit: &&Numbered| {
             replay.reads(&unit.unit)

@@ -9,8 +9,8 @@ use crate::plan::{Plan, PlannedStep};
 use anyhow::{Context, Result, bail};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
+use calostream_operators::feeding::Feeding;
 use calostream_operators::work::{Device, Map, Noticed, Runtime, Start};
-use calostream_operators::write::feed::Feeding;
 use calostream_operators::{Facts, Fault, Work, Worker, column};
 use std::collections::VecDeque;
 

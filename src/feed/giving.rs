@@ -6,7 +6,7 @@
 //! the consumer).
 
 use super::Going;
-use super::mixing::Picked;
+use super::lane::Picked;
 use super::told::Waits;
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;

@@ -35,6 +35,19 @@ pub struct Chunk {
     _held: Held,
 }
 
+/// Rows that are to be made into a batch.
+#[derive(Debug)]
+pub struct Picked {
+    /// The epoch.
+    pub epoch: u32,
+    /// The position of each row.
+    pub positions: Vec<u64>,
+    /// Where rows are.
+    pub chunks: Vec<Arc<Chunk>>,
+    /// Each row: its chunk among those, and its place there.
+    pub rows: Vec<(usize, usize)>,
+}
+
 /// Bytes of rows that wait; given back when dropped.
 #[derive(Debug)]
 struct Held(Arc<AtomicU64>, u64);

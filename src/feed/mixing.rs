@@ -8,29 +8,16 @@
 //! slower as the reservoir fills or drains. What is fed does not depend on it, only when.
 
 use super::Going;
-use super::lane::Chunk;
+use super::lane::{Chunk, Picked};
 use super::order::Grain;
 use super::quality::Quality;
 use anyhow::{Result, bail, ensure};
-use calostream_operators::write::feed::Last;
+use calostream_operators::feeding::Last;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
-
-/// Rows that are to be made into a batch.
-#[derive(Debug)]
-pub struct Picked {
-    /// The epoch.
-    pub epoch: u32,
-    /// The position of each row.
-    pub positions: Vec<u64>,
-    /// Where rows are.
-    pub chunks: Vec<Arc<Chunk>>,
-    /// Each row: its chunk among those, and its place there.
-    pub rows: Vec<(usize, usize)>,
-}
 
 /// A row that waits, or the hole that a cut has left.
 struct Waiting {

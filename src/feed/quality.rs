@@ -5,7 +5,7 @@
 //! many neighbours come from the same piece of a file, beside how many would at random.
 
 use super::Going;
-use super::mixing::Picked;
+use super::lane::Picked;
 use calostream_operators::column;
 use serde::Serialize;
 

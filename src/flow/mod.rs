@@ -47,6 +47,7 @@ mod phase;
 mod progress;
 mod ranks;
 mod regroup;
+pub mod replay;
 mod source;
 mod spiller;
 mod stage;

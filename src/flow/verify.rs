@@ -8,13 +8,14 @@
 use super::order::Order;
 use super::phase::{Basis, Phase, surveyed};
 use super::ranks::{Counts, Router, Routing};
+use super::replay::Replay;
 use super::start;
 use crate::ledger::units::Numbered;
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Schema, UInt32Type, UInt64Type};
-use calostream_operators::work::{Device, Map, Runtime};
+use calostream_operators::work::Runtime;
 use calostream_operators::{Fault, Shape, Unit, Work, column};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -117,15 +118,7 @@ impl<'a> Again<'a> {
             let surveyed = surveyed(self.basis.plan, state, folder, step)?;
             start(self.plan, self.runtime, step, ((0, 1), surveyed))
         };
-        let Work::Source(mut source) = begin(at.step)? else { bail!("a source that is none") };
-        let mut ways: Vec<Way> = Vec::new();
-        for step in chain {
-            ways.push(match begin(step)? {
-                Work::Map(map) => Way::Map(map),
-                Work::Device(device) => Way::Device(device),
-                _ => bail!("a step that is no map"),
-            });
-        }
+        let mut replay = Replay::new(std::iter::once(at.step).chain(chain).map(begin))?;
         let Work::Shuffle(shuffle) = begin(self.step)? else { bail!("a shuffle that is none") };
         let mut router = Router::shuffle(shuffle, Arc::clone(&self.routing));
         let name = &self.plan.steps[at.step].name;
@@ -147,22 +140,13 @@ impl<'a> Again<'a> {
                 }
                 Ok(())
             };
-            let mut read = || -> Result<(), Fault> {
-                if !self.plan.steps[self.step].counted && ways.is_empty() && !self.reads_itself(at.step) {
-                    return route(&provenance(unit, &self.plan.steps[at.step].planned.outputs[0].schema)?);
-                }
-                for batch in source.read(unit)? {
-                    through(&mut ways, 0, batch?, &mut route)?;
-                }
-                for way in 0..ways.len() {
-                    let Way::Device(device) = &mut ways[way] else { continue };
-                    for batch in device.end()? {
-                        through(&mut ways, way + 1, batch, &mut route)?;
-                    }
-                }
-                Ok(())
+            let known = !self.plan.steps[self.step].counted && replay.is_direct() && !self.reads_itself(at.step);
+            let read = if known {
+                route(&provenance(unit, &self.plan.steps[at.step].planned.outputs[0].schema)?)
+            } else {
+                replay.read(unit, &mut route)
             };
-            read().map_err(|fault| anyhow::anyhow!("{}: {fault}", unit.path))?;
+            read.map_err(|fault| anyhow::anyhow!("{}: {fault}", unit.path))?;
             router.end();
         }
         Ok(())
@@ -173,27 +157,6 @@ impl<'a> Again<'a> {
         let name = &self.plan.steps[source].name;
         self.basis.state.commits.values().flat_map(|c| &c.rows).any(|rows| rows.step == *name && rows.cut > 0)
     }
-}
-
-/// A step between the source and the shuffle.
-enum Way {
-    Map(Box<dyn Map>),
-    Device(Box<dyn Device>),
-}
-
-/// Takes a batch through the steps from `from` on.
-fn through(
-    ways: &mut [Way],
-    from: usize,
-    batch: RecordBatch,
-    end: &mut dyn FnMut(&RecordBatch) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let made = match ways.get_mut(from) {
-        None => return end(&batch),
-        Some(Way::Map(map)) => vec![map.map(batch)?.batch],
-        Some(Way::Device(device)) => device.push(batch)?,
-    };
-    made.into_iter().try_for_each(|batch| through(ways, from + 1, batch, end))
 }
 
 /// Where the rows of a unit come from: all that is known of them without reading it.

@@ -6,6 +6,7 @@
 
 use super::{EPOCH, POSITION};
 use crate::column::{self, PROVENANCE, SAMPLE};
+use crate::feeding::Rows;
 use crate::{Fault, Placed, Problem, Reads, hits};
 use anyhow::{Context, bail, ensure};
 use arrow::array::{
@@ -27,16 +28,16 @@ struct Made {
     dense: Option<(usize, usize)>,
 }
 
-/// How rows are made into batches.
+/// Rows whose images may become dense.
 #[derive(Debug, Clone)]
-pub struct Rows {
+pub struct DenseRows {
     waiting: SchemaRef,
     fed: SchemaRef,
     made: Vec<Made>,
     samples: ArrayRef,
 }
 
-impl Rows {
+impl DenseRows {
     /// Rows of a stream of this schema; everything that is wrong with the wish.
     pub fn new(stream: &Schema, only: Option<&[Placed<String>]>, dense: Placed<bool>) -> Result<Self, Vec<Problem>> {
         let mut problems: Vec<Problem> =
@@ -79,25 +80,29 @@ impl Rows {
         Ok(Self { waiting: schema(waiting), fed: schema(fed), made, samples })
     }
 
-    /// What is fed.
-    #[must_use]
-    pub fn schema(&self) -> &SchemaRef {
-        &self.fed
-    }
-
     /// The columns that are read.
     pub(super) fn reads(&self, all: bool) -> Reads {
         if all { Reads::All } else { Reads::columns(self.waiting.fields().iter().map(|f| f.name().as_str())) }
     }
 
-    /// How many bytes a row takes as it is fed, for one of `stream` bytes in the stream, at most.
-    #[must_use]
-    pub fn row_bytes(&self, stream: u64) -> u64 {
+    /// The samples by the one class map of the stream.
+    fn numbered(&self, column: &ArrayRef) -> anyhow::Result<ArrayRef> {
+        let samples = column.as_dictionary_opt::<Int8Type>().context("not a sample")?;
+        ensure!(samples.values() == &self.samples, "a class map that is not that of the stream");
+        Ok(Arc::new(DictionaryArray::<Int8Type>::try_new(samples.keys().clone(), self.samples.clone())?))
+    }
+}
+
+impl Rows for DenseRows {
+    fn schema(&self) -> &SchemaRef {
+        &self.fed
+    }
+
+    fn row_bytes(&self, stream: u64) -> u64 {
         stream + self.made.iter().filter_map(|made| made.dense).map(|(cells, _)| 4 * cells as u64).sum::<u64>()
     }
 
-    /// A batch of a unit as it waits; a fault of the data where it can't be fed.
-    pub fn prepare(&self, batch: &RecordBatch) -> Result<RecordBatch, Fault> {
+    fn prepare(&self, batch: &RecordBatch) -> Result<RecordBatch, Fault> {
         let mut columns = Vec::with_capacity(self.waiting.fields().len());
         for (number, field) in self.waiting.fields().iter().enumerate() {
             let column = column::get(batch, field.name());
@@ -115,15 +120,7 @@ impl Rows {
         Ok(RecordBatch::try_new_with_options(self.waiting.clone(), columns, &options)?)
     }
 
-    /// The samples by the one class map of the stream.
-    fn numbered(&self, column: &ArrayRef) -> anyhow::Result<ArrayRef> {
-        let samples = column.as_dictionary_opt::<Int8Type>().context("not a sample")?;
-        ensure!(samples.values() == &self.samples, "a class map that is not that of the stream");
-        Ok(Arc::new(DictionaryArray::<Int8Type>::try_new(samples.keys().clone(), self.samples.clone())?))
-    }
-
-    /// Rows of batches that were [`prepare`](Self::prepare)d, each as batch and row, with their positions in this epoch.
-    pub fn gather(
+    fn gather(
         &self,
         batches: &[&RecordBatch],
         rows: &[(usize, usize)],

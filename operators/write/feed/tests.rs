@@ -13,8 +13,8 @@ use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Sch
 use proptest::prelude::*;
 use std::sync::Arc;
 
-fn rows_of(batch: &RecordBatch, dense: bool) -> Rows {
-    Rows::new(&batch.schema(), None, Placed::unplaced(dense)).unwrap()
+fn rows_of(batch: &RecordBatch, dense: bool) -> DenseRows {
+    DenseRows::new(&batch.schema(), None, Placed::unplaced(dense)).unwrap()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

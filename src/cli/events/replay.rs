@@ -4,7 +4,7 @@
 //! before. What draws random numbers for copies of an event sees each as the first one.
 
 use super::bins::Predicate;
-use crate::flow;
+use crate::flow::{self, replay::Replay};
 use crate::ledger::State;
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type, UInt64Type};
 use calostream_operators::column::{COPY, EVENT, FILE, ROW};
-use calostream_operators::work::{Device, Map, Runtime, Source};
+use calostream_operators::work::{Map, Mapped, Runtime};
 use calostream_operators::{Fault, Shape, Unit, Work};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -64,44 +64,41 @@ pub fn shuffle_of(plan: &Plan, step: usize) -> Result<Option<(usize, usize)>> {
     Ok(steps.iter().copied().chain([step]).find_map(takes).map(|output| (*mix, output)))
 }
 
-/// What is done to batches on the way.
-enum Way {
-    Map(Box<dyn Map>),
-    Device(Box<dyn Device>),
-    /// A mix that is passed by: an event that might come again is the first of its kind.
-    Mixed {
-        copies: bool,
-    },
+/// A mix that is passed by: an event that might come again is the first of its kind.
+struct Mixed {
+    copies: bool,
+}
+
+impl Map for Mixed {
+    fn map(&mut self, batch: RecordBatch) -> Result<Mapped, Fault> {
+        Ok(Mapped { batch: if self.copies { with_copies(&batch)? } else { batch }, cut: 0 })
+    }
 }
 
 /// The steps up to a table, at work.
-pub struct Replay {
+pub struct Behind {
     name: String,
-    source: Box<dyn Source>,
-    ways: Vec<Way>,
+    replay: Replay,
 }
 
-impl Replay {
+impl Behind {
     /// Those before the step of this name.
     pub fn new((plan, state, folder): (&Plan, &State, &Path), runtime: &Runtime, before: &str) -> Result<Self> {
         let step = plan.steps.iter().position(|s| s.name == before).context("the step that reads")?;
         let steps = chain(plan, step)?;
-        let begin = |step: usize| flow::again(plan, state, folder, runtime, step);
-        let (source, others) = steps.split_first().context("a source")?;
-        let Work::Source(reader) = begin(*source)? else { bail!("`{}` is no source", plan.steps[*source].name) };
-        let mut ways = Vec::new();
-        for step in others {
-            let planned = &plan.steps[*step];
-            ways.push(match begin(*step)? {
-                Work::Map(map) => Way::Map(map),
-                Work::Device(device) => Way::Device(device),
+        let begin = |step: &usize| {
+            let outputs = &plan.steps[*step].planned.outputs;
+            Ok(match flow::again(plan, state, folder, runtime, *step)? {
                 Work::Shuffle(_) => {
-                    Way::Mixed { copies: planned.planned.outputs.iter().any(|o| o.schema.field_with_name(COPY).is_ok()) }
+                    let copies = outputs.iter().any(|o| o.schema.field_with_name(COPY).is_ok());
+                    Work::Map(Box::new(Mixed { copies }))
                 }
-                _ => bail!("`{}` can't be followed back", planned.name),
-            });
-        }
-        Ok(Self { name: plan.steps[*source].name.clone(), source: reader, ways })
+                work @ (Work::Source(_) | Work::Map(_) | Work::Device(_)) => work,
+                _ => bail!("`{}` can't be followed back", plan.steps[*step].name),
+            })
+        };
+        let replay = Replay::new(steps.iter().map(begin))?;
+        Ok(Self { name: plan.steps[*steps.first().context("a source")?].name.clone(), replay })
     }
 
     /// True for a unit of the source.
@@ -111,38 +108,9 @@ impl Replay {
 
     /// Adds the events of a unit that fit one of the predicates.
     pub fn read(&mut self, unit: &Unit, predicates: &[Predicate], keep: &BTreeSet<String>, into: &mut Vec<Found>) -> Result<()> {
-        let Self { source, ways, .. } = self;
         let mut end = |batch: &RecordBatch| Ok(take(batch, predicates, keep, into)?);
-        let mut read = || -> Result<(), Fault> {
-            for batch in source.read(unit)? {
-                through(ways, 0, batch?, &mut end)?;
-            }
-            for way in 0..ways.len() {
-                let Way::Device(device) = &mut ways[way] else { continue };
-                for batch in device.end()? {
-                    through(ways, way + 1, batch, &mut end)?;
-                }
-            }
-            Ok(())
-        };
-        read().map_err(|fault| anyhow::anyhow!("{}: {fault}", unit.path))
+        self.replay.read(unit, &mut end).map_err(|fault| anyhow::anyhow!("{}: {fault}", unit.path))
     }
-}
-
-/// Takes a batch through the steps from `from` on.
-fn through(
-    ways: &mut [Way],
-    from: usize,
-    batch: RecordBatch,
-    end: &mut dyn FnMut(&RecordBatch) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let made = match ways.get_mut(from) {
-        None => return end(&batch),
-        Some(Way::Map(map)) => vec![map.map(batch)?.batch],
-        Some(Way::Device(device)) => device.push(batch)?,
-        Some(Way::Mixed { copies }) => vec![if *copies { with_copies(&batch)? } else { batch }],
-    };
-    made.into_iter().try_for_each(|batch| through(ways, from + 1, batch, end))
 }
 
 /// The same with a column that says that each event is the first of its copies.
