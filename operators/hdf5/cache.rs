@@ -53,7 +53,7 @@ fn origin() -> String {
 }
 
 impl Cache {
-    /// Reads what [`write`] has made; nothing is known where it is damaged or of another version.
+    /// Reads what [`Cache::bytes`] has made; nothing is known where it is damaged or of another version.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Self {
         Self::parse(bytes).unwrap_or_default()
@@ -76,6 +76,27 @@ impl Cache {
         lines.map(each).collect::<Option<_>>().map(|known| Self { known })
     }
 
+    /// What is worth keeping of facts that were looked up from `looked` on.
+    #[must_use]
+    pub fn of(facts: &Facts, looked: SystemTime) -> Self {
+        Self { known: kept(facts, looked).map(|file| (file.path.clone(), file.clone())).collect() }
+    }
+
+    /// The bytes that [`Cache::read`] reads.
+    pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        let mut text = origin().into_bytes();
+        for file in self.known.values() {
+            let Ok(header) = &file.header else { continue };
+            text.push(b'\n');
+            let line = Line { path: &*file.path, bytes: file.bytes, fingerprint: &*file.fingerprint, header };
+            serde_json::to_writer(&mut text, &line)?;
+        }
+        let packed = zstd::encode_all(&text[..], LEVEL)?;
+        let mut bytes = xxh3_128(&packed).to_le_bytes().to_vec();
+        bytes.extend(packed);
+        Ok(bytes)
+    }
+
     /// The file at a path, where it is known and has not changed since.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&FileFacts<Header>> {
@@ -88,37 +109,19 @@ impl Cache {
     #[must_use]
     pub fn holds(&self, facts: &Facts, looked: SystemTime) -> bool {
         let stamp = |f: &FileFacts<Header>| f.header.as_ref().ok().and_then(|h| h.stamp);
-        kept(facts, looked).all(|(file, _)| self.known.get(&file.path).is_some_and(|k| stamp(k) == stamp(file)))
+        kept(facts, looked).all(|file| self.known.get(&file.path).is_some_and(|k| stamp(k) == stamp(file)))
     }
 }
 
 /// What is worth keeping of facts that were looked up from `looked` on, each file once.
-fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = (&FileFacts<Header>, &Header)> {
-    let files: BTreeMap<&str, _> = facts
-        .hdf5
-        .values()
-        .flatten()
-        .flatten()
-        .filter_map(|file| Some((file, file.header.as_ref().ok()?)))
-        .filter(|(_, header)| header.stamp.is_some_and(|s| s.settled(looked)))
-        .filter(|(_, header)| !header.datasets.iter().any(|d| matches!(d.layout, Layout::Virtual | Layout::External)))
-        .map(|(file, header)| (file.path.as_str(), (file, header)))
-        .collect();
-    files.into_values()
-}
-
-/// The bytes of a cache of what was looked up from `looked` on; [`Cache::read`] reads them.
-pub fn write(facts: &Facts, looked: SystemTime) -> anyhow::Result<Vec<u8>> {
-    let mut text = origin().into_bytes();
-    for (file, header) in kept(facts, looked) {
-        text.push(b'\n');
-        let line = Line { path: &*file.path, bytes: file.bytes, fingerprint: &*file.fingerprint, header };
-        serde_json::to_writer(&mut text, &line)?;
-    }
-    let packed = zstd::encode_all(&text[..], LEVEL)?;
-    let mut bytes = xxh3_128(&packed).to_le_bytes().to_vec();
-    bytes.extend(packed);
-    Ok(bytes)
+fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = &FileFacts<Header>> {
+    let stays = |header: &Header| {
+        let elsewhere = |layout| matches!(layout, &Layout::Virtual | &Layout::External);
+        header.stamp.is_some_and(|s| s.settled(looked)) && !header.datasets.iter().any(|d| elsewhere(&d.layout))
+    };
+    let found = facts.hdf5.values().flatten().flatten();
+    let files = found.filter(|file| file.header.as_ref().is_ok_and(stays)).map(|file| (file.path.as_str(), file));
+    files.collect::<BTreeMap<&str, _>>().into_values()
 }
 
 #[cfg(test)]
@@ -156,7 +159,7 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(3);
         let known = |layout: Layout, looked| {
             let facts = facts(path, layout);
-            let cache = Cache::read(&write(&facts, looked).unwrap());
+            let cache = Cache::read(&Cache::of(&facts, looked).bytes().unwrap());
             assert!(cache.holds(&facts, looked));
             cache.get(path).is_some()
         };
@@ -164,7 +167,7 @@ mod tests {
         assert!(!known(Layout::Compact, SystemTime::now()), "just written");
         assert!(!known(Layout::Virtual, later) && !known(Layout::External, later), "values in other files");
         // Written to since.
-        let cache = Cache::read(&write(&facts(path, Layout::Compact), later).unwrap());
+        let cache = Cache::read(&Cache::of(&facts(path, Layout::Compact), later).bytes().unwrap());
         std::fs::write(path, "xy").unwrap();
         assert!(cache.get(path).is_none() && !cache.holds(&facts(path, Layout::Compact), later));
         std::fs::remove_file(path).unwrap();

@@ -52,7 +52,7 @@ fn images_to_hits() {
 #[ignore = "a measurement"]
 fn ten_thousand_files() {
     use calostream_operators::Facts;
-    use calostream_operators::hdf5::cache::{self, Cache};
+    use calostream_operators::hdf5::cache::Cache;
     let Some(corpus) = std::env::var_os("CALOSTREAM_CORPUS") else { return println!("skipped: CALOSTREAM_CORPUS is not set") };
     let folder = tempfile::tempdir().unwrap();
     let from = std::fs::read(std::path::Path::new(&corpus).join("ftag/ftag_mock_257jets_3tracks.h5")).unwrap();
@@ -69,7 +69,7 @@ fn ten_thousand_files() {
     let mut facts = Facts::default();
     facts.hdf5.insert(pattern.clone(), Ok(found));
     let begun = Instant::now();
-    let bytes = cache::write(&facts, looked).unwrap();
+    let bytes = Cache::of(&facts, looked).bytes().unwrap();
     println!("headers written in {:.2} s: {} kB", begun.elapsed().as_secs_f64(), bytes.len() / 1000);
     let begun = Instant::now();
     let again =

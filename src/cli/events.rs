@@ -74,8 +74,9 @@ pub fn events(args: &EventsArgs) -> Result<ExitCode> {
     ensure!(plan.steps[number].planned.shape == Shape::Fold, "`{step}` is no table");
     let stream = &plan.steps[number].inputs[0].schema;
     let keep: BTreeSet<String> = rows.columns().into_iter().filter(|name| stream.field_with_name(name).is_ok()).collect();
-    let changed =
-        load_changed(&pipeline, &args.libraries, Some(&folder), &BTreeSet::new(), |pipeline| behind(pipeline, &step, &keep));
+    let changed = load_changed(&pipeline, &args.libraries, Some(&folder), (&BTreeSet::new(), None), |pipeline| {
+        behind(pipeline, &step, &keep);
+    });
     let Some(reading) = plan_of(changed)? else { return Ok(ExitCode::from(2)) };
     let units = units::read(&folder.join("units.jsonl"))?;
     let mut runtime = args.libraries.runtime();

@@ -41,35 +41,44 @@ pub struct Headers {
 
 impl Headers {
     /// What an earlier run has left in its folder.
-    fn read(folder: Option<&Path>) -> Self {
-        let looked = SystemTime::now();
+    fn read(folder: Option<&Path>) -> Cache {
         let bytes = folder.and_then(|folder| std::fs::read(folder.join(cache::NAME)).ok()).unwrap_or_default();
-        Self { known: Cache::read(&bytes), looked }
+        Cache::read(&bytes)
     }
 
-    /// Leaves what was found in the folder of a run, where it is more than was known. A run does without where it can't.
+    /// What the next plan over the same files may know.
+    pub fn after(&self, plan: &Plan) -> Cache {
+        Cache::of(&plan.facts, self.looked)
+    }
+
+    /// Leaves what was found in the folder of a run, where it is more than was known.
     pub fn keep(&self, plan: &Plan) {
         if self.known.holds(&plan.facts, self.looked) {
             return;
         }
-        let bytes = cache::write(&plan.facts, self.looked);
-        if let Err(error) = bytes.and_then(|bytes| files::write_whole(&plan.out.join(cache::NAME), &bytes)) {
-            tracing::warn!("{error:#}");
-        }
+        keep(&Cache::of(&plan.facts, self.looked), &plan.out);
+    }
+}
+
+/// Leaves what is known of files in the folder of a run, which does without where it can't.
+pub fn keep(known: &Cache, folder: &Path) {
+    if let Err(error) = known.bytes().and_then(|bytes| files::write_whole(&folder.join(cache::NAME), &bytes)) {
+        tracing::warn!("{error:#}");
     }
 }
 
 /// Reads, probes and plans a pipeline file; `out` is the run folder where it is not the pipeline's own.
 pub fn load(args: &PipelineArgs, libraries: &LibraryArgs, out: Option<&Path>) -> Load {
-    load_changed(args, libraries, out, &BTreeSet::new(), |_| ())
+    load_changed(args, libraries, out, (&BTreeSet::new(), None), |_| ())
 }
 
-/// The same without the files that are `hidden`, and with a pipeline that is changed before it is planned.
+/// The same without the files that are `hidden`, with what is `known` of files (else what the run folder says), and with a
+/// pipeline that is changed before it is planned.
 pub fn load_changed(
     args: &PipelineArgs,
     libraries: &LibraryArgs,
     out: Option<&Path>,
-    hidden: &BTreeSet<String>,
+    (hidden, known): (&BTreeSet<String>, Option<Cache>),
     change: impl FnOnce(&mut Pipeline),
 ) -> Load {
     let text = match std::fs::read_to_string(&args.file) {
@@ -82,7 +91,9 @@ pub fn load_changed(
     let (pipeline, problems) = language::read(&text, &args.set);
     let Some(mut pipeline) = pipeline else { return Load::Wrong { text, problems: show::sorted(problems) } };
     change(&mut pipeline);
-    let headers = Headers::read(out.or(pipeline.out.as_ref().map(|out| Path::new(&out.value))));
+    let looked = SystemTime::now();
+    let folder = || out.or(pipeline.out.as_ref().map(|out| Path::new(&out.value)));
+    let headers = Headers { known: known.unwrap_or_else(|| Headers::read(folder())), looked };
     let facts = plan::probe::probe(&pipeline, &headers.known, hidden, &libraries.runtime());
     let mut remarks = std::mem::take(&mut pipeline.remarks);
     match plan::plan(pipeline, facts, problems) {

@@ -14,7 +14,7 @@
 
 use super::RunArgs;
 use super::assemble::assemble;
-use super::load::{Load, load_changed, print_problems, print_remarks};
+use super::load::{Load, keep, load_changed, print_problems, print_remarks};
 use super::run::{self, Go};
 use crate::flow::totals::Totals;
 use crate::flow::{self, Cluster, Display, Options, Shared};
@@ -24,6 +24,7 @@ use crate::ledger::balance::balance;
 use crate::plan::spill::Sizes;
 use crate::plan::{Plan, watch};
 use anyhow::{Context, Result, bail, ensure};
+use calostream_operators::hdf5::cache::Cache;
 use calostream_operators::pattern::matches;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Need, words};
@@ -51,19 +52,24 @@ pub fn watch(args: &RunArgs) -> Result<ExitCode> {
     let poll = (rest / 4).clamp(QUICK, POLL);
     let mut files = Files { rest, seen: BTreeMap::new() };
     let (mut watched, mut last): (Option<Watched>, Option<BTreeMap<String, Stamp>>) = (None, None);
+    let mut known = None;
     let mut worst = ExitCode::SUCCESS;
     // What is wrong is said at once, whether files are at rest or not.
-    if plan(args, &BTreeSet::new(), true)?.is_none() {
+    if plan(args, &BTreeSet::new(), &mut known, true)?.is_none() {
         return Ok(ExitCode::from(2));
     }
     loop {
         let begun = Instant::now();
         let found = files.look(&patterns(args)?);
         if last.as_ref() != Some(&found.rested) && found.all {
-            if let Some(Planned { plan, text }) = plan(args, &found.hidden, false)? {
+            if let Some(Planned { plan, text }) = plan(args, &found.hidden, &mut known, false)? {
                 let round = match &mut watched {
                     Some(watched) => watched.round(args, plan, begun),
-                    None => watched.insert(Watched::open(args, &plan, &text)?).round(args, plan, begun),
+                    None => {
+                        let watched = watched.insert(Watched::open(args, &plan, &text)?);
+                        known.iter().for_each(|known| keep(known, &plan.out));
+                        watched.round(args, plan, begun)
+                    }
                 };
                 match round {
                     Ok(code) => worst = code,
@@ -81,6 +87,9 @@ pub fn watch(args: &RunArgs) -> Result<ExitCode> {
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(poll.min(QUICK));
         }
+    }
+    if let (Some(known), Some(Watched { ledger: Some(ledger), .. })) = (known, watched) {
+        keep(&known, &ledger.folder);
     }
     if !args.quiet {
         eprintln!("the watch is over; the same command goes on with it");
@@ -155,9 +164,9 @@ struct Planned {
     text: String,
 }
 
-/// The plan over the files at rest; none where something is wrong, which is said.
-fn plan(args: &RunArgs, hidden: &BTreeSet<String>, first: bool) -> Result<Option<Planned>> {
-    match load_changed(&args.pipeline, &args.libraries, args.out.as_deref(), hidden, |_| ()) {
+/// The plan over the files at rest; none where something is wrong, which is said. What is `known` of files stays in memory.
+fn plan(args: &RunArgs, hidden: &BTreeSet<String>, known: &mut Option<Cache>, first: bool) -> Result<Option<Planned>> {
+    match load_changed(&args.pipeline, &args.libraries, args.out.as_deref(), (hidden, known.take()), |_| ()) {
         Load::Wrong { text, problems } => {
             print_problems(&args.pipeline.file, &text, &problems, args.json)?;
             Ok(None)
@@ -175,9 +184,7 @@ fn plan(args: &RunArgs, hidden: &BTreeSet<String>, first: bool) -> Result<Option
             if first && !args.quiet {
                 print_remarks(&args.pipeline.file, &text, &remarks);
             }
-            if plan.out.is_dir() {
-                headers.keep(&plan);
-            }
+            *known = Some(headers.after(&plan));
             Ok(Some(Planned { plan, text }))
         }
     }
