@@ -166,7 +166,7 @@ proptest! {
         let mut peak = mass_peak(&["a", "b"]);
         (peak.bootstrap, peak.bins) = (Some(at(2, 1, 3)), Some(at(6, 1, 10)));
         peak.weight = weighted.then(|| word("w"));
-        peak.for_each = Some(word("sample"));
+        peak.for_each = Some(word("sample").into());
         let (one, _) = fold(&peak, &whole, 1);
         let cut = cut.min(rows);
         let schema = whole.schema();
@@ -183,7 +183,7 @@ fn weights_replicas_and_classes_are_where_they_belong() {
     let weights: Vec<f64> = (0..rows).map(|row| if row % 3 == 0 { 2.0 } else { 0.5 }).collect();
     let batch = pairs(&[("a", &a), ("b", &b)], 0, &[("w", &weights)]);
     let mut peak = gaussian(mass_peak(&["a", "b"]));
-    (peak.weight, peak.for_each, peak.bootstrap) = (Some(word("w")), Some(word("sample")), Some(at(2, 1, 20)));
+    (peak.weight, peak.for_each, peak.bootstrap) = (Some(word("w")), Some(word("sample").into()), Some(at(2, 1, 20)));
     let (_, summary) = fold(&peak, &batch, 5);
     let classes = summary.table.column_by_name("sample").unwrap().as_string::<i32>();
     assert_eq!(classes.iter().flatten().collect::<Vec<_>>(), ["early", "early", "late", "late"]);
