@@ -12,6 +12,8 @@
 
 pub mod auc;
 pub mod axis;
+#[cfg(test)]
+mod bad_input;
 pub mod binning;
 pub mod bootstrap;
 pub mod column;
