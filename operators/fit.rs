@@ -344,6 +344,31 @@ answer({{'p': list(m.values), 'e': list(m.errors)}})
     }
 
     #[test]
+    fn ten_sets_of_points_that_scatter_give_the_values_of_iminuit() {
+        for seed in 0..10 {
+            let terms = if seed == 3 { SAMPLES[3] } else { SAMPLES[seed % 3] };
+            let points = points(terms, &ENERGIES, if seed < 4 { 0.01 } else { 0.005 }, &mut normal(seed as u64 + 30));
+            let fit = Calorimeter::fit(&points).unwrap();
+            let script = format!(
+                "{MODEL}
+from iminuit import Minuit
+from iminuit.cost import LeastSquares
+m = Minuit(LeastSquares(x, y, e, f), *{terms:?})
+m.limits = (0, None); m.tol = 1e-10; m.strategy = 2; m.migrad()
+answer({{'p': list(m.values), 'valid': m.valid, 'chi2': m.fval}})
+"
+            );
+            let expected = python(&script, &given(&points));
+            assert_eq!(expected["valid"], true);
+            for (term, value) in fit.terms.iter().zip(list(&expected["p"])) {
+                let error = term.error.unwrap_or(0.0);
+                assert!((term.value - value).abs() <= 0.01 * error, "set {seed}: {term:?} is not {value}");
+            }
+            close(&[fit.chi2], &[expected["chi2"].as_f64().unwrap()], 1e-6);
+        }
+    }
+
+    #[test]
     fn a_term_at_its_bound_is_said_and_the_others_are_those_of_a_bounded_fit() {
         let mut at_bound = 0;
         for seed in 0..20 {

@@ -12,6 +12,8 @@
 
 pub mod auc;
 pub mod axis;
+#[cfg(test)]
+mod bad_input;
 pub mod binning;
 pub mod bootstrap;
 pub mod column;
@@ -24,8 +26,10 @@ pub mod feeding;
 pub mod figure;
 pub mod fit;
 pub mod folding;
+pub mod for_each;
 pub mod form;
 pub mod gaussian;
+pub mod groups;
 pub mod hdf5;
 pub mod hits;
 pub mod interval;

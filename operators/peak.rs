@@ -1,4 +1,4 @@
-//! A mass peak, fitted: a Breit-Wigner convolved with a Crystal Ball, binned likelihood.
+//! A mass peak, fitted: a Breit-Wigner convolved with a Crystal Ball, where it is asked for on a background; binned likelihood.
 //!
 //! The Breit-Wigner is the non-relativistic one of fixed mass and width (that of the particle); the Crystal Ball is the
 //! resolution: a Gaussian of mean `shift` and width `sigma`, with a tail of power `n` towards low masses from `alpha` sigmas on
@@ -7,6 +7,10 @@
 //! What a bin holds is an integral over the bin of an integral over the resolution. The inner one is closed (an arc tangent),
 //! the outer one is Gauss-Legendre quadrature on panels no wider than the Breit-Wigner, and so are its derivatives by the four
 //! parameters. Bins may therefore be as wide as the peak allows without a bias.
+//!
+//! A background has a fraction f of what lies in the range, the peak 1 - f. It is exp(slope m), or 1 + slope x with x from -1 to 1 over
+//! the range (Chebyshev's polynomials up to the first), so that one number says its shape; both are integrated over bins in closed form.
+//! f lies between 0 and 1: one that ends at 0 is held there, and its slope is then not determined.
 //!
 //! The likelihood is that of Poisson contents whose sum is given (the shape alone); its logarithm, over that of the
 //! contents themselves, is a sum of squares (Baker, Cousins, NIM 221 (1984) 437), which Levenberg-Marquardt minimises. Errors
@@ -26,12 +30,21 @@ use levenberg_marquardt::{LeastSquaresProblem, LevenbergMarquardt};
 use model::Model;
 use nalgebra::storage::Owned;
 use nalgebra::{DMatrix, DVector, Dyn};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-/// The names of the parameters, in order.
-pub const PARAMETERS: [&str; 4] = ["shift", "sigma", "alpha", "n"];
+/// The names of the parameters, in order; the last two are the background's.
+pub const PARAMETERS: [&str; 6] = ["shift", "sigma", "alpha", "n", "background_fraction", "background_slope"];
+/// How many of them are the peak's.
+pub const OF_PEAK: usize = 4;
 const SIGMA: usize = 1;
 const ALPHA: usize = 2;
 const N: usize = 3;
+const FRACTION: usize = 4;
+const SLOPE: usize = 5;
+
+/// The values of all parameters.
+type Values = [f64; PARAMETERS.len()];
 
 /// The particle whose peak it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,33 +80,50 @@ pub struct Parameter {
 /// The fitted peak.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peak {
-    /// shift, sigma, alpha, n.
-    pub parameters: [Parameter; 4],
+    /// shift, sigma, alpha, n, the background's fraction and its slope.
+    pub parameters: [Parameter; PARAMETERS.len()],
     /// The covariance of the parameters; 0 where one was held.
-    pub covariance: [[f64; 4]; 4],
+    pub covariance: [Values; PARAMETERS.len()],
     /// The likelihood ratio of the contents to the curve, distributed as chi squared.
     pub chi2: f64,
     /// Bins less free parameters less one, for the sum.
     pub ndf: i64,
     /// What the curve says of each bin.
     pub expected: Vec<f64>,
+    /// What lies below the peak.
+    pub background: Background,
+}
+
+/// What lies below a peak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Background {
+    /// Nothing.
+    #[default]
+    None,
+    /// exp(slope m), the slope in one over the unit of the mass.
+    Exponential,
+    /// 1 + slope x, with x from -1 at the lowest mass of the range to 1 at the highest.
+    Linear,
 }
 
 impl Peak {
     /// The values of the parameters.
     #[must_use]
-    pub fn values(&self) -> [f64; 4] {
+    pub fn values(&self) -> Values {
         self.parameters.map(|parameter| parameter.value)
     }
 }
 
-/// What is held fixed by wish: alpha and n.
+/// What is fitted by wish: alpha and n that are held fixed, and what lies below the peak.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Held {
     /// The value of alpha.
     pub alpha: Option<f64>,
     /// The value of n.
     pub n: Option<f64>,
+    /// What lies below.
+    pub background: Background,
 }
 
 /// What alpha may be: below, there is hardly a Gaussian; above, hardly a tail.
@@ -104,13 +134,15 @@ pub const POWERS: [f64; 2] = [1.05, 100.0];
 impl Peak {
     /// Fits a spectrum from its own quantiles on.
     pub fn fit(spectrum: &Spectrum<'_>, line: Line, held: Held) -> Result<Self, String> {
-        let data = Data::new(spectrum, line)?;
-        let (shift, sigma) = data.typical();
+        let data = Data::new(spectrum, line, held.background)?;
+        let ([fraction, slope], rest) = data.sides();
+        let (shift, sigma) = data.typical(&rest);
         let starts = [(1.0, 1.5), (0.5, 1.5), (2.0, 1.5), (1.0, 3.0)];
         let mut best: Option<Minimum> = None;
         for (scale, alpha) in starts {
-            let start = [shift, scale * sigma, held.alpha.unwrap_or(alpha), held.n.unwrap_or(3.0)];
-            let free = [true, true, held.alpha.is_none(), held.n.is_none()];
+            let start = [shift, scale * sigma, held.alpha.unwrap_or(alpha), held.n.unwrap_or(3.0), fraction, slope];
+            let below = held.background != Background::None;
+            let free = [true, true, held.alpha.is_none(), held.n.is_none(), below, below];
             best = best.into_iter().chain(data.minimum(start, free)).min_by(|x, y| x.chi2.total_cmp(&y.chi2));
             // A minimum that describes the contents is the one; one that does not may be another one's neighbour.
             let ndf = data.contents.len() as f64;
@@ -123,7 +155,7 @@ impl Peak {
 
     /// Fits a spectrum that is nearly that of this peak, with the same parameters held: the width alone.
     pub fn refit(&self, spectrum: &Spectrum<'_>, line: Line) -> Result<f64, String> {
-        let data = Data::new(spectrum, line)?;
+        let data = Data::new(spectrum, line, self.background)?;
         let minimum = data.minimum(self.values(), self.parameters.map(|parameter| parameter.error.is_some()));
         let minimum = minimum.ok_or("the fit does not converge")?;
         data.sensible(&minimum)?;
@@ -135,9 +167,23 @@ impl Peak {
     pub fn curve(&self, spectrum: &Spectrum<'_>, line: Line, points: usize) -> Vec<(f64, f64)> {
         let (low, high) = (spectrum.edges[0], spectrum.edges[spectrum.edges.len() - 1]);
         let edges: Vec<f64> = (0..=points).map(|i| low + (high - low) * i as f64 / points as f64).collect();
-        let shares = Model { edges: &edges, line }.shares(&self.values()).0;
+        let shares = Model { edges: &edges, line, background: self.background }.shares(&self.values()).0;
+        Self::drawn(spectrum, &edges, &shares, 1.0)
+    }
+
+    /// The same of the background alone; none where there is none.
+    #[must_use]
+    pub fn background_curve(&self, spectrum: &Spectrum<'_>, line: Line, points: usize) -> Option<Vec<(f64, f64)>> {
+        let (low, high) = (spectrum.edges[0], spectrum.edges[spectrum.edges.len() - 1]);
+        let edges: Vec<f64> = (0..=points).map(|i| low + (high - low) * i as f64 / points as f64).collect();
+        let values = self.values();
+        let (shares, _) = Model { edges: &edges, line, background: self.background }.below(values[SLOPE])?;
+        Some(Self::drawn(spectrum, &edges, &shares, values[FRACTION]))
+    }
+
+    fn drawn(spectrum: &Spectrum<'_>, edges: &[f64], shares: &[f64], of_all: f64) -> Vec<(f64, f64)> {
         let all: f64 = spectrum.contents.iter().sum();
-        let scale = all * points as f64 / (spectrum.edges.len() - 1) as f64;
+        let scale = of_all * all * shares.len() as f64 / (spectrum.edges.len() - 1) as f64;
         edges.windows(2).zip(shares).map(|(ends, share)| (f64::midpoint(ends[0], ends[1]), share * scale)).collect()
     }
 }
@@ -154,14 +200,14 @@ struct Data<'a> {
 
 /// A minimum of the deviations.
 struct Minimum {
-    values: [f64; 4],
-    free: [bool; 4],
-    at_bound: [bool; 4],
+    values: Values,
+    free: [bool; PARAMETERS.len()],
+    at_bound: [bool; PARAMETERS.len()],
     chi2: f64,
 }
 
 impl<'a> Data<'a> {
-    fn new(spectrum: &'a Spectrum<'_>, line: Line) -> Result<Self, String> {
+    fn new(spectrum: &'a Spectrum<'_>, line: Line, background: Background) -> Result<Self, String> {
         let all: f64 = spectrum.contents.iter().sum();
         let squares: f64 = spectrum.variances.map_or(all, |variances| variances.iter().sum());
         if spectrum.contents.iter().all(|content| *content == 0.0) {
@@ -174,13 +220,14 @@ impl<'a> Data<'a> {
         }
         let scale = squares / all;
         let filled = spectrum.contents.iter().filter(|content| **content > 0.0).count();
-        if filled <= PARAMETERS.len() + 1 || !(scale.is_finite() && scale > 0.0) {
+        let parameters = if background == Background::None { OF_PEAK } else { PARAMETERS.len() };
+        if filled <= parameters + 1 || !(scale.is_finite() && scale > 0.0) {
             let bins = words::counted(filled as u64, "bin");
             return Err(format!("{bins} with entries do not determine a peak"));
         }
         let contents = spectrum.contents.iter().map(|content| content / scale).collect();
         let variances = spectrum.variances.map(|variances| variances.iter().map(|v| v / (scale * scale)).collect());
-        Ok(Self { model: Model { edges: spectrum.edges, line }, contents, variances, all: all / scale, scale })
+        Ok(Self { model: Model { edges: spectrum.edges, line, background }, contents, variances, all: all / scale, scale })
     }
 
     fn range(&self) -> [f64; 2] {
@@ -193,11 +240,35 @@ impl<'a> Data<'a> {
         [0.01 * self.model.line.width, high - low]
     }
 
-    /// A place and a width to start from: from the median, and from the central 68 % less the line's own width.
-    fn typical(&self) -> (f64, f64) {
+    /// A fraction and a slope of the background to start from, and what stands above it: as if a tenth of the range on either side, less
+    /// some of the peak's own tails, held nothing else.
+    fn sides(&self) -> ([f64; 2], Vec<f64>) {
+        if self.model.background == Background::None {
+            return ([0.0; 2], self.contents.clone());
+        }
+        let bins = self.contents.len();
+        let side = bins.div_ceil(10);
+        let mean = |side: &[f64]| 0.7 * side.iter().sum::<f64>() / side.len() as f64;
+        let (low, high) = (mean(&self.contents[..side]), mean(&self.contents[bins - side..]));
+        let below = |bin: usize| low + (high - low) * bin as f64 / bins as f64;
+        let rest: Vec<f64> = self.contents.iter().enumerate().map(|(bin, content)| (content - below(bin)).max(0.0)).collect();
+        let fraction = ((0..bins).map(below).sum::<f64>() / self.all).clamp(0.02, 0.9);
+        let [first, last] = self.range();
+        let least = 1e-3 * self.all / bins as f64;
+        let slope = match self.model.background {
+            Background::Exponential => ((high + least) / (low + least)).ln() / (last - first),
+            _ => 0.9 * (high - low) / (high + low + least),
+        };
+        // Where nothing stands above, all does.
+        if rest.iter().sum::<f64>() > 0.0 { ([fraction, slope], rest) } else { ([fraction, slope], self.contents.clone()) }
+    }
+
+    /// A place and a width to start from: from the median of these contents, and from the central 68 % less the line's own width.
+    fn typical(&self, contents: &[f64]) -> (f64, f64) {
+        let all: f64 = contents.iter().sum();
         let quantile = |q: f64| {
-            let mut left = q * self.all;
-            for (content, ends) in self.contents.iter().zip(self.model.edges.windows(2)) {
+            let mut left = q * all;
+            for (content, ends) in contents.iter().zip(self.model.edges.windows(2)) {
                 if *content > 0.0 && left <= *content {
                     return ends[0] + (ends[1] - ends[0]) * left / content;
                 }
@@ -211,16 +282,19 @@ impl<'a> Data<'a> {
         (quantile(0.5) - self.model.line.mass, sigma)
     }
 
-    fn bounds(&self) -> [Bounds; 4] {
+    fn bounds(&self) -> [Bounds; PARAMETERS.len()] {
         let [low, high] = self.range().map(|edge| edge - self.model.line.mass);
-        let log = |[low, high]: [f64; 2]| Bounds { low, high, log: true };
-        [Bounds { low, high, log: false }, log(self.sigmas()), log(ALPHAS), log(POWERS)]
+        let log = |[low, high]: [f64; 2]| Bounds { low, high, log: true, near: 2e-3 };
+        let steepest = if self.model.background == Background::Linear { 1.0 } else { 20.0 / (high - low) };
+        let fraction = Bounds { low: 0.0, high: 1.0, log: false, near: 1e-4 };
+        let slope = Bounds { low: -steepest, high: steepest, log: false, near: 2e-3 };
+        [Bounds { low, high, log: false, near: 2e-3 }, log(self.sigmas()), log(ALPHAS), log(POWERS), fraction, slope]
     }
 
     /// The minimum next to a start; a parameter that runs to its bound is held there, and n with an alpha that leaves no tail.
-    fn minimum(&self, start: [f64; 4], free: [bool; 4]) -> Option<Minimum> {
+    fn minimum(&self, start: Values, free: [bool; PARAMETERS.len()]) -> Option<Minimum> {
         let bounds = self.bounds();
-        let (mut values, mut free, mut at_bound) = (start, free, [false; 4]);
+        let (mut values, mut free, mut at_bound) = (start, free, [false; PARAMETERS.len()]);
         loop {
             let problem = Deviations::new(self, bounds, values, free);
             let (problem, report) = LevenbergMarquardt::new().with_tol(1e-12).with_patience(60).minimize(problem);
@@ -231,19 +305,25 @@ impl<'a> Data<'a> {
                 return None;
             }
             values = problem.values;
-            let ended = [ALPHA, N].into_iter().find(|i| free[*i] && bounds[*i].ended(values[*i]).is_some());
+            let ended = [ALPHA, N, FRACTION, SLOPE].into_iter().find(|i| free[*i] && bounds[*i].ended(values[*i]).is_some());
             let Some(i) = ended else { return chi2.is_finite().then_some(Minimum { values, free, at_bound, chi2 }) };
             // A tail that begins so far out holds nothing that could say its power.
             let no_tail = i == ALPHA && bounds[i].place(values[i]) > 0.5;
             values[i] = bounds[i].ended(values[i])?;
             (free[i], at_bound[i]) = (false, true);
             free[N] &= !no_tail;
+            if i == FRACTION {
+                (values[SLOPE], free[SLOPE], at_bound[SLOPE]) = (0.0, false, false);
+            }
         }
     }
 
     /// Refuses a minimum at the end of what sigma or the shift may be.
     fn sensible(&self, minimum: &Minimum) -> Result<(), String> {
         let bounds = self.bounds();
+        if minimum.at_bound[FRACTION] && minimum.values[FRACTION] > 0.5 {
+            return Err("there is no peak: all of it is background".into());
+        }
         match bounds[SIGMA].ended(minimum.values[SIGMA]) {
             Some(end) if end == bounds[SIGMA].low => {
                 Err("the peak is narrower than the particle's own width: sigma runs to 0".into())
@@ -255,9 +335,9 @@ impl<'a> Data<'a> {
     }
 
     /// Minus the derivatives of the likelihood's logarithm.
-    fn gradient(&self, values: &[f64; 4]) -> [f64; 4] {
+    fn gradient(&self, values: &Values) -> Values {
         let (shares, slopes) = self.model.shares(values);
-        let mut gradient = [0.0; 4];
+        let mut gradient = [0.0; PARAMETERS.len()];
         for ((content, share), slope) in self.contents.iter().zip(&shares).zip(&slopes) {
             gradient.iter_mut().zip(slope).for_each(|(sum, slope)| *sum -= content * slope / share);
         }
@@ -282,7 +362,7 @@ impl<'a> Data<'a> {
     fn finish(&self, minimum: Minimum) -> Result<Peak, String> {
         const NO_MINIMUM: &str = "the likelihood has no maximum inside the bounds";
         self.sensible(&minimum)?;
-        let free: Vec<usize> = (0..4).filter(|i| minimum.free[*i]).collect();
+        let free: Vec<usize> = (0..PARAMETERS.len()).filter(|i| minimum.free[*i]).collect();
         let (shares, _) = self.model.shares(&minimum.values);
         let expected: Vec<f64> = shares.iter().map(|share| share * self.all).collect();
         let fisher = self.information(&minimum, &free, &expected);
@@ -314,10 +394,11 @@ impl<'a> Data<'a> {
                 error: None,
                 at_bound: minimum.at_bound[i],
             }),
-            covariance: [[0.0; 4]; 4],
+            covariance: [[0.0; PARAMETERS.len()]; PARAMETERS.len()],
             chi2: minimum.chi2,
             ndf: self.contents.len() as i64 - 1 - free.len() as i64,
             expected: expected.iter().map(|expected| expected * self.scale).collect(),
+            background: self.model.background,
         };
         for (i, one) in free.iter().enumerate() {
             for (j, other) in free.iter().enumerate() {
@@ -350,6 +431,8 @@ struct Bounds {
     low: f64,
     high: f64,
     log: bool,
+    /// What of the way between them is taken for a bound.
+    near: f64,
 }
 
 impl Bounds {
@@ -365,9 +448,9 @@ impl Bounds {
     /// The bound that a value has run to, if it has.
     fn ended(self, value: f64) -> Option<f64> {
         let place = self.place(value);
-        if place < 2e-3 {
+        if place < self.near {
             Some(self.low)
-        } else if place > 1.0 - 2e-3 {
+        } else if place > 1.0 - self.near {
             Some(self.high)
         } else {
             None
@@ -391,17 +474,17 @@ impl Bounds {
 /// What the minimiser sees: signed roots of the likelihood ratio of each bin.
 struct Deviations<'a> {
     data: &'a Data<'a>,
-    bounds: [Bounds; 4],
+    bounds: [Bounds; PARAMETERS.len()],
     free: Vec<usize>,
     inside: DVector<f64>,
-    values: [f64; 4],
+    values: Values,
     residuals: DVector<f64>,
     jacobian: DMatrix<f64>,
 }
 
 impl<'a> Deviations<'a> {
-    fn new(data: &'a Data<'a>, bounds: [Bounds; 4], values: [f64; 4], free: [bool; 4]) -> Self {
-        let free: Vec<usize> = (0..4).filter(|i| free[*i]).collect();
+    fn new(data: &'a Data<'a>, bounds: [Bounds; PARAMETERS.len()], values: Values, free: [bool; PARAMETERS.len()]) -> Self {
+        let free: Vec<usize> = (0..PARAMETERS.len()).filter(|i| free[*i]).collect();
         let inside = DVector::from_iterator(free.len(), free.iter().map(|i| bounds[*i].inside(values[*i])));
         let (rows, columns) = (data.contents.len(), free.len());
         let (residuals, jacobian) = (DVector::zeros(rows), DMatrix::zeros(rows, columns));
@@ -418,7 +501,7 @@ impl LeastSquaresProblem<f64, Dyn, Dyn> for Deviations<'_> {
 
     fn set_params(&mut self, inside: &DVector<f64>) {
         self.inside.copy_from(inside);
-        let mut slopes = [0.0; 4];
+        let mut slopes = [0.0; PARAMETERS.len()];
         for (i, inside) in self.free.iter().zip(inside.iter()) {
             (self.values[*i], slopes[*i]) = self.bounds[*i].value(*inside);
         }

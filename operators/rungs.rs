@@ -1,6 +1,6 @@
 //! Scores on ladders, in groups: from rows to sums, and from sums to what stands on rungs.
 //!
-//! A group is a slot of the bins, a score and a side (a class, or several together). In each group is summed how much stands on each
+//! A group is a slot (of the bins of a group of [`crate::groups`]), a score and a side (a class, or several together). In each group is summed how much stands on each
 //! rung of the score's ladder: rows and, where they have weights, w and w^2. The keys of counts, in this order:
 //!
 //! * rows of a group whose score or weight is not finite; rows that no replica could take;
@@ -15,6 +15,7 @@ use crate::binning::Binning;
 use crate::bootstrap::{self, Replicas};
 use crate::column::{self, EVENT};
 use crate::folding::Classes;
+use crate::groups::{BESIDE, Groups};
 use crate::ladder::{Ladder, MOST_STEPS, Window};
 use crate::sums::Sums;
 use crate::{Fault, Placed, Problem};
@@ -113,6 +114,7 @@ pub struct Layout {
 /// Room for a batch, kept from one to the next.
 #[derive(Debug, Default)]
 struct Hand {
+    groups: Vec<u32>,
     classes: Vec<u32>,
     slots: Vec<u32>,
     drawn: Vec<i64>,
@@ -217,6 +219,8 @@ pub struct Scored {
 pub struct Counter {
     /// The classes.
     pub classes: Classes,
+    /// The groups that are counted each by itself.
+    pub groups: Groups,
     /// The bins.
     pub binning: Binning,
     /// The scores.
@@ -234,15 +238,24 @@ impl Counter {
     /// A counter with so many replicas.
     #[must_use]
     pub fn new(
-        (classes, binning): (Classes, Binning),
+        (classes, groups, binning): (Classes, Groups, Binning),
         scores: Vec<Scored>,
         weight: Option<String>,
         precision: Precision,
         (replicas, seed): (u32, u64),
     ) -> Self {
         let sides = scores.iter().flat_map(|score| &score.sides).flatten().max().map_or(1, |side| side + 1);
-        let layout = Layout::new((binning.slots(), scores.len(), sides), precision, weight.is_some(), replicas);
-        Self { classes, binning, scores, weight, seed, layout, hand: Hand::default() }
+        let slots = groups.len() * binning.slots();
+        let layout = Layout::new((slots, scores.len(), sides), precision, weight.is_some(), replicas);
+        let mut counter = Self { classes, groups, binning, scores, weight, seed, layout, hand: Hand::default() };
+        counter.groups = counter.groups.clone().carrying(counter.reads());
+        counter
+    }
+
+    /// The slots of a group.
+    #[must_use]
+    pub fn slots(&self, group: usize) -> std::ops::Range<usize> {
+        group * self.binning.slots()..(group + 1) * self.binning.slots()
     }
 
     /// The columns that are read.
@@ -251,7 +264,7 @@ impl Counter {
         let event = self.layout.replicas.as_ref().map(|_| EVENT.to_owned());
         let scores = self.scores.iter().map(|score| score.column.clone());
         let others = self.classes.column.clone().into_iter().chain(self.weight.clone()).chain(event);
-        scores.chain(self.binning.names()).chain(others).collect()
+        scores.chain(self.binning.names()).chain(self.groups.reads()).chain(others).collect()
     }
 
     /// How many rows of a score have no finite score or weight.
@@ -263,9 +276,11 @@ impl Counter {
 
     /// Adds the rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
-        let Self { layout, hand, classes, binning, scores, .. } = self;
+        let Self { layout, hand, classes, groups, binning, scores, .. } = self;
+        let batch = &*groups.enter(batch, &mut hand.groups, into)?;
         classes.numbers(batch, &mut hand.classes)?;
         binning.numbers(batch, &mut hand.slots)?;
+        hand.slots.iter_mut().zip(&hand.groups).for_each(|(slot, group)| *slot += *group * binning.slots() as u32);
         let columns = scores.iter().map(|score| column::floats(batch, &score.column)).collect::<Result<Vec<_>, _>>()?;
         let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
         let finite = |row: usize| weights.as_ref().is_none_or(|weights| weights[row].is_finite());
@@ -344,7 +359,7 @@ impl Counted {
             }
         }
         let (first, rungs) = (layout.dense() as u64, layout.ladder.rungs());
-        for (key, n) in &counts[counts.partition_point(|(key, _)| *key < first)..] {
+        for (key, n) in between(layout.dense(), BESIDE as usize) {
             groups[((key - first) / rungs) as usize].push(((key - first) % rungs, unit(*n)));
         }
         // Rungs within the window and beyond it are each in order.

@@ -4,6 +4,7 @@
 //! any coordinate is in no bin.
 
 use crate::axis::Axis;
+use crate::column::SAMPLE;
 use serde_json::{Value, json};
 
 /// One axis of a histogram.
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 pub enum UhiAxis<'a> {
     /// Bins along a quantity: the axis, its name and its label.
     Bins(&'a Axis, &'a str, &'a str),
-    /// Classes: the names, and the label of the axis, whose name is `class`.
+    /// Groups: the values, and the column that has them; the name of the axis of samples is `class`.
     Classes(&'a [String], &'a str),
 }
 
@@ -49,9 +50,12 @@ impl UhiAxis<'_> {
                 "type": "category_int", "categories": values, "flow": true, "metadata": { "name": name, "label": label },
             }),
             // `hist` keeps the name `sample` for itself.
-            Self::Classes(names, label) => json!({
-                "type": "category_str", "categories": names, "flow": true, "metadata": { "name": "class", "label": label },
-            }),
+            Self::Classes(names, label) => {
+                let name = if *label == SAMPLE { "class" } else { label };
+                json!({
+                    "type": "category_str", "categories": names, "flow": true, "metadata": { "name": name, "label": label },
+                })
+            }
         }
     }
 }

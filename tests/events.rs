@@ -42,6 +42,20 @@ steps:
   codes:
     from: kept
     histogram: { axes: [{ column: code, categories: [11, 22] }, { column: energy, edges: [0, 50, 100] }] }
+  told: { from: kept, derive: { side: case when code = 211 then 'hadron' else 'other' end, odd: error > 0 } }
+  groups:
+    from: told
+    resolution:
+      of: [error, energy]
+      by: { energy: { range: [10, 110], bins: 2 } }
+      for_each: [sample, { code: [11, 22] }, odd]
+      regions: { low: energy < 40, high: energy >= 30, all: true }
+  variables:
+    from: told
+    histogram:
+      of: { energy: { range: [10, 110], bins: 10 }, error: { range: [-1, 1], bins: 4 } }
+      for_each: [{ side: [hadron] }]
+      regions: { low: energy < 40, high: energy >= 30 }
   mixed:
     from: rows
     premix: { split: { train: 0.3, test: 0.7 } }
@@ -96,6 +110,60 @@ fn the_events_of_a_bin_are_listed_from_the_units_that_touched_it() {
     assert_eq!(listed(&said.out), expected(&place, "electron-0+electron-1+pion-0", "0", "50", "211"));
     let said = place.calostream(&["events", &table, "--bin", "code=22", "--bin", "energy=1000"]).code(0);
     assert_eq!(listed(&said.out), expected(&place, "electron-0+electron-1+pion-0", "100", "1000", "22"));
+}
+
+/// The events of a group, as numpy finds them.
+const GROUP: &str = "
+import sys, numpy as np, pyarrow.parquet as pq
+for name in ('electron-0', 'electron-1', 'pion-0'):
+    t = pq.read_table(f'{sys.argv[1]}/{name}.parquet')
+    sample = np.full(len(t), name.split('-')[0])
+    energy, error, code = (np.array(t[c]) for c in ('energy', 'error', 'code'))
+    for row in np.nonzero((energy > 15) & eval(open(f'{sys.argv[1]}/cut.txt').read()))[0]:
+        print(f'{name}.parquet,{row}')
+";
+
+#[test]
+fn the_events_of_a_group_are_those_of_its_columns_and_its_region() {
+    let place = made();
+    let numpy = |cut: &str| -> Vec<String> {
+        place.write("cut.txt", cut);
+        python(GROUP, &[&place.path(".")]).lines().map(str::to_owned).collect()
+    };
+    let cases: [(&str, &[&str], &str); 5] = [
+        (
+            "groups",
+            &["sample=electron", "code=22", "odd=true", "region=low", "energy=20", "quantity=error"],
+            "(sample == 'electron') & (code == 22) & (error > 0) & (energy < 40) & (energy < 60)",
+        ),
+        (
+            "groups",
+            &["region=high", "odd=false", "quantity=energy"],
+            "np.isin(code, [11, 22]) & (error <= 0) & (energy >= 30) & (energy < 110)",
+        ),
+        // In both: an event that is in both regions is listed once.
+        ("groups", &["code=11", "energy=20"], "(code == 11) & ~np.isnan(error) & (energy < 60)"),
+        ("variables", &["side=hadron", "region=low", "energy=25"], "(code == 211) & (energy < 30) & (energy >= 20)"),
+        ("variables", &["region=high", "error=0.1"], "(code == 211) & (error >= 0) & (error < 0.5) & (energy >= 30)"),
+    ];
+    for (table, bins, cut) in cases {
+        let table = format!("run/{table}");
+        let bins = bins.iter().flat_map(|bin| ["--bin", bin]);
+        let said = place.calostream(&["events", &table].into_iter().chain(bins).collect::<Vec<_>>()).code(0);
+        let wanted = numpy(cut);
+        assert!(!wanted.is_empty());
+        let found = listed(&said.out);
+        assert!(found == wanted, "{cut}: {} events and not {}", found.len(), wanted.len());
+        assert!(!said.err.contains("the table counts"), "{cut}: {}", said.err);
+    }
+    // What a group was made of stands in its row: so a table agrees with itself and not with another one.
+    place.calostream(&["run", "-q", "p.yaml", "--out", "again"]).code(0);
+    let said = place.calostream(&["compare", "run", "again", "--tolerance", "0"]).code(0);
+    assert!(said.out.contains(" 0 differ"), "{}", said.out);
+    place.write("p.yaml", &PIPELINE.replace("low: energy < 40", "low: energy < 60"));
+    place.calostream(&["run", "-q", "p.yaml", "--out", "other"]).code(0);
+    let said = place.calostream(&["compare", "run/groups/groups.parquet", "other/groups/groups.parquet"]).code(1);
+    assert!(said.out.contains("region = low") && !said.out.contains("region = all"), "{}", said.out);
 }
 
 #[test]

@@ -25,6 +25,12 @@ fn workers_and_processes_do_not_change_a_byte() {
         "errors/relative_error.json",
         "resolution/resolution.svg",
         "auc/auc.parquet",
+        "variables/relative_error.json",
+        "groups/groups.parquet",
+        "curves/roc-true-high-all.svg",
+        "shares/identified_at_signal_efficiency_0.5-true-low.svg",
+        "matrices/confusion-all.svg",
+        "models/models.csv",
         "page/report.html",
     ] {
         assert!(one.contains_key(wanted), "{wanted} is missing; there is {:?}", one.keys());

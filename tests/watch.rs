@@ -32,8 +32,24 @@ steps:
   spread:
     from: hot
     resolution: { of: energy, by: { energy: { range: [10, 110], bins: 4 } }, robust: 64 }
+  told:
+    from: hot
+    derive: { high: energy > 40 }
+  groups:
+    from: told
+    resolution:
+      of: [energy]
+      for_each: [sample, high]
+      regions: { low: energy < 60, middle: energy > 30 and energy < 90, all: true }
+      robust: 64
+  variables:
+    from: told
+    histogram:
+      of: { energy: { range: [10, 100], bins: 9 } }
+      for_each: [sample, high]
+      regions: { low: energy < 60, all: true }
   page:
-    from: [filled, spread]
+    from: [filled, spread, groups, variables]
     report: { title: Watched }
 "#;
 

@@ -3,7 +3,7 @@
 //! The integral over a bin is closed (an arc tangent), the one over the resolution is Gauss-Legendre quadrature on panels no
 //! wider than the Breit-Wigner.
 
-use super::Line;
+use super::{Background, FRACTION, Line, PARAMETERS, SLOPE};
 
 /// Where the Crystal Ball's Gaussian ends upwards, in sigmas: 10^-11 of it lies beyond.
 const GAUSSIAN: f64 = 7.0;
@@ -20,16 +20,17 @@ const NODES: [(f64, f64); 5] = [
     (0.973_906_528_517_171_7, 0.066_671_344_308_688_14),
 ];
 
-/// The share of each bin, and its derivatives by the four parameters.
+/// The share of each bin, and its derivatives by the parameters.
 pub(super) struct Model<'a> {
     pub(super) edges: &'a [f64],
     pub(super) line: Line,
+    pub(super) background: Background,
 }
 
 impl Model<'_> {
     /// Places t on the Crystal Ball (in sigmas from its mean), its value there times the quadrature's weight, and the
     /// derivatives of that by alpha and n.
-    fn nodes(&self, [shift, sigma, alpha, n]: &[f64; 4]) -> Vec<[f64; 4]> {
+    fn nodes(&self, [shift, sigma, alpha, n, ..]: &[f64; PARAMETERS.len()]) -> Vec<[f64; 4]> {
         let width = self.line.width / sigma;
         let mut nodes = Vec::new();
         let mut panels = |from: f64, to: f64, widest: f64, g: &dyn Fn(f64) -> [f64; 3]| {
@@ -64,7 +65,50 @@ impl Model<'_> {
     }
 
     /// The share of each bin in all that lies in the range, and its derivatives.
-    pub(super) fn shares(&self, values: &[f64; 4]) -> (Vec<f64>, Vec<[f64; 4]>) {
+    pub(super) fn shares(&self, values: &[f64; PARAMETERS.len()]) -> (Vec<f64>, Vec<[f64; PARAMETERS.len()]>) {
+        let (peak, slopes) = self.peak(values);
+        let fraction = values[FRACTION];
+        let Some((background, by_slope)) = self.below(values[SLOPE]) else {
+            return (peak, slopes.into_iter().map(|[a, b, c, d]| [a, b, c, d, 0.0, 0.0]).collect());
+        };
+        let shares = peak.iter().zip(&background).map(|(peak, below)| (1.0 - fraction) * peak + fraction * below).collect();
+        let of_bin = |bin: usize| {
+            let [a, b, c, d] = slopes[bin].map(|slope| (1.0 - fraction) * slope);
+            [a, b, c, d, background[bin] - peak[bin], fraction * by_slope[bin]]
+        };
+        (shares, (0..peak.len()).map(of_bin).collect())
+    }
+
+    /// The share of each bin in the background alone, and its derivative by the slope; none where there is no background.
+    pub(super) fn below(&self, slope: f64) -> Option<(Vec<f64>, Vec<f64>)> {
+        let (first, last) = (self.edges[0], self.edges[self.edges.len() - 1]);
+        let (middle, half) = (f64::midpoint(first, last), (last - first) / 2.0);
+        // What stands in each bin, and its derivative's share of it.
+        let bin = |ends: &[f64]| {
+            let (width, from_middle) = (ends[1] - ends[0], f64::midpoint(ends[0], ends[1]) - middle);
+            match self.background {
+                Background::None => (0.0, 0.0),
+                Background::Linear => (width * (1.0 + slope * from_middle / half), width * from_middle / half),
+                Background::Exponential => {
+                    let x = slope * width / 2.0;
+                    // sinh(x) / x, and the derivative of its logarithm.
+                    let (curved, by_x) =
+                        if x.abs() < 1e-3 { (1.0 + x * x / 6.0, x / 3.0) } else { (x.sinh() / x, 1.0 / x.tanh() - 1.0 / x) };
+                    let content = width * (slope * from_middle).exp() * curved;
+                    (content, content * (from_middle + by_x * width / 2.0))
+                }
+            }
+        };
+        if self.background == Background::None {
+            return None;
+        }
+        let bins: Vec<(f64, f64)> = self.edges.windows(2).map(bin).collect();
+        let (all, by_slope) = bins.iter().fold((0.0, 0.0), |(a, b), (content, slope)| (a + content, b + slope));
+        Some(bins.iter().map(|(content, slope)| (content / all, (slope - content / all * by_slope) / all)).unzip())
+    }
+
+    /// The share of each bin in the peak alone, and its derivatives by its four parameters.
+    fn peak(&self, values: &[f64; PARAMETERS.len()]) -> (Vec<f64>, Vec<[f64; 4]>) {
         let (bins, [shift, sigma, ..]) = (self.edges.len() - 1, values);
         let half = self.line.width / 2.0;
         let nodes = self.nodes(values);

@@ -53,8 +53,17 @@ fn toy(expected: &[f64], seed: u64) -> Vec<f64> {
     expected.iter().map(|expected| f64::from(random.poisson(*expected))).collect()
 }
 
+fn model(edges: &[f64], background: Background) -> Model<'_> {
+    Model { edges, line: Z, background }
+}
+
+/// A peak without a background.
+fn alone([shift, sigma, alpha, n]: [f64; 4]) -> Values {
+    [shift, sigma, alpha, n, 0.0, 0.0]
+}
+
 fn expected(truth: [f64; 4], rows: f64, edges: &[f64]) -> Vec<f64> {
-    Model { edges, line: Z }.shares(&truth).0.iter().map(|share| share * rows).collect()
+    model(edges, Background::None).shares(&alone(truth)).0.iter().map(|share| share * rows).collect()
 }
 
 #[test]
@@ -62,30 +71,57 @@ fn the_curve_is_that_of_scipy() {
     for case in &CASES {
         let edges = edges(case.2, case.3);
         let script = format!("{MODEL}\nanswer(bits(shares(*given['truth'])))");
-        close(&Model { edges: &edges, line: Z }.shares(&case.0).0, &floats(&python(&script, &given(case, 0))), 1e-4);
+        close(&model(&edges, Background::None).shares(&alone(case.0)).0, &floats(&python(&script, &given(case, 0))), 1e-4);
     }
 }
 
 #[test]
 fn the_derivatives_are_those_found_numerically() {
     let edges = edges([66.0, 116.0], 25);
-    let model = Model { edges: &edges, line: Z };
-    for truth in [[0.3, 2.0, 1.5, 3.0], [-1.0, 0.5, 0.7, 12.0]] {
-        let (_, slopes) = model.shares(&truth);
-        for i in 0..4 {
-            let step = 1e-4 * truth[i].abs();
-            let [above, below] = [step, -step].map(|step| {
-                let mut values = truth;
-                values[i] += step;
-                model.shares(&values).0
-            });
-            let largest = slopes.iter().map(|slope| slope[i].abs()).fold(0.0, f64::max);
-            for (bin, slope) in slopes.iter().enumerate() {
-                let numerical = (above[bin] - below[bin]) / (2.0 * step);
-                assert!((slope[i] - numerical).abs() < 1e-5 * largest, "{i} in bin {bin}: {} is not {numerical}", slope[i]);
+    for (background, below) in [
+        (Background::None, [0.0, 0.0]),
+        (Background::Exponential, [0.3, -0.04]),
+        (Background::Exponential, [0.8, 1e-6]),
+        (Background::Linear, [0.3, -0.7]),
+    ] {
+        let model = model(&edges, background);
+        for [shift, sigma, alpha, n] in [[0.3, 2.0, 1.5, 3.0], [-1.0, 0.5, 0.7, 12.0]] {
+            let truth = [shift, sigma, alpha, n, below[0], below[1]];
+            let (shares, slopes) = model.shares(&truth);
+            close(&[shares.iter().sum::<f64>()], &[1.0], 1e-12);
+            for i in 0..if background == Background::None { OF_PEAK } else { PARAMETERS.len() } {
+                let step = 1e-4 * truth[i].abs().max(1e-3);
+                let [above, below] = [step, -step].map(|step| {
+                    let mut values = truth;
+                    values[i] += step;
+                    model.shares(&values).0
+                });
+                let largest = slopes.iter().map(|slope| slope[i].abs()).fold(0.0, f64::max);
+                for (bin, slope) in slopes.iter().enumerate() {
+                    let numerical = (above[bin] - below[bin]) / (2.0 * step);
+                    let off = (slope[i] - numerical).abs();
+                    assert!(off < 1e-5 * largest, "{background:?} {i} in bin {bin}: {} is not {numerical}", slope[i]);
+                }
             }
         }
     }
+}
+
+#[test]
+fn a_background_is_that_of_scipys_integrals() {
+    let edges = edges([66.0, 116.0], 20);
+    for (background, slope) in [(Background::Exponential, -0.05), (Background::Exponential, 0.3), (Background::Linear, -0.6)] {
+        let script = "
+from scipy.integrate import quad
+density = (lambda m: np.exp(given['slope'] * (m - 91))) if given['kind'] else (lambda m: 1 + given['slope'] * (m - 91) / 25)
+edges = np.linspace(66, 116, 21)
+parts = np.array([quad(density, a, b, epsabs=0, epsrel=1e-12)[0] for a, b in zip(edges, edges[1:])])
+answer(bits(parts / parts.sum()))
+";
+        let given = json!({ "slope": slope, "kind": i32::from(background == Background::Exponential) });
+        close(&model(&edges, background).below(slope).unwrap().0, &floats(&python(script, &given)), 1e-10);
+    }
+    assert!(model(&edges, Background::None).below(0.0).is_none());
 }
 
 #[test]
@@ -117,7 +153,7 @@ answer({{'counts': bits(counts), 'values': list(m.values), 'errors': list(m.erro
         let contents = floats(&found["counts"]);
         let edges = edges(case.2, case.3);
         let peak = Peak::fit(&spectrum(&edges, &contents), Z, Held::default()).unwrap();
-        for (i, name) in PARAMETERS.iter().enumerate() {
+        for (i, name) in PARAMETERS.iter().enumerate().take(OF_PEAK) {
             let (value, error) = (found["values"][i].as_f64().unwrap(), found["errors"][i].as_f64().unwrap());
             let (own, own_error) = (peak.parameters[i].value, peak.parameters[i].error.unwrap());
             assert_eq!(found["valid"], true);
@@ -136,7 +172,7 @@ fn errors_cover_the_truth_as_often_as_they_should() {
     for seed in 0..toys {
         let peak = Peak::fit(&spectrum(&edges, &toy(&expected, seed)), Z, Held::default()).unwrap();
         chi2 += peak.chi2 / peak.ndf as f64 / toys as f64;
-        for (i, parameter) in peak.parameters.iter().enumerate() {
+        for (i, parameter) in peak.parameters.iter().enumerate().take(OF_PEAK) {
             covered[i] += i32::from((parameter.value - truth[i]).abs() < parameter.error.unwrap_or(0.0));
         }
     }
@@ -160,7 +196,7 @@ fn weights_change_the_errors_as_the_spread_of_toys_says() {
         let contents: Vec<f64> = light.iter().zip(&heavy).map(|(l, h)| 0.5 * l + 2.0 * h).collect();
         let variances: Vec<f64> = light.iter().zip(&heavy).map(|(l, h)| 0.25 * l + 4.0 * h).collect();
         let weighted = Spectrum { edges: &edges, contents: &contents, variances: Some(&variances) };
-        let held = Held { alpha: None, n: Some(3.0) };
+        let held = Held { n: Some(3.0), ..Held::default() };
         let peak = Peak::fit(&weighted, Z, held).unwrap();
         sigmas.push(peak.parameters[SIGMA].value);
         errors.push(peak.parameters[SIGMA].error.unwrap());
@@ -185,7 +221,7 @@ fn equal_weights_change_nothing_but_the_contents() {
     close(&weighted.values(), &plain.values(), 1e-9);
     close(&[weighted.chi2], &[plain.chi2], 1e-9);
     close(&weighted.expected, &plain.expected.iter().map(|n| 3.0 * n).collect::<Vec<_>>(), 1e-6);
-    for (own, plain) in weighted.parameters.iter().zip(&plain.parameters) {
+    for (own, plain) in weighted.parameters.iter().zip(&plain.parameters).take(OF_PEAK) {
         assert!((own.error.unwrap() / plain.error.unwrap() - 1.0).abs() < 0.1);
     }
 }
@@ -212,6 +248,120 @@ fn what_is_no_peak_says_why() {
     assert_eq!(fit(&falling).unwrap_err(), "the peak runs out of the range");
 }
 
+/// Kind; shift, sigma, alpha, n, fraction and slope; rows; range; bins.
+type OnBackground = (Background, Values, u32, [f64; 2], usize);
+
+const ON_BACKGROUND: [OnBackground; 10] = [
+    (Background::Exponential, [0.0, 2.0, 1.5, 3.0, 0.2, -0.03], 100_000, [66.0, 116.0], 100),
+    (Background::Exponential, [-0.5, 2.058, 1.2, 2.0, 0.05, -0.05], 300_000, [66.0, 116.0], 100),
+    (Background::Exponential, [0.3, 3.0, 1.8, 4.0, 0.5, -0.02], 200_000, [60.0, 120.0], 60),
+    (Background::Exponential, [0.0, 1.2, 1.0, 3.0, 0.3, 0.02], 100_000, [70.0, 110.0], 80),
+    (Background::Exponential, [-1.0, 2.5, 1.4, 2.5, 0.7, -0.04], 500_000, [60.0, 120.0], 120),
+    (Background::Linear, [0.0, 2.0, 1.5, 3.0, 0.2, -0.5], 100_000, [66.0, 116.0], 100),
+    (Background::Linear, [-0.5, 2.271, 1.2, 2.0, 0.1, 0.3], 300_000, [66.0, 116.0], 100),
+    (Background::Linear, [0.5, 1.5, 1.0, 4.0, 0.4, 0.0], 100_000, [70.0, 110.0], 80),
+    (Background::Linear, [0.2, 4.0, 1.2, 3.0, 0.3, -0.7], 300_000, [50.0, 130.0], 80),
+    (Background::Linear, [0.0, 2.0, 0.8, 5.0, 0.6, -0.3], 200_000, [66.0, 116.0], 50),
+];
+
+#[test]
+fn values_and_errors_on_a_background_are_those_of_iminuit() {
+    let script = format!(
+        "{MODEL}
+from iminuit import Minuit
+low, high = given['range']
+middle, half = (low + high) / 2, (high - low) / 2
+def below(slope):
+    if given['kind']:
+        parts = np.diff(np.exp(slope * (edges - middle))) / slope if abs(slope) > 1e-9 else np.diff(edges)
+    else:
+        x = (edges - middle) / half
+        parts = np.diff(x + slope * x * x / 2)
+    return parts / parts.sum()
+def whole(shift, sigma, alpha, n, fraction, slope):
+    return (1 - fraction) * shares(shift, sigma, alpha, n) + fraction * below(slope)
+rng = np.random.default_rng(given['seed'])
+counts = rng.multinomial(given['rows'], whole(*given['truth']))
+def nll(*values):
+    q = whole(*values)
+    return -(counts * np.log(q / counts.clip(1) * counts.sum())).sum()
+m = Minuit(nll, *given['truth'], name=['shift', 'sigma', 'alpha', 'n', 'fraction', 'slope'])
+m.errordef = Minuit.LIKELIHOOD
+m.limits = [(-20, 20), (0.02, 50), (0.2, 6), (1.05, 100), (0, 1), (-.4, .4) if given['kind'] else (-1, 1)]
+m.tol = 1e-5
+m.strategy = 2
+m.migrad()
+valid = m.valid
+# With limits, the second derivatives would be those of a sine.
+m.limits = [None] * 6
+m.hesse()
+answer({{'counts': bits(counts), 'values': list(m.values), 'errors': list(m.errors), 'valid': valid}})
+"
+    );
+    for (seed, (background, truth, rows, range, bins)) in ON_BACKGROUND.iter().enumerate() {
+        let kind = i32::from(*background == Background::Exponential);
+        let given = json!({ "truth": truth, "rows": rows, "range": range, "bins": bins, "seed": seed, "kind": kind });
+        let found = python(&script, &given);
+        let contents = floats(&found["counts"]);
+        let edges = edges(*range, *bins);
+        let held = Held { background: *background, ..Held::default() };
+        let peak = Peak::fit(&spectrum(&edges, &contents), Z, held).unwrap();
+        assert_eq!(found["valid"], true, "{background:?} {truth:?}");
+        for (i, name) in PARAMETERS.iter().enumerate() {
+            let (value, error) = (found["values"][i].as_f64().unwrap(), found["errors"][i].as_f64().unwrap());
+            let (own, own_error) = (peak.parameters[i].value, peak.parameters[i].error.unwrap());
+            assert!((own - value).abs() < 0.01 * error, "{name} of {background:?} {truth:?}: {own} is not {value} ± {error}");
+            assert!((own_error / error - 1.0).abs() < 0.03, "the error of {name} of {truth:?}: {own_error} is not {error}");
+        }
+    }
+}
+
+#[test]
+fn errors_on_a_background_cover_the_truth_as_often_as_they_should() {
+    let edges = edges([66.0, 116.0], 50);
+    for (background, slope) in [(Background::Exponential, -0.03), (Background::Linear, -0.4)] {
+        let truth = [0.2, 2.0, 1.2, 3.0, 0.2, slope];
+        let shares = model(&edges, background).shares(&truth).0;
+        let expected: Vec<f64> = shares.iter().map(|share| share * 500_000.0).collect();
+        // alpha and n stand for the same tail as the background's slope does, and are known from simulation where there is a background.
+        let held = Held { alpha: Some(1.2), n: Some(3.0), background };
+        let (toys, mut covered) = (2000, [0; 6]);
+        for seed in 0..toys {
+            let peak = Peak::fit(&spectrum(&edges, &toy(&expected, seed)), Z, held).unwrap();
+            for (i, parameter) in peak.parameters.iter().enumerate() {
+                covered[i] += i32::from((parameter.value - truth[i]).abs() < parameter.error.unwrap_or(0.0));
+            }
+        }
+        println!("{background:?} {covered:?}");
+        for i in [0, SIGMA, FRACTION, SLOPE] {
+            let share = f64::from(covered[i]) / toys as f64;
+            assert!((share - 0.6827).abs() < 0.02, "{} on {background:?} is covered in {share}", PARAMETERS[i]);
+        }
+    }
+}
+
+#[test]
+fn where_there_is_no_background_it_says_so_and_where_there_is_no_peak_too() {
+    let edges = edges([66.0, 116.0], 50);
+    for background in [Background::Exponential, Background::Linear] {
+        let held = Held { n: Some(3.0), background, ..Held::default() };
+        let fit = |contents: &[f64]| Peak::fit(&spectrum(&edges, contents), Z, held);
+        // A peak whose sides lie below those of the curve: less than nothing would be fitted there.
+        let mut clean = expected([0.2, 2.0, 1.2, 3.0], 1e5, &edges);
+        clean[..10].iter_mut().for_each(|content| *content *= 0.7);
+        clean[40..].iter_mut().for_each(|content| *content *= 0.7);
+        let peak = fit(&clean).unwrap();
+        let [.., fraction, slope] = peak.parameters;
+        assert_eq!((fraction.value, fraction.error, fraction.at_bound, slope.error), (0.0, None, true, None));
+        assert!(peak.parameters[SIGMA].error.is_some());
+        let flat = fit(&[100.0; 50]);
+        assert!(flat.is_err(), "{:?}", flat.map(|peak| peak.parameters));
+    }
+    let few: Vec<f64> = (0..50).map(|i| f64::from(u8::from(i < 7))).collect();
+    let held = Held { background: Background::Linear, ..Held::default() };
+    assert_eq!(Peak::fit(&spectrum(&edges, &few), Z, held).unwrap_err(), "7 bins with entries do not determine a peak");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
@@ -219,7 +369,8 @@ proptest! {
         contents in prop::collection::vec(prop_oneof![4 => 0.0_f64..50.0, 2 => Just(0.0), 1 => 0.0..1e12, 1 => 0.0..1e-300], 10..40),
     ) {
         let edges = edges([66.0, 116.0], contents.len());
-        match Peak::fit(&spectrum(&edges, &contents), Z, Held::default()) {
+        let background = [Background::None, Background::Exponential, Background::Linear][contents.len() % 3];
+        match Peak::fit(&spectrum(&edges, &contents), Z, Held { background, ..Held::default() }) {
             Ok(peak) => {
                 prop_assert!(peak.values().iter().all(|value| value.is_finite()));
                 prop_assert!(peak.parameters[SIGMA].value > 0.0);

@@ -10,6 +10,8 @@ use crate::binning::{Binning, By, Cell};
 use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::folding::{Classes, gather, one_input, table};
+use crate::for_each::{ForEach, Regions};
+use crate::groups::Groups;
 use crate::interval::{Efficiency, Method, ONE_SIGMA};
 use crate::populations;
 use crate::registry::Describe;
@@ -21,7 +23,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a row is taken for that reaches no threshold.
@@ -42,6 +44,13 @@ pub struct Confusion {
     /// A column to bin in, with its bins, for a matrix in each bin: `{ energy: { range: [10, 510], bins: 10 } }`.
     #[serde(default)]
     pub by: Option<By>,
+    /// The columns to tell rows apart by, each group with a matrix of its own: `converted`, or with the values that are told apart
+    /// `{ layer: [1, 2, 3] }`, or several in a list.
+    #[serde(default)]
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// How intervals are found: `clopper_pearson` (covers at least as often as it says), `wilson`, `jeffreys`.
     #[serde(default)]
     pub interval: Method,
@@ -69,6 +78,7 @@ confusion:
 #[derive(Debug)]
 struct Judging {
     classes: Classes,
+    groups: Groups,
     /// Class number and column of each score.
     scores: Vec<(usize, String)>,
     threshold: Option<f64>,
@@ -76,6 +86,7 @@ struct Judging {
     method: Method,
     weight: Option<String>,
     schema: Arc<Schema>,
+    of_groups: Vec<u32>,
     numbers: Vec<u32>,
     slots: Vec<u32>,
 }
@@ -110,31 +121,44 @@ impl Confusion {
         if let Some(weight) = &self.weight {
             gather(column::number(schema, weight), &mut problems);
         }
-        let (Some(classes), Some(binning), true) = (classes, binning, problems.is_empty()) else { return Err(problems) };
+        let groups = Groups::beside(schema, self.for_each.as_ref(), self.regions.as_ref(), &self.truth);
+        let groups = gather(groups, &mut problems);
+        if let (Some(groups), Some(binning), Some(classes)) = (&groups, &binning, &classes) {
+            let fields = classes.names.len() * (scores.len() + 1);
+            gather(groups.binned(binning, fields, self.by.as_ref()), &mut problems);
+        }
+        let (Some(classes), Some(groups), Some(binning), true) = (classes, groups, binning, problems.is_empty()) else {
+            return Err(problems);
+        };
         let weight = self.weight.as_ref().map(|w| w.value.clone());
-        Ok(Judging {
-            schema: Arc::new(table_schema(&binning, weight.is_some())),
+        let mut judging = Judging {
+            schema: Arc::new(table_schema(&groups, &binning, weight.is_some())),
             threshold: self.threshold.as_ref().map(|t| t.value),
             method: self.interval,
             numbers: Vec::new(),
             slots: Vec::new(),
+            of_groups: Vec::new(),
             classes,
+            groups,
             scores,
             binning,
             weight,
-        })
+        };
+        judging.groups = judging.groups.clone().carrying(judging.reads());
+        Ok(judging)
     }
 }
 
-fn table_schema(binning: &Binning, weighted: bool) -> Schema {
+fn table_schema(groups: &Groups, binning: &Binning, weighted: bool) -> Schema {
     let float = |name: &str, nullable| Field::new(name, DataType::Float64, nullable);
-    let mut fields = binning.fields();
+    let mut fields: Vec<Field> = groups.fields().collect();
+    fields.extend(binning.fields());
     fields.extend(["truth", "predicted"].map(|name| Field::new(name, DataType::Utf8, false)));
     fields.push(Field::new("n", DataType::Int64, false));
     fields.extend(weighted.then(|| float("content", false)));
     fields.extend(["share", "share_low", "share_high"].map(|name| float(name, true)));
     fields.push(Field::new("reason", DataType::Utf8, true));
-    Schema::new(fields)
+    Schema::new_with_metadata(fields, groups.metadata())
 }
 
 impl Confusion {
@@ -148,11 +172,9 @@ impl Operator for Confusion {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let this = self.weighed(one_input(inputs)?);
         let judging = this.judging(one_input(inputs)?)?;
-        let scores = judging.scores.iter().map(|(_, column)| column.clone());
-        let others = judging.classes.column.clone().into_iter().chain(judging.weight.clone());
-        let reads = Reads::columns(scores.chain(judging.binning.names()).chain(others));
+        let reads = Reads::Columns(judging.reads());
         let bytes = (judging.keys() * if this.weight.is_some() { 8 + 2 * 112 } else { 8 }) as u64;
-        let rows = (1 + judging.binning.len()) * judging.classes.names.len() * judging.predictions();
+        let rows = judging.groups.len() * (1 + judging.binning.len()) * judging.classes.names.len() * judging.predictions();
         let planned = Planned::new(Shape::Fold, vec![table(judging.schema, rows)]).reading(reads).holding(bytes);
         Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
     }
@@ -172,6 +194,7 @@ impl Operator for Confusion {
 
 /// A field of the matrix, in a cell or in all rows.
 struct Line<'a> {
+    group: usize,
     cell: Option<&'a Cell>,
     class: usize,
     predicted: usize,
@@ -204,6 +227,13 @@ impl Line<'_> {
 }
 
 impl Judging {
+    /// The columns that are read.
+    fn reads(&self) -> BTreeSet<String> {
+        let scores = self.scores.iter().map(|(_, column)| column.clone());
+        let others = self.classes.column.clone().into_iter().chain(self.weight.clone());
+        scores.chain(self.binning.names()).chain(self.groups.reads()).chain(others).collect()
+    }
+
     /// What a row may be taken for.
     fn predictions(&self) -> usize {
         self.scores.len() + usize::from(self.threshold.is_some())
@@ -219,14 +249,17 @@ impl Judging {
 
     /// Fields of all matrices; behind them are counted rows with a NaN among the scores, without a weight, and with equal scores.
     fn keys(&self) -> usize {
-        self.key(self.binning.slots(), 0, 0)
+        self.key(self.groups.len() * self.binning.slots(), 0, 0)
     }
 }
 
 impl Fold for Judging {
     fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
+        let batch = &*self.groups.enter(batch, &mut self.of_groups, into)?;
         self.classes.numbers(batch, &mut self.numbers)?;
         self.binning.numbers(batch, &mut self.slots)?;
+        let bins = self.binning.slots() as u32;
+        self.slots.iter_mut().zip(&self.of_groups).for_each(|(slot, group)| *slot += *group * bins);
         let columns = self.scores.iter().map(|(_, score)| column::floats(batch, score)).collect::<Result<Vec<_>, _>>()?;
         let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
         let keys = self.keys();
@@ -266,10 +299,17 @@ impl Fold for Judging {
     fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
         let cells = self.binning.cells();
         let cells: Vec<Option<&Cell>> = [None].into_iter().chain(cells.iter().map(Some)).collect();
-        let lines: Vec<Line<'_>> =
-            cells.iter().flat_map(|cell| (0..self.classes.names.len()).flat_map(|class| self.row(sums, *cell, class))).collect();
-        let mut figures = vec![self.matrix(&lines)];
-        figures.extend(self.against(&lines));
+        let mut lines: Vec<Line<'_>> = Vec::new();
+        for group in 0..self.groups.len() {
+            for cell in &cells {
+                lines.extend((0..self.classes.names.len()).flat_map(|class| self.row(sums, group, *cell, class)));
+            }
+        }
+        let mut figures = Vec::new();
+        for group in 0..self.groups.len() {
+            figures.push(self.matrix(&lines, group));
+            figures.extend(self.against(&lines, group));
+        }
         let (highlights, remarks) = (self.highlights(&lines), self.remarks(sums));
         Ok(Summary { table: self.table(&lines)?, histograms: Vec::new(), figures, highlights, remarks })
     }
@@ -277,8 +317,10 @@ impl Fold for Judging {
 
 impl Judging {
     /// What a true class is taken for.
-    fn row<'a>(&self, sums: &Sums, cell: Option<&'a Cell>, class: usize) -> Vec<Line<'a>> {
+    fn row<'a>(&self, sums: &Sums, group: usize, cell: Option<&'a Cell>, class: usize) -> Vec<Line<'a>> {
+        let first = group * self.binning.slots();
         let slots = cell.map_or(0..self.binning.slots(), |cell| cell.slot..cell.slot + 1);
+        let slots = first + slots.start..first + slots.end;
         let load = |predicted: usize| {
             let keys = || slots.clone().map(|slot| self.key(slot, class, predicted) as u64);
             let n = keys().map(|key| sums.count(key)).sum();
@@ -293,7 +335,7 @@ impl Judging {
             let mut others = Load::default();
             loads.iter().enumerate().filter(|(other, _)| *other != predicted).for_each(|(_, load)| others.plus(*load));
             let share = Efficiency::of(*load, others, self.method, ONE_SIGMA);
-            Line { cell, class, predicted, load: *load, share }
+            Line { group, cell, class, predicted, load: *load, share }
         };
         loads.iter().enumerate().map(line).collect()
     }
@@ -301,7 +343,8 @@ impl Judging {
     fn table(&self, lines: &[Line<'_>]) -> anyhow::Result<RecordBatch> {
         let float =
             |f: &dyn Fn(&Line<'_>) -> Option<f64>| -> ArrayRef { Arc::new(lines.iter().map(f).collect::<Float64Array>()) };
-        let mut columns = self.binning.arrays(lines.iter().map(|line| line.cell));
+        let mut columns = self.groups.arrays(lines.iter().map(|line| line.group));
+        columns.extend(self.binning.arrays(lines.iter().map(|line| line.cell)));
         columns.push(Arc::new(StringArray::from_iter_values(lines.iter().map(|line| &self.classes.names[line.class]))));
         columns.push(Arc::new(StringArray::from_iter_values(lines.iter().map(|line| self.prediction(line.predicted)))));
         columns.push(Arc::new(Int64Array::from_iter_values(lines.iter().map(|line| line.load.n))));
@@ -315,11 +358,16 @@ impl Judging {
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
-    fn matrix(&self, lines: &[Line<'_>]) -> Figure {
-        let whole = || lines.iter().filter(|line| line.cell.is_none());
+    /// A group, behind a title.
+    fn whose(&self, group: usize) -> String {
+        self.groups.name(group).map(|name| format!(", {name}")).unwrap_or_default()
+    }
+
+    fn matrix(&self, lines: &[Line<'_>], group: usize) -> Figure {
+        let whole = || lines.iter().filter(|line| line.cell.is_none() && line.group == group);
         Figure {
-            name: "confusion".into(),
-            title: "What each class is taken for: rows, and share of the class [%]".into(),
+            name: format!("confusion{}", self.groups.suffix(group)),
+            title: format!("What each class is taken for: rows, and share of the class [%]{}", self.whose(group)),
             x: "predicted class".into(),
             y: "true class".into(),
             content: Content::Matrix {
@@ -332,10 +380,11 @@ impl Judging {
     }
 
     /// The share of each class that is recognised, against the column that is binned in.
-    fn against(&self, lines: &[Line<'_>]) -> Option<Figure> {
+    fn against(&self, lines: &[Line<'_>], group: usize) -> Option<Figure> {
         let bins = self.binning.columns.first()?;
         let curve = |(number, (class, _)): (usize, &(usize, String))| {
-            let of = lines.iter().filter(|line| line.class == *class && line.predicted == number);
+            let own = |line: &&Line<'_>| line.group == group && line.class == *class && line.predicted == number;
+            let of = lines.iter().filter(own);
             let point = |line: &Line<'_>| {
                 let ((low, high), share) = (line.cell?.edges[0], line.value()?);
                 let (from, to) = share.interval.unwrap_or((share.value, share.value));
@@ -346,8 +395,8 @@ impl Judging {
             Curve { label: self.classes.names[*class].clone(), points: of.filter_map(point).collect(), line: Vec::new() }
         };
         Some(Figure {
-            name: "recognised".into(),
-            title: format!("Share of each class that is recognised against {}", bins.column),
+            name: format!("recognised{}", self.groups.suffix(group)),
+            title: format!("Share of each class that is recognised against {}{}", bins.column, self.whose(group)),
             x: bins.label.clone(),
             y: "share recognised".into(),
             content: Content::Curves { curves: self.scores.iter().enumerate().map(curve).collect(), log_y: false },
@@ -355,13 +404,19 @@ impl Judging {
     }
 
     fn highlights(&self, lines: &[Line<'_>]) -> Vec<Vec<String>> {
-        let mut header = vec!["true class".to_owned(), "rows".to_owned()];
+        let mut header: Vec<String> = self.groups.columns().map(str::to_owned).collect();
+        header.extend(["true class".to_owned(), "rows".to_owned()]);
         header.extend((0..self.predictions()).map(|number| format!("as {} [%]", self.prediction(number))));
         let mut told = vec![header];
-        for (class, name) in self.classes.names.iter().enumerate() {
-            let row = || lines.iter().filter(|line| line.cell.is_none() && line.class == class);
-            let n: i64 = row().map(|line| line.load.n).sum();
-            told.push([name.clone(), n.to_string()].into_iter().chain(row().map(Line::shown)).collect());
+        for group in 0..self.groups.len() {
+            for (class, name) in self.classes.names.iter().enumerate() {
+                let own = |line: &&Line<'_>| line.group == group && line.cell.is_none() && line.class == class;
+                let row = || lines.iter().filter(own);
+                let n: i64 = row().map(|line| line.load.n).sum();
+                let mut line: Vec<String> = self.groups.values(group).map(str::to_owned).collect();
+                line.extend([name.clone(), n.to_string()].into_iter().chain(row().map(Line::shown)));
+                told.push(line);
+            }
         }
         told
     }
@@ -379,6 +434,7 @@ impl Judging {
         remarks.extend(beside(0, "with a NaN among the scores in no matrix".into()));
         remarks.extend(self.weight.as_ref().and_then(|weight| beside(1, format!("without a finite {weight} in no matrix"))));
         remarks.extend(beside(2, "with two largest scores that are equal, taken for the first class".into()));
+        remarks.extend(self.groups.remarks(sums));
         remarks
     }
 }

@@ -6,7 +6,7 @@
 //! the ladder costs is that the efficiency asked for is reached to within a rung. The efficiencies of all classes
 //! at the working points of all scores are the mis-identification matrix.
 //!
-//! What is summed for a cut, by slot of the bins and class: rows that pass and that fail, and their w and w^2. A row for
+//! What is summed for a cut, by slot of the bins and group: rows that pass and that fail, and their w and w^2. A row for
 //! which a cut is unknown, because a value is missing or NaN, does not pass it (`keep` cuts it, too), and is counted.
 
 mod telling;
@@ -16,6 +16,8 @@ use crate::binning::{Binning, By};
 use crate::column;
 use crate::expression::Expression;
 use crate::folding::{Classes, gather, one_input, table};
+use crate::for_each::{ForEach, Regions, Told};
+use crate::groups::Groups;
 use crate::interval::{Method, ONE_SIGMA};
 use crate::populations;
 use crate::registry::Describe;
@@ -51,9 +53,14 @@ pub struct Efficiency {
     /// One or two columns to bin in, with their bins: `{ energy: { range: [10, 510], bins: 10 } }`.
     #[serde(default)]
     pub by: Option<By>,
-    /// The class column, each class by itself: `sample`. With `scores` it is the true class, and always told apart.
+    /// The columns to tell rows apart by, each group by itself: `sample`, `[sample, converted]`, or with the values that are told apart
+    /// `{ layer: [1, 2, 3] }`. With `scores`, `sample` is the true class and always told apart; each other group has working points
+    /// of its own.
     #[serde(default)]
-    pub for_each: Option<Placed<String>>,
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// How intervals are found: `clopper_pearson` (covers at least as often as it says), `wilson`, `jeffreys`.
     #[serde(default)]
     pub interval: Method,
@@ -101,26 +108,27 @@ enum Of {
     /// Conditions.
     Cuts(Cuts),
     /// Scores, each with its name and its class, and their working points.
-    Points { counter: Box<Counter>, signals: Vec<(String, usize)>, points: Vec<Fixed> },
+    /// Groups are told with the true class as the last way to tell rows apart.
+    Points { counter: Box<Counter>, told: Box<Groups>, signals: Vec<(String, usize)>, points: Vec<Fixed> },
 }
 
 #[derive(Debug)]
 struct Cuts {
     cuts: Vec<(String, Expression)>,
-    classes: Classes,
+    groups: Groups,
     binning: Binning,
     numbers: Vec<u32>,
     slots: Vec<u32>,
 }
 
-/// What was tested, with what came of it in groups of slots and classes.
+/// What was tested, with what came of it.
 struct Tested {
     name: String,
-    point: Option<(Fixed, f64)>,
-    /// Why nothing can pass or fail.
-    reason: Option<String>,
-    /// `[slot * classes + class]`: what passed, and what failed.
-    groups: Vec<(Load, Load)>,
+    fixed: Option<Fixed>,
+    /// The threshold of each group, or why there is none; empty where a cut is tested.
+    thresholds: Vec<Result<f64, String>>,
+    /// `[slot * groups + group]`: what passed, and what failed.
+    loads: Vec<(Load, Load)>,
 }
 
 impl Efficiency {
@@ -170,7 +178,10 @@ impl Efficiency {
         cuts: &[(String, &Placed<String>)],
         problems: &mut Vec<Problem>,
     ) -> Option<Of> {
-        let classes = gather(Classes::plan(schema, self.for_each.as_ref()), problems);
+        let groups = gather(Groups::plan(schema, self.for_each.as_ref(), self.regions.as_ref()), problems);
+        if let (Some(groups), Some(binning)) = (&groups, &binning) {
+            gather(groups.binned(binning, cuts.len(), self.by.as_ref()), problems);
+        }
         for words in [&self.at.background_efficiency, &self.at.signal_efficiency].into_iter().flatten() {
             problems
                 .push(Problem::at(words, "a cut has no working points").help("they are of `scores`: { electron: p_electron }"));
@@ -182,7 +193,10 @@ impl Efficiency {
             Some((name.clone(), gather(Expression::condition(text, schema), problems)?))
         };
         let cuts: Vec<_> = cuts.iter().filter_map(cut).collect();
-        Some(Of::Cuts(Cuts { cuts, classes: classes?, binning: binning?, numbers: Vec::new(), slots: Vec::new() }))
+        let mut cuts = Cuts { cuts, groups: groups?, binning: binning?, numbers: Vec::new(), slots: Vec::new() };
+        let weight = self.weight.as_ref().map(|w| w.value.clone());
+        cuts.groups = cuts.groups.clone().carrying(cuts.reads().into_iter().chain(weight));
+        Some(Of::Cuts(cuts))
     }
 
     fn points(
@@ -192,8 +206,16 @@ impl Efficiency {
         scores: &Placed<BTreeMap<Placed<String>, Placed<String>>>,
         problems: &mut Vec<Problem>,
     ) -> Option<Of> {
-        let sample = Placed::unplaced(column::SAMPLE.to_owned());
-        let classes = gather(Classes::plan(schema, Some(self.for_each.as_ref().unwrap_or(&sample))), problems);
+        let mut others = self.for_each.clone().unwrap_or_default();
+        let is_sample = |told: &Told| told.column.value == column::SAMPLE && told.values.is_none();
+        let sample = others.0.iter().find(|told| is_sample(told)).map(|told| told.column.clone());
+        let sample = sample.unwrap_or_else(|| Placed::unplaced(column::SAMPLE.to_owned()));
+        others.0.retain(|told| !is_sample(told));
+        let classes = gather(Classes::plan(schema, Some(&sample)), problems);
+        let groups = gather(Groups::plan(schema, Some(&others), self.regions.as_ref()), problems);
+        if let (Some(groups), Some(binning)) = (&groups, &binning) {
+            gather(groups.binned(binning, scores.len(), self.by.as_ref()), problems);
+        }
         if scores.is_empty() {
             problems.push(Problem::at(scores, "`scores` names no class").help("scores: { electron: p_electron }"));
         }
@@ -211,8 +233,10 @@ impl Efficiency {
             scored.push(Scored { column: score.value.clone(), sides: (0..classes.names.len()).map(Some).collect() });
         }
         let weight = self.weight.as_ref().map(|w| w.value.clone());
-        let counter = Counter::new((classes?, binning?), scored, weight, precision?, (0, 0));
-        Some(Of::Points { counter: Box::new(counter), signals, points: points? })
+        let (classes, groups) = (classes?, groups?);
+        let told = Box::new(groups.clone().and(&classes));
+        let counter = Counter::new((classes, groups, binning?), scored, weight, precision?, (0, 0));
+        Some(Of::Points { counter: Box::new(counter), told, signals, points: points? })
     }
 }
 
@@ -232,7 +256,7 @@ impl Operator for Efficiency {
             Of::Points { counter, .. } => (counter.reads(), counter.layout.bytes(inputs[0].rows)),
         };
         let reads = Reads::Columns(reads.into_iter().chain(testing.weight.clone()).collect());
-        let rows = testing.of.tests() * testing.of.classes().names.len() * (1 + testing.of.binning().len());
+        let rows = testing.of.tests() * testing.of.groups().len() * (1 + testing.of.binning().len());
         let planned = Planned::new(Shape::Fold, vec![table(testing.schema, rows)]).reading(reads).holding(bytes);
         Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
     }
@@ -251,10 +275,10 @@ impl Operator for Efficiency {
 }
 
 impl Of {
-    fn classes(&self) -> &Classes {
+    fn groups(&self) -> &Groups {
         match self {
-            Self::Cuts(cuts) => &cuts.classes,
-            Self::Points { counter, .. } => &counter.classes,
+            Self::Cuts(cuts) => &cuts.groups,
+            Self::Points { told, .. } => told,
         }
     }
 
@@ -277,7 +301,7 @@ impl Of {
     fn tested(&self, sums: &Sums, weighted: bool) -> Vec<Tested> {
         match self {
             Self::Cuts(cuts) => cuts.tested(sums, weighted),
-            Self::Points { counter, signals, points } => {
+            Self::Points { counter, signals, points, .. } => {
                 let counted = Counted::of(&counter.layout, sums);
                 let tests = signals
                     .iter()
@@ -289,15 +313,40 @@ impl Of {
     }
 }
 
-/// Where a working point of a score is, and what passes it.
+/// Where a working point of a score is in each group, and what passes it.
 fn at_point(counter: &Counter, counted: &Counted, (score, name, class): (usize, &str, usize), fixed: Fixed) -> Tested {
-    let layout = &counter.layout;
-    let classes = counter.classes.names.len();
-    let of = |classes: &[usize]| {
-        let groups = (0..layout.slots()).flat_map(|slot| classes.iter().map(move |class| layout.group(slot, score, *class)));
-        counted.on_rungs(groups)
+    let (classes, groups, bins) = (counter.classes.names.len(), counter.groups.len(), counter.binning.slots());
+    let cuts: Vec<Result<u64, String>> =
+        (0..groups).map(|group| lowest(counter, counted, (group, score, class), fixed)).collect();
+    let load = |slot: usize, group: usize, class: usize| {
+        let lowest = cuts[group].as_ref().map_or(u64::MAX, |lowest| *lowest);
+        let (mut passed, mut failed) = (Load::default(), Load::default());
+        let place = counter.layout.group(counter.slots(group).start + slot, score, class);
+        for (rung, load) in counted.on_rungs([place].into_iter()) {
+            if rung >= lowest { &mut passed } else { &mut failed }.plus(load);
+        }
+        (passed, failed)
     };
-    let others: Vec<usize> = (0..classes).filter(|other| *other != class).collect();
+    let told = (0..groups).flat_map(|group| (0..classes).map(move |class| (group, class)));
+    let loads = (0..bins).flat_map(|slot| told.clone().map(move |(group, class)| (slot, group, class)));
+    let loads = loads.map(|(slot, group, class)| load(slot, group, class)).collect();
+    let bound = |lowest: u64| counter.layout.bounds(lowest.min(counter.layout.ladder.rungs() - 1)).0;
+    let thresholds = cuts.iter().flat_map(|cut| vec![cut.clone().map(bound); classes]).collect();
+    Tested { name: name.to_owned(), fixed: Some(fixed), thresholds, loads }
+}
+
+/// The lowest rung that passes a working point in a group; why there is none.
+fn lowest(
+    counter: &Counter,
+    counted: &Counted,
+    (group, score, class): (usize, usize, usize),
+    fixed: Fixed,
+) -> Result<u64, String> {
+    let of = |classes: &[usize]| {
+        let slots = counter.slots(group);
+        counted.on_rungs(slots.flat_map(|slot| classes.iter().map(move |class| counter.layout.group(slot, score, *class))))
+    };
+    let others: Vec<usize> = (0..counter.classes.names.len()).filter(|other| *other != class).collect();
     let (fixes, what) = match fixed {
         Fixed::Signal(_) => (of(&[class]), "signal"),
         Fixed::Background(_) => (of(&others), "background"),
@@ -319,38 +368,29 @@ fn at_point(counter: &Counter, counted: &Counted, (score, name, class): (usize, 
             _ => {}
         }
     }
-    let none = if fixes.is_empty() {
-        format!("no {what}, so no working point")
-    } else {
-        format!("the weights of the {what} make no working point")
-    };
-    let reason = (all <= 0.0 || lowest.is_none()).then_some(none);
-    let lowest = lowest.unwrap_or(u64::MAX);
-    let group = |group: usize| {
-        let (mut passed, mut failed) = (Load::default(), Load::default());
-        for (rung, load) in counted.on_rungs([group].into_iter()) {
-            if rung >= lowest { &mut passed } else { &mut failed }.plus(load);
+    lowest.filter(|_| all > 0.0).ok_or_else(|| {
+        if fixes.is_empty() {
+            format!("no {what}, so no working point")
+        } else {
+            format!("the weights of the {what} make no working point")
         }
-        (passed, failed)
-    };
-    let groups = (0..layout.slots()).flat_map(|slot| (0..classes).map(move |class| layout.group(slot, score, class)));
-    let threshold = if reason.is_some() { f64::NAN } else { layout.bounds(lowest.min(layout.ladder.rungs() - 1)).0 };
-    Tested { name: name.to_owned(), point: Some((fixed, threshold)), reason, groups: groups.map(group).collect() }
+    })
 }
 
 impl Cuts {
     fn reads(&self) -> BTreeSet<String> {
         let cuts = self.cuts.iter().flat_map(|(_, cut)| cut.columns());
-        cuts.chain(self.binning.names()).chain(self.classes.column.clone()).collect()
+        cuts.chain(self.binning.names()).chain(self.groups.reads()).collect()
     }
 
-    fn groups(&self) -> usize {
-        self.binning.slots() * self.classes.names.len()
+    /// The slots of all groups.
+    fn places(&self) -> usize {
+        self.binning.slots() * self.groups.len()
     }
 
     /// Passed and failed, of each group and cut; behind them, for each cut, rows for which it is unknown; rows without a weight.
     fn keys(&self) -> usize {
-        2 * self.groups() * self.cuts.len()
+        2 * self.places() * self.cuts.len()
     }
 
     fn unknown(&self, cut: usize) -> usize {
@@ -362,22 +402,22 @@ impl Cuts {
     }
 
     fn add(&mut self, batch: &RecordBatch, weight: Option<&String>, into: &mut Sums) -> Result<(), Fault> {
-        self.classes.numbers(batch, &mut self.numbers)?;
+        let batch = &*self.groups.enter(batch, &mut self.numbers, into)?;
         self.binning.numbers(batch, &mut self.slots)?;
         let weights = weight.map(|weight| column::floats(batch, weight)).transpose()?;
         let finite = |row: usize| weights.as_ref().is_none_or(|weights| weights[row].is_finite());
-        let (keys, classes) = (self.keys(), self.classes.names.len());
+        let (keys, groups) = (self.keys(), self.groups.len());
         let (counts, sums) = into.dense(self.unweighable() + 1, if weights.is_some() { 2 * keys } else { 0 });
         counts[self.unweighable()] += (0..batch.num_rows()).filter(|row| !finite(*row)).count() as i64;
         for (cut, (_, condition)) in self.cuts.iter().enumerate() {
             let passes = condition.evaluate(batch)?;
             let known = passes.logical_nulls();
             let passes = passes.as_boolean();
-            for (row, (class, slot)) in self.numbers.iter().zip(&self.slots).enumerate().filter(|(row, _)| finite(*row)) {
+            for (row, (group, slot)) in self.numbers.iter().zip(&self.slots).enumerate().filter(|(row, _)| finite(*row)) {
                 let known = known.as_ref().is_none_or(|nulls| nulls.is_valid(row));
                 counts[self.unknown(cut)] += i64::from(!known);
-                let group = *slot as usize * classes + *class as usize;
-                let key = 2 * (cut * self.groups() + group) + usize::from(!(known && passes.value(row)));
+                let place = *slot as usize * groups + *group as usize;
+                let key = 2 * (cut * self.places() + place) + usize::from(!(known && passes.value(row)));
                 counts[key] += 1;
                 if let Some(weights) = &weights {
                     sums[2 * key].add(weights[row]);
@@ -395,11 +435,12 @@ impl Cuts {
             Load { n, w, w2 }
         };
         let tested = |(cut, (name, _)): (usize, &(String, Expression))| {
-            let group = |group: usize| {
-                let key = 2 * (cut * self.groups() + group);
+            let both = |place: usize| {
+                let key = 2 * (cut * self.places() + place);
                 (load(key), load(key + 1))
             };
-            Tested { name: name.clone(), point: None, reason: None, groups: (0..self.groups()).map(group).collect() }
+            let loads = (0..self.places()).map(both).collect();
+            Tested { name: name.clone(), fixed: None, thresholds: Vec::new(), loads }
         };
         self.cuts.iter().enumerate().map(tested).collect()
     }

@@ -5,23 +5,27 @@
 //! of y, its spread rms = sqrt(sum w y^2 / sum w - mean^2), and the error of the mean, rms / sqrt(n) with n the effective number
 //! (sum w)^2 / sum w^2 (ROOT's TProfile).
 //!
-//! Cells are numbered class first, the last axis fastest, with a slot for underflow, overflow and NaN on each axis; behind the last
-//! cell is counted how many rows had no finite weight, and how many no finite y.
+//! Several variables (`of`) make a histogram each. Cells are numbered variable first, then group, the last axis fastest, with a slot for
+//! underflow, overflow and NaN on each axis; behind the last cell is counted how many rows had no finite weight, and how many no
+//! finite y.
 
 mod telling;
 
 use crate::axis::{Axis, AxisWords, Category};
-use crate::binning::{Binned, labelled};
+use crate::binning::{Binned, By, labelled};
 use crate::column;
-use crate::folding::{Classes, gather, one_input, table};
+use crate::folding::{gather, one_input, table};
+use crate::for_each::{ForEach, Regions};
+use crate::groups::Groups;
 use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::weights;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::Schema;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// More cells than these are taken for a mistake.
@@ -32,13 +36,21 @@ const MOST_CELLS: usize = 1 << 25;
 #[serde(deny_unknown_fields)]
 pub struct Histogram {
     /// The axes: a column each, with its bins. Bins are half-open, `[low, high)`; what lies outside is kept in flow bins.
-    pub axes: Placed<Vec<HistogramAxis>>,
+    #[serde(default)]
+    pub axes: Option<Placed<Vec<HistogramAxis>>>,
+    /// Several variables with a histogram of one axis each: `{ energy: { range: [0, 100], bins: 50 }, eta: { edges: [0, 0.8, 1.4] } }`.
+    #[serde(default)]
+    pub of: Option<By>,
     /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every row 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
-    /// The class column that gets an axis of its own: `sample`.
+    /// The columns that get an axis of their own: `sample`, `[sample, converted]`, or with the values that are told apart
+    /// `{ layer: [1, 2, 3] }`.
     #[serde(default)]
-    pub for_each: Option<Placed<String>>,
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// A column whose mean is wanted in each bin, with its error: a profile.
     #[serde(default)]
     pub profile: Option<Placed<String>>,
@@ -81,81 +93,119 @@ spectrum:
     axes:
       - { column: energy, range: [10, 510], bins: 50 }
     for_each: sample
+# Many variables and selections in the same pass:
+#   of: { energy: { range: [10, 510], bins: 50 }, eta: { range: [-3, 3], bins: 60 } }
+#   regions: { barrel: abs(eta) < 1.4, endcap: abs(eta) > 1.5 }
 ";
 }
 
 /// A histogram whose words were found right.
 #[derive(Debug)]
 struct Filling {
-    classes: Classes,
-    columns: Vec<Binned>,
+    groups: Groups,
+    parts: Vec<Part>,
+    /// True where the table says which variable a row is of.
+    told_apart: bool,
     weight: Option<String>,
     /// The column of a profile, and its label.
     profile: Option<(String, String)>,
     schema: Arc<Schema>,
+    of_groups: Vec<u32>,
     numbers: Vec<u32>,
 }
 
+/// A histogram of its own.
+#[derive(Debug)]
+struct Part {
+    columns: Vec<Binned>,
+    /// Its first cell, and how many it has.
+    first: usize,
+    cells: usize,
+}
+
 impl Histogram {
+    /// The columns of each part, with their bins.
+    fn written(&self, problems: &mut Vec<Problem>) -> Vec<Vec<(Placed<String>, AxisWords)>> {
+        const AXIS: &str = "- { column: energy, range: [0, 100], bins: 50 }";
+        let of_axis = |words: &HistogramAxis| {
+            let HistogramAxis { column, range, bins, log, edges, integers, categories } = words.clone();
+            (column, AxisWords { range, bins, log, edges, integers, categories, populations: None })
+        };
+        match (&self.axes, &self.of) {
+            (Some(axes), None) => {
+                if axes.is_empty() {
+                    problems.push(Problem::at(axes, "a histogram needs an axis").help(AXIS));
+                }
+                vec![axes.iter().map(of_axis).collect()]
+            }
+            (None, Some(of)) => {
+                if of.is_empty() {
+                    problems.push(Problem::at(of, "`of` names no column").help("of: { energy: { range: [0, 100], bins: 50 } }"));
+                }
+                let mut variables: Vec<_> = of.iter().map(|(column, words)| vec![(column.clone(), words.clone())]).collect();
+                variables.sort_by_key(|variable| variable[0].0.place);
+                variables
+            }
+            (None, None) => {
+                problems
+                    .push(Problem::at(&Placed::unplaced(()), "a histogram needs `axes`, or `of`").help(format!("axes: {AXIS}")));
+                Vec::new()
+            }
+            (Some(_), Some(of)) => {
+                let problem = Problem::at(of, "a histogram has either `axes`, or a histogram of each variable in `of`");
+                problems.push(problem.help("take another step for the other: all steps are filled in one pass"));
+                Vec::new()
+            }
+        }
+    }
+
     fn filling(&self, schema: &Schema) -> Result<Filling, Vec<Problem>> {
         let mut problems = Vec::new();
-        if self.axes.is_empty() {
-            problems.push(
-                Problem::at(&self.axes, "a histogram needs an axis").help("- { column: energy, range: [0, 100], bins: 50 }"),
-            );
-        }
-        let mut columns: Vec<Binned> = Vec::new();
-        for words in &self.axes.value {
-            let HistogramAxis { column: name, range, bins, log, edges, integers, categories } = words.clone();
-            if columns.iter().any(|c| c.column == name.value) {
-                problems.push(Problem::at(&name, format!("a second axis of `{}`", name.value)));
-                continue;
+        let groups = gather(Groups::plan(schema, self.for_each.as_ref(), self.regions.as_ref()), &mut problems);
+        let (mut parts, mut all) = (Vec::new(), 0_usize);
+        for part in self.written(&mut problems) {
+            let mut columns: Vec<Binned> = Vec::new();
+            for (name, words) in part {
+                if columns.iter().any(|c| c.column == name.value) {
+                    problems.push(Problem::at(&name, format!("a second axis of `{}`", name.value)));
+                    continue;
+                }
+                if groups.as_ref().is_some_and(|groups| groups.has(&name)) {
+                    problems.push(Problem::at(&name, format!("rows are told apart by `{}` already", name.value)));
+                }
+                let Some(axis) = gather(Axis::plan_column(schema, &name, &words), &mut problems) else { continue };
+                let unit = schema.field_with_name(&name).ok().and_then(column::unit).map(str::to_owned);
+                let label = labelled(column::label(schema, &name), Some(&axis));
+                columns.push(Binned { column: name.value, label, unit, axis });
             }
-            let words = AxisWords { range, bins, log, edges, integers, categories, populations: None };
-            let Some(axis) = gather(Axis::plan_column(schema, &name, &words), &mut problems) else { continue };
-            let unit = schema.field_with_name(&name).ok().and_then(column::unit).map(str::to_owned);
-            let label = labelled(column::label(schema, &name), Some(&axis));
-            columns.push(Binned { column: name.value, label, unit, axis });
+            let each = groups.as_ref().map_or(1, Groups::len);
+            let cells = columns.iter().fold(each, |cells, c| cells.saturating_mul(c.axis.slots()));
+            parts.push(Part { columns, first: all, cells });
+            all = all.saturating_add(cells);
         }
         for number in self.weight.iter().chain(&self.profile) {
             gather(column::number(schema, number), &mut problems);
         }
-        let classes = gather(Classes::plan(schema, self.for_each.as_ref()), &mut problems);
-        let Some(classes) = classes.filter(|_| problems.is_empty()) else { return Err(problems) };
-        let weight = self.weight.as_ref().map(|w| w.value.clone());
-        let profile = self.profile.as_ref().map(|y| (y.value.clone(), column::label(schema, y)));
-        let schema = Arc::new(table_schema(schema, &classes, &columns, profile.as_ref().map(|(name, _)| name.as_str())));
-        let filling = Filling { classes, columns, weight, profile, schema, numbers: Vec::new() };
-        match filling.cells() {
-            cells if cells <= MOST_CELLS => Ok(filling),
-            cells => {
-                Err(vec![Problem::at(&self.axes, format!("{cells} cells are too many")).help(format!("stay below {MOST_CELLS}"))])
-            }
+        if problems.is_empty() && all > MOST_CELLS {
+            let place = self.axes.as_ref().map(|axes| axes.place).or(self.of.as_ref().map(|of| of.place)).unwrap_or_default();
+            let problem = Problem::at(&Placed { value: (), place }, format!("{all} cells are too many"));
+            problems.push(problem.help(format!("stay below {MOST_CELLS}")));
         }
+        let Some(groups) = groups.filter(|_| problems.is_empty()) else { return Err(problems) };
+        let mut filling = Filling {
+            groups,
+            parts,
+            told_apart: self.of.is_some(),
+            weight: self.weight.as_ref().map(|w| w.value.clone()),
+            profile: self.profile.as_ref().map(|y| (y.value.clone(), column::label(schema, y))),
+            schema: Arc::new(Schema::empty()),
+            of_groups: Vec::new(),
+            numbers: Vec::new(),
+        };
+        filling.groups = filling.groups.clone().carrying(filling.reads());
+        filling.schema = Arc::new(filling.table_schema(schema));
+        Ok(filling)
     }
-}
-
-fn table_schema(input: &Schema, classes: &Classes, columns: &[Binned], profile: Option<&str>) -> Schema {
-    let mut fields: Vec<Field> = classes.field().into_iter().collect();
-    for Binned { column: name, unit, axis, .. } in columns {
-        if axis.names().is_some() {
-            fields.push(Field::new(name, DataType::Utf8, false));
-            continue;
-        }
-        for edge in ["low", "high"] {
-            fields.push(column::with_unit(Field::new(format!("{name}_{edge}"), DataType::Float64, false), unit.as_deref()));
-        }
-    }
-    fields.push(Field::new("count", DataType::Int64, false));
-    fields.push(Field::new("content", DataType::Float64, false));
-    fields.push(Field::new("variance", DataType::Float64, false));
-    if let Some(name) = profile {
-        let unit = input.field_with_name(name).ok().and_then(column::unit);
-        let of = |name: &str| column::with_unit(Field::new(name, DataType::Float64, true), unit);
-        fields.extend(["mean", "mean_error", "rms"].map(of));
-        fields.push(Field::new("reason", DataType::Utf8, true));
-    }
-    Schema::new(fields)
 }
 
 impl Histogram {
@@ -169,11 +219,8 @@ impl Operator for Histogram {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let this = self.weighed(one_input(inputs)?);
         let filling = this.filling(one_input(inputs)?)?;
-        let rows = filling.shown().product();
-        let columns = filling.columns.iter().map(|c| c.column.clone());
-        let profile = filling.profile.iter().map(|(name, _)| name.clone());
-        let reads = columns.chain(filling.classes.column.clone()).chain(filling.weight.clone()).chain(profile);
-        let reads = Reads::columns(reads);
+        let rows = filling.parts.iter().map(|part| filling.groups.len() * part.shown()).sum();
+        let reads = Reads::Columns(filling.reads());
         let bytes = (filling.cells() * (8 + 112 * filling.powers())) as u64;
         Ok(Planned::new(Shape::Fold, vec![table(filling.schema, rows)]).reading(reads).holding(bytes))
     }
@@ -186,9 +233,28 @@ impl Operator for Histogram {
     }
 }
 
+impl Part {
+    /// The slots of an axis that are shown in the table: all but NaN, and the underflow that categories do not have.
+    fn shown_slots(axis: &Axis) -> std::ops::Range<usize> {
+        usize::from(axis.names().is_some())..axis.nan()
+    }
+
+    /// How many cells of a group are shown in the table.
+    fn shown(&self) -> usize {
+        self.columns.iter().map(|c| Self::shown_slots(&c.axis).len()).product()
+    }
+}
+
 impl Filling {
+    /// The columns that are read.
+    fn reads(&self) -> BTreeSet<String> {
+        let columns = self.parts.iter().flat_map(|part| &part.columns).map(|c| c.column.clone());
+        let profile = self.profile.iter().map(|(name, _)| name.clone());
+        columns.chain(self.groups.reads()).chain(self.weight.clone()).chain(profile).collect()
+    }
+
     fn cells(&self) -> usize {
-        self.columns.iter().fold(self.classes.names.len(), |cells, c| cells.saturating_mul(c.axis.slots()))
+        self.parts.iter().map(|part| part.cells).sum()
     }
 
     /// Sums of a cell: w and w^2 where rows have weights, then (w) y and (w) y^2 of a profile.
@@ -201,21 +267,23 @@ impl Filling {
         [self.cells(), self.cells() + 1]
     }
 
-    /// The slots of an axis that are shown in the table: all but NaN, and the underflow that categories do not have.
-    fn shown_slots(axis: &Axis) -> std::ops::Range<usize> {
-        usize::from(axis.names().is_some())..axis.nan()
-    }
-
-    /// How many of each class and axis are shown in the table.
-    fn shown(&self) -> impl Iterator<Item = usize> {
-        [self.classes.names.len()].into_iter().chain(self.columns.iter().map(|c| Self::shown_slots(&c.axis).len()))
-    }
-
     fn add_rows(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
-        self.classes.numbers(batch, &mut self.numbers)?;
-        for Binned { column, axis, .. } in &self.columns {
-            axis.refine_by(batch, column, &mut self.numbers)?;
+        let batch = &*self.groups.enter(batch, &mut self.of_groups, into)?;
+        for Part { columns, first, .. } in &self.parts {
+            self.numbers.clone_from(&self.of_groups);
+            for Binned { column, axis, .. } in columns {
+                axis.refine_by(batch, column, &mut self.numbers)?;
+            }
+            if *first > 0 {
+                self.numbers.iter_mut().for_each(|number| *number += *first as u32);
+            }
+            self.add_part(batch, into)?;
         }
+        Ok(())
+    }
+
+    /// Adds the rows to the cells of these numbers.
+    fn add_part(&self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
         let (cells, powers, [no_weight, no_value]) = (self.cells(), self.powers(), self.beside());
         let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
         let profiled = self.profile.as_ref().map(|(name, _)| column::floats(batch, name)).transpose()?;

@@ -1,8 +1,8 @@
 //! The mass peak of pairs, for one or several energies of the same particles, and how much narrower one makes it.
 //!
 //! Rows are pairs, as [`pair`](crate::row::pair) makes them: `x_1` and `x_2` for each quantity. What is summed is a histogram of
-//! `M^2 = 2 pT1 pT2 (cosh(difference of eta) - cos(difference of phi))` for each class and energy; at the end the
-//! [peak](crate::peak) is fitted to each: sigma is the width of the Crystal Ball.
+//! `M^2 = 2 pT1 pT2 (cosh(difference of eta) - cos(difference of phi))` for each group, bin and energy; at the end the
+//! [peak](crate::peak) is fitted to each, and to all bins of a group together: sigma is the width of the Crystal Ball.
 //!
 //! The approximate energy that the mass of the Z says a particle has is a column of the pairs, which `pair` makes.
 //!
@@ -11,18 +11,22 @@
 //! event counts as often as a Poisson number of mean 1, which is keyed by the event's identity and the replica, so it is the
 //! same for all energies (and on any machine). The error is the spread of the improvement over the replicas.
 //!
-//! Key of a bin: `((replica * classes + class) * energies + energy) * slots + slot`, replica 0 being the data themselves. With
-//! weights, sums of w stand there, and behind all of them the sums of w^2 of replica 0.
+//! Key of a bin of masses: `((replica * places + place) * energies + energy) * slots + slot`, where a place is a slot of the bins
+//! of a group (`group * bins + bin`, flow included) and replica 0 the data themselves. With weights, sums of w stand there, and behind all of them the sums of w^2 of replica 0.
 
 mod shown;
 
 use crate::axis::Axis;
+use crate::binning::{Binning, By, Cell};
 use crate::column::{self, EVENT, event_key};
 use crate::draw;
 use crate::figure::Summary;
-use crate::folding::{Classes, gather, one_input, table};
+use crate::folding::{gather, one_input, table};
+use crate::for_each::{ForEach, Regions};
+use crate::groups::Groups;
 use crate::kinematics::{Quantity, Z_MASS, Z_WIDTH, mass, opening, per_gev};
-use crate::peak::{ALPHAS, Held, Line, PARAMETERS, POWERS, Peak, Spectrum};
+use crate::peak::{ALPHAS, Background, Held, Line, OF_PEAK, PARAMETERS, POWERS, Peak, Spectrum};
+use crate::populations;
 use crate::registry::Describe;
 use crate::row::pair::{self, names};
 use crate::sums::Sums;
@@ -85,9 +89,21 @@ pub struct MassPeak {
     /// The column of weights; without it the weights that the source gives its samples, if it does; `none` counts every pair 1.
     #[serde(default)]
     pub weight: Option<Placed<String>>,
-    /// The class column, each class by itself: `sample`.
+    /// What lies below the peak, fitted with it: `none`, `exponential`, or `linear`. Its fraction of all pairs in the range and its slope
+    /// stand in the table.
     #[serde(default)]
-    pub for_each: Option<Placed<String>>,
+    pub background: Background,
+    /// One or two columns of the pairs to bin in, with their bins, for a fit in each: `{ pt_1: { edges: [20, 40, 60, 100] } }`.
+    #[serde(default)]
+    pub by: Option<By>,
+    /// The columns to tell pairs apart by, each group by itself: `sample`, `[sample, converted]`, or with the values that are told apart
+    /// `{ layer: [1, 2, 3] }`.
+    #[serde(default)]
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ central: abs(eta_1) < 1.4 and abs(eta_2) < 1.4, all: true }`. A pair counts in every
+    /// one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// Replicas for the error of the improvement; 100 where nothing is said, 0 for no error.
     #[serde(default)]
     pub bootstrap: Option<Placed<u32>>,
@@ -99,6 +115,7 @@ impl Describe for MassPeak {
 peak:
   from: pairs
   mass_peak: { of: [pt_cnn, pt_bdt], reference: pt_bdt, range: [66, 116], bins: 100 }
+# In bins of a column of the pairs, above a background that falls: `by: { pt_1: { edges: [20, 40, 60, 100] } }`, `background: exponential`
 ";
 }
 
@@ -115,11 +132,15 @@ struct Weighing {
     held: Held,
     unit: Option<String>,
     weight: Option<String>,
-    classes: Classes,
+    groups: Groups,
+    binning: Binning,
+    /// The axis that plots go along.
+    along: usize,
     replicas: u32,
     seed: u64,
     schema: Arc<Schema>,
     numbers: Vec<u32>,
+    places: Vec<u32>,
 }
 
 impl MassPeak {
@@ -201,10 +222,19 @@ impl MassPeak {
             );
             problems.extend(draw::needs_events(schema, &word).err().map(|problem| problem.help("or give `bootstrap: 0`")));
         }
-        let classes = gather(Classes::plan(schema, self.for_each.as_ref()), &mut problems);
-        let (Some(classes), Some(axis), true) = (classes, axis, problems.is_empty()) else { return Err(problems) };
-        let schema = Arc::new(table_schema(&classes, unit));
-        Ok(Weighing {
+        let groups = gather(Groups::plan(schema, self.for_each.as_ref(), self.regions.as_ref()), &mut problems);
+        let binning = gather(Binning::plan(schema, self.by.as_ref(), 2), &mut problems);
+        if let (Some(groups), Some(binning), Some(axis)) = (&groups, &binning, &axis) {
+            let things = self.of.len() * axis.slots() * (1 + replicas as usize);
+            gather(groups.binned(binning, things, self.by.as_ref()), &mut problems);
+        }
+        let (Some(groups), Some(binning), Some(axis), true) = (groups, binning, axis, problems.is_empty()) else {
+            return Err(problems);
+        };
+        let first = self.by.iter().flat_map(|by| by.keys()).min_by_key(|name| name.place);
+        let along = first.and_then(|first| binning.columns.iter().position(|c| c.column == first.value)).unwrap_or_default();
+        let schema = Arc::new(table_schema(&groups, &binning, self.background, unit));
+        let mut weighing = Weighing {
             of: self.of.iter().map(|word| word.value.clone()).collect(),
             holds: self.holds,
             eta: self.eta.value.clone(),
@@ -212,15 +242,24 @@ impl MassPeak {
             reference,
             axis,
             line,
-            held: Held { alpha: self.alpha.as_ref().map(|a| a.value), n: self.n.as_ref().map(|n| n.value) },
+            held: Held {
+                alpha: self.alpha.as_ref().map(|a| a.value),
+                n: self.n.as_ref().map(|n| n.value),
+                background: self.background,
+            },
             unit: unit.map(str::to_owned),
             weight: self.weight.as_ref().map(|w| w.value.clone()),
-            classes,
+            groups,
+            binning,
+            along,
             replicas,
             seed,
             schema,
             numbers: Vec::new(),
-        })
+            places: Vec::new(),
+        };
+        weighing.groups = weighing.groups.clone().carrying(weighing.reads());
+        Ok(weighing)
     }
 
     fn axis(&self, line: Line, gev: f64, problems: &mut Vec<Problem>) -> Option<Axis> {
@@ -242,12 +281,18 @@ impl MassPeak {
     }
 }
 
-fn table_schema(classes: &Classes, unit: Option<&str>) -> Schema {
-    let mut fields: Vec<Field> = classes.field().into_iter().collect();
+fn table_schema(groups: &Groups, binning: &Binning, background: Background, unit: Option<&str>) -> Schema {
+    let mut fields: Vec<Field> = groups.fields().collect();
+    fields.extend(binning.fields());
     fields.push(Field::new("of", DataType::Utf8, false));
     fields.push(Field::new("pairs", DataType::Int64, false));
-    for (i, name) in PARAMETERS.iter().enumerate() {
-        let unit = if i < 2 { unit } else { None };
+    let over = unit.map(|unit| format!("1/{unit}"));
+    for (i, name) in PARAMETERS.iter().enumerate().take(fitted(background)) {
+        let unit = match (i, background) {
+            (0 | 1, _) => unit,
+            (5, Background::Exponential) => over.as_deref(),
+            _ => None,
+        };
         for name in [(*name).to_owned(), format!("{name}_error")] {
             fields.push(column::with_unit(Field::new(name, DataType::Float64, true), unit));
         }
@@ -255,8 +300,13 @@ fn table_schema(classes: &Classes, unit: Option<&str>) -> Schema {
     fields.push(Field::new("chi2", DataType::Float64, true));
     fields.push(Field::new("ndf", DataType::Int64, true));
     fields.extend(["improvement", "improvement_error"].map(|name| Field::new(name, DataType::Float64, true)));
-    fields.push(Field::new("remark", DataType::Utf8, true));
-    Schema::new(fields)
+    fields.push(Field::new("reason", DataType::Utf8, true));
+    Schema::new_with_metadata(fields, groups.metadata())
+}
+
+/// How many parameters are fitted.
+fn fitted(background: Background) -> usize {
+    if background == Background::None { OF_PEAK } else { PARAMETERS.len() }
 }
 
 impl MassPeak {
@@ -270,17 +320,21 @@ impl Operator for MassPeak {
     fn plan(&self, facts: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let this = self.weighed(one_input(inputs)?);
         let weighing = this.weighing(one_input(inputs)?, facts.seed)?;
-        let two = weighing.of.iter().chain([&weighing.eta, &weighing.phi]).flat_map(|name| names(name));
-        let reads = two.chain(weighing.weight.clone()).chain(weighing.classes.column.clone());
-        let reads = Reads::columns(reads.chain((weighing.replicas > 0).then(|| EVENT.to_owned())));
+        let reads = Reads::Columns(weighing.reads());
         let bytes = weighing.all() * 8 + if weighing.weight.is_some() { (weighing.all() + weighing.cells()) * 112 } else { 0 };
-        let rows = weighing.classes.names.len() * weighing.of.len();
-        Ok(Planned::new(Shape::Fold, vec![table(weighing.schema, rows)]).reading(reads).holding(bytes as u64))
+        let rows = weighing.groups.len() * (1 + weighing.binning.len()) * weighing.of.len();
+        let planned = Planned::new(Shape::Fold, vec![table(weighing.schema, rows)]).reading(reads).holding(bytes as u64);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let schema = one_input(at.inputs).map_err(|_| anyhow::anyhow!("a mass_peak of one input"))?;
-        let this = self.weighed(schema);
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() }.weighed(schema);
         let weighing = this.weighing(schema, at.facts.seed).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         Ok(Work::Fold(Box::new(weighing)))
     }
@@ -305,9 +359,21 @@ impl Counts {
 }
 
 impl Weighing {
-    /// The bins of the data, all energies and classes.
+    /// The columns that are read.
+    fn reads(&self) -> BTreeSet<String> {
+        let two = self.of.iter().chain([&self.eta, &self.phi]).flat_map(|name| names(name));
+        let others = self.weight.clone().into_iter().chain((self.replicas > 0).then(|| EVENT.to_owned()));
+        two.chain(others).chain(self.groups.reads()).chain(self.binning.names()).collect()
+    }
+
+    /// The slots of the bins of all groups.
+    fn all_places(&self) -> usize {
+        self.groups.len() * self.binning.slots()
+    }
+
+    /// The bins of the data, in all places and of all energies.
     fn cells(&self) -> usize {
-        self.classes.names.len() * self.of.len() * self.axis.slots()
+        self.all_places() * self.of.len() * self.axis.slots()
     }
 
     /// The bins of the data and of all replicas.
@@ -315,8 +381,8 @@ impl Weighing {
         self.cells() * (1 + self.replicas as usize)
     }
 
-    fn cell(&self, replica: usize, class: usize, energy: usize) -> usize {
-        ((replica * self.classes.names.len() + class) * self.of.len() + energy) * self.axis.slots()
+    fn cell(&self, replica: usize, place: usize, energy: usize) -> usize {
+        ((replica * self.all_places() + place) * self.of.len() + energy) * self.axis.slots()
     }
 
     fn two(batch: &RecordBatch, name: &str) -> anyhow::Result<[ScalarBuffer<f64>; 2]> {
@@ -327,8 +393,11 @@ impl Weighing {
 
 impl Fold for Weighing {
     fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
+        let batch = &*self.groups.enter(batch, &mut self.numbers, into)?;
         let rows = batch.num_rows();
-        self.classes.numbers(batch, &mut self.numbers)?;
+        self.binning.numbers(batch, &mut self.places)?;
+        let bins = self.binning.slots() as u32;
+        self.places.iter_mut().zip(&self.numbers).for_each(|(place, group)| *place += *group * bins);
         let (eta, phi) = (Self::two(batch, &self.eta)?, Self::two(batch, &self.phi)?);
         let mut cells: Vec<u32> = Vec::with_capacity(self.of.len() * rows);
         for (energy, name) in self.of.iter().enumerate() {
@@ -339,7 +408,7 @@ impl Fold for Weighing {
                 let mass = mass(pt, opening(eta, [phi[0][row], phi[1][row]]));
                 // What is no number has no mass; what is infinite has none either.
                 let slot = self.axis.slot(if mass.is_finite() { mass } else { f64::NAN });
-                cells.push((self.cell(0, self.numbers[row] as usize, energy) + slot) as u32);
+                cells.push((self.cell(0, self.places[row] as usize, energy) + slot) as u32);
             }
         }
         let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
@@ -387,7 +456,7 @@ impl Fold for Weighing {
         let widths = self.fitted(sums);
         Ok(Summary {
             table: self.table(&widths)?,
-            histograms: widths.iter().map(|width| self.histogram(width)).collect(),
+            histograms: (0..self.of.len()).map(|energy| self.histogram(sums, energy)).collect(),
             figures: self.figures(&widths),
             highlights: self.highlights(&widths),
             remarks: self.remarks(&widths, sums),
@@ -395,9 +464,10 @@ impl Fold for Weighing {
     }
 }
 
-/// What is known of one energy in one class.
+/// What is known of one energy in a bin of a group, or in all of them.
 struct Width {
-    class: usize,
+    group: usize,
+    cell: Option<Cell>,
     energy: usize,
     /// In each slot of the axis.
     counts: Vec<i64>,
@@ -408,6 +478,13 @@ struct Width {
     improvement: Option<Improvement>,
 }
 
+impl Width {
+    /// True where both are of the same pairs.
+    fn beside(&self, other: &Self) -> bool {
+        self.group == other.group && self.cell == other.cell
+    }
+}
+
 /// 1 - sigma / sigma of the reference, and its error, or why there is none.
 struct Improvement {
     value: Result<f64, String>,
@@ -415,15 +492,34 @@ struct Improvement {
 }
 
 impl Weighing {
+    /// The places of a bin of a group; without one, all of them.
+    fn places(&self, group: usize, cell: Option<&Cell>) -> std::ops::Range<usize> {
+        let first = group * self.binning.slots();
+        cell.map_or(first..first + self.binning.slots(), |cell| first + cell.slot..first + cell.slot + 1)
+    }
+
+    /// The rows in each slot of the axis, in some places together.
+    fn counts(&self, sums: &Sums, places: std::ops::Range<usize>, energy: usize) -> Vec<i64> {
+        let count = |slot: usize| places.clone().map(|place| sums.count((self.cell(0, place, energy) + slot) as u64)).sum();
+        (0..self.axis.slots()).map(count).collect()
+    }
+
     /// The contents of the slots of a replica (0 for the data), and the sums of the squared weights where there are any.
-    fn contents(&self, sums: &Sums, replica: usize, class: usize, energy: usize) -> (Vec<f64>, Option<Vec<f64>>) {
-        let first = self.cell(replica, class, energy);
-        let keys = || (first..first + self.axis.slots()).map(|key| key as u64);
+    fn contents(
+        &self,
+        sums: &Sums,
+        replica: usize,
+        places: std::ops::Range<usize>,
+        energy: usize,
+    ) -> (Vec<f64>, Option<Vec<f64>>) {
+        let keys = |slot: usize| places.clone().map(move |place| (self.cell(replica, place, energy) + slot) as u64);
+        let slots = 0..self.axis.slots();
         match &self.weight {
-            None => (keys().map(|key| sums.count(key) as f64).collect(), None),
+            None => (slots.map(|slot| keys(slot).map(|key| sums.count(key)).sum::<i64>() as f64).collect(), None),
             Some(_) => {
-                let squares = (replica == 0).then(|| keys().map(|key| sums.sum(self.all() as u64 + key)).collect());
-                (keys().map(|key| sums.sum(key)).collect(), squares)
+                let square = |slot: usize| sums.sum_over(keys(slot).map(|key| self.all() as u64 + key));
+                let squares = (replica == 0).then(|| slots.clone().map(square).collect());
+                (slots.map(|slot| sums.sum_over(keys(slot))).collect(), squares)
             }
         }
     }
@@ -434,32 +530,34 @@ impl Weighing {
 
     fn fitted(&self, sums: &Sums) -> Vec<Width> {
         let edges = self.axis.edges();
+        let cells: Vec<Option<Cell>> = [None].into_iter().chain(self.binning.cells().into_iter().map(Some)).collect();
         let mut widths = Vec::new();
-        for class in 0..self.classes.names.len() {
-            let mut of_class: Vec<Width> = (0..self.of.len())
+        for (group, cell) in (0..self.groups.len()).flat_map(|group| cells.iter().map(move |cell| (group, cell))) {
+            let places = || self.places(group, cell.as_ref());
+            let mut beside: Vec<Width> = (0..self.of.len())
                 .map(|energy| {
-                    let (contents, variances) = self.contents(sums, 0, class, energy);
-                    let first = self.cell(0, class, energy);
-                    let counts = (first..first + self.axis.slots()).map(|key| sums.count(key as u64)).collect();
+                    let (contents, variances) = self.contents(sums, 0, places(), energy);
+                    let counts = self.counts(sums, places(), energy);
                     let squares = variances.as_ref().map(|v| self.in_range(v));
                     let spectrum = Spectrum { edges: &edges, contents: self.in_range(&contents), variances: squares };
                     let peak = Peak::fit(&spectrum, self.line, self.held);
-                    Width { class, energy, counts, contents, variances, peak, improvement: None }
+                    Width { group, cell: cell.clone(), energy, counts, contents, variances, peak, improvement: None }
                 })
                 .collect();
-            let improvements = self.improvements(sums, &edges, &of_class);
-            of_class.iter_mut().zip(improvements).for_each(|(width, improvement)| width.improvement = improvement);
-            widths.extend(of_class);
+            let improvements = self.improvements(sums, &edges, &beside);
+            beside.iter_mut().zip(improvements).for_each(|(width, improvement)| width.improvement = improvement);
+            widths.extend(beside);
         }
         widths
     }
 
     fn improvements(&self, sums: &Sums, edges: &[f64], widths: &[Width]) -> Vec<Option<Improvement>> {
         let replica = |number: usize, width: &Width| -> Option<f64> {
-            let (contents, _) = self.contents(sums, number, width.class, width.energy);
+            let peak = width.peak.as_ref().ok()?;
+            let (contents, _) = self.contents(sums, number, self.places(width.group, width.cell.as_ref()), width.energy);
             // A replica of weighted rows is fitted as if its weights were equal: its errors are not asked for.
             let spectrum = Spectrum { edges, contents: self.in_range(&contents), variances: None };
-            width.peak.as_ref().ok()?.refit(&spectrum, self.line).ok()
+            peak.refit(&spectrum, self.line).ok()
         };
         let replicas: Vec<Vec<Option<f64>>> = match self.of.len() {
             1 => Vec::new(),

@@ -28,7 +28,9 @@ mod telling;
 use crate::binning::{Binning, By};
 use crate::bootstrap::{MOST_REPLICAS, REPLICAS, Replicas};
 use crate::column;
-use crate::folding::{Classes, gather, one_input, table};
+use crate::folding::{gather, one_input, table};
+use crate::for_each::{ForEach, Regions};
+use crate::groups::Groups;
 use crate::ladder::{Ladder, MOST_STEPS};
 use crate::names::Names;
 use crate::populations;
@@ -58,9 +60,13 @@ pub struct Resolution {
     /// The columns to bin in, with their bins: `{ energy: { range: [10, 510], bins: 10 } }`; without it all rows are one bin.
     #[serde(default)]
     pub by: Option<By>,
-    /// The class column, each class by itself: `sample`.
+    /// The columns to tell rows apart by, each group by itself: `sample`, `[sample, converted]`, or with the values that are told apart
+    /// `{ layer: [1, 2, 3] }`.
     #[serde(default)]
-    pub for_each: Option<Placed<String>>,
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// `calorimeter` fits sigma/E = a/sqrt(E) (+) b (+) c/E (stochastic, constant, noise) to the resolution against the mean of the
     /// column that is named by `along`.
     #[serde(default)]
@@ -165,7 +171,7 @@ struct Measuring {
     binning: Binning,
     /// The axis that plots and fits go along.
     along: usize,
-    classes: Classes,
+    groups: Groups,
     weight: Option<String>,
     pivot: f64,
     fit: bool,
@@ -272,7 +278,7 @@ impl Resolution {
             gather(column::number(schema, weight), &mut problems);
         }
         let ladder = self.ladder(&mut problems);
-        let classes = gather(Classes::plan(schema, self.for_each.as_ref()), &mut problems);
+        let groups = gather(Groups::plan(schema, self.for_each.as_ref(), self.regions.as_ref()), &mut problems);
         let replicas = self.replicas(schema, &mut problems);
         if let Some(fit) = &self.fit {
             if let Some(quantity) = quantities.iter().find(|q| q.percent.is_none()) {
@@ -288,16 +294,19 @@ impl Resolution {
                 problems.push(Problem::at(fit, what).help("by: { energy: { range: [10, 510], bins: 10 } }"));
             }
         }
-        let (Some(binning), Some(classes), true) = (binning, classes, problems.is_empty()) else { return Err(problems) };
+        if let (Some(binning), Some(groups)) = (&binning, &groups) {
+            gather(groups.binned(binning, quantities.len(), self.by.as_ref()), &mut problems);
+        }
+        let (Some(binning), Some(groups), true) = (binning, groups, problems.is_empty()) else { return Err(problems) };
         let weighted = self.weight.is_some();
-        let keys = Keys::new((&binning, classes.names.len(), quantities.len()), weighted, ladder, replicas.as_ref());
+        let keys = Keys::new((&binning, groups.len(), quantities.len()), weighted, ladder, replicas.as_ref());
         let mut measuring = Measuring {
             told_apart: self.of.listed || quantities.len() > 1,
             quantities,
             reference,
             binning,
             along,
-            classes,
+            groups,
             weight: self.weight.as_ref().map(|w| w.value.clone()),
             pivot: self.pivot,
             fit: self.fit.is_some(),
@@ -310,6 +319,7 @@ impl Resolution {
             schema: Arc::new(Schema::empty()),
             hand: measuring::Hand::default(),
         };
+        measuring.groups = measuring.groups.clone().carrying(measuring.reads());
         measuring.schema = Arc::new(measuring.table_schema(schema));
         Ok(measuring)
     }
@@ -326,7 +336,7 @@ impl Operator for Resolution {
     fn plan(&self, _: &Facts, inputs: &[Output]) -> Result<Planned, Vec<Problem>> {
         let this = self.weighed(one_input(inputs)?);
         let measuring = this.measuring(one_input(inputs)?, 0)?;
-        let rows = measuring.quantities.len() * measuring.classes.names.len() * measuring.binning.len().max(1);
+        let rows = measuring.quantities.len() * measuring.groups.len() * measuring.binning.len().max(1);
         let reads = Reads::Columns(measuring.reads());
         let bytes = measuring.bytes(inputs[0].rows);
         let planned = Planned::new(Shape::Fold, vec![table(measuring.schema, rows)]).reading(reads).holding(bytes);
@@ -351,7 +361,7 @@ impl Measuring {
     fn reads(&self) -> BTreeSet<String> {
         let event = self.replicas.as_ref().map(|_| column::EVENT.to_owned());
         let quantities = self.quantities.iter().map(|q| q.column.clone());
-        let others = self.classes.column.clone().into_iter().chain(self.weight.clone()).chain(event);
+        let others = self.groups.reads().into_iter().chain(self.weight.clone()).chain(event);
         quantities.chain(self.binning.names()).chain(others).collect()
     }
 

@@ -20,6 +20,8 @@ use crate::binning::{Binning, By};
 use crate::bootstrap::{MOST_REPLICAS, REPLICAS};
 use crate::column;
 use crate::folding::{Classes, gather, one_input, table};
+use crate::for_each::{ForEach, Regions};
+use crate::groups::Groups;
 use crate::populations;
 use crate::registry::Describe;
 use crate::rungs::{Counter, Precision, PrecisionWord, Scored};
@@ -56,6 +58,13 @@ pub struct Roc {
     /// A column to bin in, with its bins, for all numbers in each bin: `{ energy: { range: [10, 510], bins: 10 } }`.
     #[serde(default)]
     pub by: Option<By>,
+    /// The columns to tell rows apart by, each group with curves of its own: `converted`, or with the values that are told apart
+    /// `{ layer: [1, 2, 3] }`, or several in a list.
+    #[serde(default)]
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// Working points: `{ background_efficiency: [0.1, 0.2], signal_efficiency: 0.9 }`.
     #[serde(default)]
     pub at: WorkingPoints,
@@ -286,15 +295,23 @@ impl Roc {
             gather(column::number(schema, weight), &mut problems);
         }
         let replicas = self.replicas(schema, &mut problems);
-        let (Some(classes), Some((scores, scored, contests)), Some(binning), Some(points), Some(precision), true) =
-            (classes, contests, binning, points, precision, problems.is_empty())
+        let groups = Groups::beside(schema, self.for_each.as_ref(), self.regions.as_ref(), &self.truth);
+        let groups = gather(groups, &mut problems);
+        if let (Some(groups), Some(binning)) = (&groups, &binning) {
+            gather(groups.binned(binning, self.scores.len(), self.by.as_ref()), &mut problems);
+        }
+        let (Some(classes), Some((scores, scored, contests)), Some(points), Some(precision), true) =
+            (classes, contests, points, precision, problems.is_empty())
         else {
+            return Err(problems);
+        };
+        let (Some(groups), Some(binning)) = (groups, binning) else {
             return Err(problems);
         };
         let weight = self.weight.as_ref().map(|w| w.value.clone());
         let one_signal = self.signal.is_some();
-        let table = telling::table_schema(&binning, one_signal, self.against, !points.is_empty(), gain.is_some());
-        let counter = Counter::new((classes, binning), scored, weight, precision, (replicas, seed));
+        let table = telling::table_schema((&groups, &binning), one_signal, self.against, !points.is_empty(), gain.is_some());
+        let counter = Counter::new((classes, groups, binning), scored, weight, precision, (replicas, seed));
         Ok(Scoring {
             scores,
             contests,
@@ -321,7 +338,8 @@ impl Operator for Roc {
         let schema = one_input(inputs)?;
         let scoring = this.scoring(schema, inputs[0].rows, 0)?;
         let reads = Reads::Columns(scoring.counter.reads());
-        let rows = scoring.contests.len() * (1 + scoring.counter.binning.len()) * scoring.points.len().max(1);
+        let each = scoring.contests.len() * scoring.counter.groups.len();
+        let rows = each * (1 + scoring.counter.binning.len()) * scoring.points.len().max(1);
         let bytes = scoring.counter.layout.bytes(inputs[0].rows);
         let mut planned = Planned::new(Shape::Fold, vec![table(scoring.schema, rows)]).reading(reads).holding(bytes);
         if this.weight.is_some() && this.bootstrap.is_none() && scoring.counter.layout.replicas.is_none() {

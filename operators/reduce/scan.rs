@@ -7,6 +7,8 @@
 use crate::column;
 use crate::figure::Summary;
 use crate::folding::{one_input, table};
+use crate::for_each::{ForEach, Regions};
+use crate::groups::Groups;
 use crate::names::Names;
 use crate::reduce::resolution::Resolution;
 use crate::reduce::roc::{Against, Roc};
@@ -49,6 +51,13 @@ pub struct Scan {
     /// The column of the true class.
     #[serde(default = "sample")]
     pub truth: Placed<String>,
+    /// The columns to tell rows apart by, one row of the table for each model and group: `converted`, or with the values that are told
+    /// apart `{ layer: [1, 2, 3] }`, or several in a list.
+    #[serde(default)]
+    pub for_each: Option<ForEach>,
+    /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
+    #[serde(default)]
+    pub regions: Option<Regions>,
     /// Working points: `{ background_efficiency: 0.1, signal_efficiency: 0.9 }`.
     #[serde(default)]
     pub at: WorkingPoints,
@@ -115,6 +124,7 @@ struct Planning {
     /// In the order in which they are written.
     models: Vec<String>,
     parts: Vec<Part>,
+    groups: Groups,
     metrics: Vec<Metric>,
     sort: Vec<(usize, bool)>,
     schema: Arc<Schema>,
@@ -199,12 +209,11 @@ impl Scan {
                 }
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let schema = Arc::new(table_schema(&metrics));
+        let groups = Groups::plan(one_input(inputs)?, self.for_each.as_ref(), self.regions.as_ref());
+        let Some(groups) = groups.ok().filter(|_| problems.is_empty()) else { return Err(problems) };
+        let schema = Arc::new(table_schema(&groups, &metrics));
         let models = models.into_iter().map(|(name, _)| name.value.clone()).collect();
-        Ok((Planning { models, parts, metrics, sort, schema }, planned))
+        Ok((Planning { models, parts, groups, metrics, sort, schema }, planned))
     }
 
     fn roc(&self, scores: Placed<BTreeMap<Placed<String>, Placed<String>>>) -> Roc {
@@ -215,6 +224,8 @@ impl Scan {
             background: None,
             against: Against::Rest,
             by: None,
+            for_each: self.for_each.clone(),
+            regions: self.regions.clone(),
             at: self.at.clone(),
             gain: None,
             precision: self.precision.clone(),
@@ -228,7 +239,8 @@ impl Scan {
         Resolution {
             of: errors.into(),
             by: None,
-            for_each: None,
+            for_each: self.for_each.clone(),
+            regions: self.regions.clone(),
             fit: None,
             along: None,
             weight: self.weight.clone(),
@@ -272,8 +284,9 @@ fn known(models: &[(&Placed<String>, &Model)], points: &[Fixed]) -> Vec<Metric> 
     all
 }
 
-fn table_schema(metrics: &[Metric]) -> Schema {
+fn table_schema(groups: &Groups, metrics: &[Metric]) -> Schema {
     let mut fields = vec![Field::new("model", DataType::Utf8, false)];
+    fields.extend(groups.fields());
     for metric in metrics {
         if let Of::Values(cells) = &metric.of {
             let numbers = cells.iter().flatten().all(|cell| matches!(cell, Cell::Number(_)));
@@ -284,7 +297,7 @@ fn table_schema(metrics: &[Metric]) -> Schema {
         }
     }
     fields.push(Field::new("reason", DataType::Utf8, true));
-    Schema::new(fields)
+    Schema::new_with_metadata(fields, groups.metadata())
 }
 
 impl Operator for Scan {
@@ -297,7 +310,9 @@ impl Operator for Scan {
         });
         let reads = Reads::columns(reads);
         let holds = parts.iter().map(|part| part.holds).sum();
-        Ok(Planned::new(Shape::Fold, vec![table(planning.schema, planning.models.len())]).reading(reads).holding(holds))
+        Ok(Planned::new(Shape::Fold, vec![table(planning.schema, planning.models.len() * planning.groups.len())])
+            .reading(reads)
+            .holding(holds))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
@@ -307,19 +322,23 @@ impl Operator for Scan {
             let Work::Fold(fold) = part.operator.start(at)? else { anyhow::bail!("a part of a scan is no fold") };
             folds.push((part.model, fold));
         }
-        let Planning { models, metrics, sort, schema, .. } = planning;
-        Ok(Work::Fold(Box::new(Scanning { models, metrics, sort, schema, folds })))
+        let Planning { models, groups, metrics, sort, schema, .. } = planning;
+        Ok(Work::Fold(Box::new(Scanning { models, groups, metrics, sort, schema, folds })))
     }
 }
 
 /// A `scan` at work.
 struct Scanning {
     models: Vec<String>,
+    groups: Groups,
     metrics: Vec<Metric>,
     sort: Vec<(usize, bool)>,
     schema: Arc<Schema>,
     folds: Vec<(usize, Box<dyn Fold>)>,
 }
+
+/// A row of the table: a model, a group, and what stands there.
+type Row = (usize, usize, Vec<Entry>);
 
 /// A number in the table, or a text.
 #[derive(Debug, Clone, Default)]
@@ -377,10 +396,14 @@ impl Fold for Scanning {
                 }
             }
         }
-        let mut rows: Vec<(usize, Vec<Entry>)> = (0..self.models.len())
-            .map(|model| (model, self.metrics.iter().map(|m| m.entry(model, &tables[model])).collect()))
-            .collect();
-        rows.sort_by(|(_, a), (_, b)| {
+        let row = |model: usize, group: usize| -> Row {
+            let of: Vec<(&str, &str)> = self.groups.columns().zip(self.groups.values(group)).collect();
+            (model, group, self.metrics.iter().map(|metric| metric.entry(model, &of, &tables[model])).collect())
+        };
+        let models = 0..self.models.len();
+        let all = models.flat_map(|model| (0..self.groups.len()).map(move |group| (model, group)));
+        let mut rows: Vec<Row> = all.map(|(model, group)| row(model, group)).collect();
+        rows.sort_by(|(_, _, a), (_, _, b)| {
             let orders = self.sort.iter().map(|(metric, descending)| a[*metric].compare(&b[*metric], *descending));
             orders.fold(Ordering::Equal, Ordering::then)
         });
@@ -395,8 +418,8 @@ impl Fold for Scanning {
 }
 
 impl Metric {
-    /// What stands in the row of a model whose tables these are.
-    fn entry(&self, model: usize, tables: &[RecordBatch]) -> Entry {
+    /// What stands in the row of a model whose tables these are, and of a group, which has these values in these columns.
+    fn entry(&self, model: usize, group: &[(&str, &str)], tables: &[RecordBatch]) -> Entry {
         let found = |row: Option<(&RecordBatch, usize)>, value: &str, error: &str| {
             let number = |name: &str| {
                 let (table, row) = row?;
@@ -409,7 +432,10 @@ impl Metric {
             table.column_by_name(name).is_some_and(|c| c.as_string::<i32>().value(row) == is)
         };
         let find = |fits: &dyn Fn(&RecordBatch, usize) -> bool| {
-            tables.iter().find_map(|table| (0..table.num_rows()).find(|row| fits(table, *row)).map(|row| (table, row)))
+            let here = |table: &RecordBatch, row: usize| {
+                group.iter().all(|(column, value)| texts(table, row, column, value)) && fits(table, row)
+            };
+            tables.iter().find_map(|table| (0..table.num_rows()).find(|row| here(table, *row)).map(|row| (table, row)))
         };
         match &self.of {
             Of::Values(cells) => Entry { value: cells[model].clone(), error: None },
@@ -435,11 +461,12 @@ impl Metric {
 }
 
 impl Scanning {
-    fn table(&self, rows: &[(usize, Vec<Entry>)], tables: &[Vec<RecordBatch>]) -> anyhow::Result<RecordBatch> {
+    fn table(&self, rows: &[Row], tables: &[Vec<RecordBatch>]) -> anyhow::Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> =
             vec![Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &self.models[row.0])))];
+        columns.extend(self.groups.arrays(rows.iter().map(|row| row.1)));
         for (number, metric) in self.metrics.iter().enumerate() {
-            let entries = || rows.iter().map(|row| &row.1[number]);
+            let entries = || rows.iter().map(|row| &row.2[number]);
             if *self.schema.field_with_name(&metric.name)?.data_type() == DataType::Utf8 {
                 columns.push(Arc::new(entries().map(Entry::text).collect::<StringArray>()));
                 continue;
@@ -449,10 +476,17 @@ impl Scanning {
                 columns.push(Arc::new(entries().map(|entry| entry.error).collect::<Float64Array>()));
             }
         }
-        let reason = |(model, _): &(usize, Vec<Entry>)| {
+        let reason = |(model, group, _): &Row| {
             let mut reasons: Vec<String> = Vec::new();
-            for column in tables[*model].iter().filter_map(|table| table.column_by_name("reason")) {
-                reasons.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
+            for table in &tables[*model] {
+                let text = |name: &str| table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+                let own = |row: &usize| {
+                    let mut of = self.groups.columns().zip(self.groups.values(*group));
+                    of.all(|(column, value)| text(column).is_some_and(|texts| texts.value(*row) == value))
+                };
+                let Some(said) = text("reason") else { continue };
+                let rows = (0..table.num_rows()).filter(own).filter(|row| said.is_valid(*row));
+                reasons.extend(rows.map(|row| said.value(row).to_owned()));
             }
             reasons.sort();
             reasons.dedup();
@@ -462,15 +496,17 @@ impl Scanning {
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
-    fn highlights(&self, rows: &[(usize, Vec<Entry>)]) -> Vec<Vec<String>> {
-        let header = ["model".to_owned()].into_iter().chain(self.metrics.iter().map(|metric| metric.name.clone())).collect();
+    fn highlights(&self, rows: &[Row]) -> Vec<Vec<String>> {
+        let header = ["model"].into_iter().chain(self.groups.columns()).map(str::to_owned);
+        let header = header.chain(self.metrics.iter().map(|metric| metric.name.clone())).collect();
         let shown = |(entry, metric): (&Entry, &Metric)| match (entry.number(), &metric.of) {
             (Some(number), Of::Values(_)) => words::plain(number),
             (Some(number), _) => words::with_error(number, entry.error.unwrap_or(f64::NAN)),
             (None, _) => entry.text().unwrap_or_else(|| "-".into()),
         };
-        let line = |(model, entries): &(usize, Vec<Entry>)| {
-            [self.models[*model].clone()].into_iter().chain(entries.iter().zip(&self.metrics).map(shown)).collect()
+        let line = |(model, group, entries): &Row| {
+            let named = [self.models[*model].as_str()].into_iter().chain(self.groups.values(*group)).map(str::to_owned);
+            named.chain(entries.iter().zip(&self.metrics).map(shown)).collect()
         };
         [header].into_iter().chain(rows.iter().map(line)).collect()
     }

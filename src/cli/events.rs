@@ -73,7 +73,8 @@ pub fn events(args: &EventsArgs) -> Result<ExitCode> {
     let number = plan.steps.iter().position(|s| s.name == step).with_context(|| format!("the pipeline has no step `{step}`"))?;
     ensure!(plan.steps[number].planned.shape == Shape::Fold, "`{step}` is no table");
     let stream = &plan.steps[number].inputs[0].schema;
-    let keep: BTreeSet<String> = rows.columns().into_iter().filter(|name| stream.field_with_name(name).is_ok()).collect();
+    let keep = rows.reads(stream)?;
+    let predicates = rows.predicates(&chosen, stream)?;
     let changed = load_changed(&pipeline, &args.libraries, Some(&folder), (&BTreeSet::new(), None), |pipeline| {
         behind(pipeline, &step, &keep);
     });
@@ -81,14 +82,14 @@ pub fn events(args: &EventsArgs) -> Result<ExitCode> {
     let units = units::read(&folder.join("units.jsonl"))?;
     let mut runtime = args.libraries.runtime();
     runtime.fingerprints = Arc::new(units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect());
-    let predicates = rows.predicates(&chosen);
     let listing = Listing { plan: &plan, reading: &reading, state: &state, units: &units, folder: &folder, runtime: &runtime };
     let (touched, of_all) = listing.touched(number, &chosen)?;
     let found = listing.found(number, &predicates, &keep, touched.as_ref())?;
     let read = touched.map_or(of_all, |units| units.len());
     super::print(&text(&found, &units, &keep))?;
     eprintln!("{} in {} of {of_all} units", words::counted(found.iter().map(|f| f.times).sum(), "event"), read);
-    if let Some(said) = rows.count(&chosen).filter(|n| *n != found.iter().map(|f| f.times).sum::<u64>()) {
+    let said = rows.count(&chosen).filter(|_| rows.apart(&chosen));
+    if let Some(said) = said.filter(|n| *n != found.iter().map(|f| f.times).sum::<u64>()) {
         eprintln!("the table counts {said}: rows whose value is NaN or infinite are in its bin and in none of its numbers");
     }
     Ok(ExitCode::SUCCESS)

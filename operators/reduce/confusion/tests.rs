@@ -15,6 +15,8 @@ fn confusion() -> Confusion {
         threshold: None,
         truth: sample(),
         by: None,
+        for_each: None,
+        regions: None,
         interval: Method::Wilson,
         weight: None,
     }

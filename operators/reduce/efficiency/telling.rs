@@ -7,6 +7,7 @@ use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::interval::Efficiency;
 use crate::sums::Sums;
 use crate::work::Fold;
+use crate::working_point::Fixed;
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -19,19 +20,19 @@ pub(super) fn table_schema(of: &Of, binning: &Binning, weighted: bool) -> Schema
         Of::Cuts(_) => vec![text("cut", false)],
         Of::Points { .. } => vec![text("score", false), text("fixed", false), float("at", false), float("threshold", true)],
     };
-    fields.extend(of.classes().field());
+    fields.extend(of.groups().fields());
     fields.extend(binning.fields());
     fields.extend(["n", "passed"].map(|name| Field::new(name, DataType::Int64, false)));
     fields.extend(weighted.then(|| float("n_effective", true)));
     fields.extend(["efficiency", "efficiency_low", "efficiency_high"].map(|name| float(name, true)));
     fields.push(text("reason", true));
-    Schema::new(fields)
+    Schema::new_with_metadata(fields, of.groups().metadata())
 }
 
 /// An efficiency in a cell or in all rows.
 struct Line<'a> {
     test: usize,
-    class: usize,
+    group: usize,
     cell: Option<&'a Cell>,
     n: i64,
     passed: i64,
@@ -75,9 +76,9 @@ impl Fold for Testing {
         let cells = self.of.binning().cells();
         let mut lines = Vec::new();
         for (test, tested) in tested.iter().enumerate() {
-            for class in 0..self.of.classes().names.len() {
-                lines.push(self.line((test, tested), class, None));
-                lines.extend(cells.iter().map(|cell| self.line((test, tested), class, Some(cell))));
+            for group in 0..self.of.groups().len() {
+                lines.push(self.line((test, tested), group, None));
+                lines.extend(cells.iter().map(|cell| self.line((test, tested), group, Some(cell))));
             }
         }
         Ok(Summary {
@@ -91,19 +92,19 @@ impl Fold for Testing {
 }
 
 impl Testing {
-    fn line<'a>(&self, (test, tested): (usize, &Tested), class: usize, cell: Option<&'a Cell>) -> Line<'a> {
-        let classes = self.of.classes().names.len();
+    fn line<'a>(&self, (test, tested): (usize, &Tested), group: usize, cell: Option<&'a Cell>) -> Line<'a> {
+        let groups = self.of.groups().len();
         let slots = cell.map_or(0..self.of.binning().slots(), |cell| cell.slot..cell.slot + 1);
         let (mut passed, mut failed) = (Load::default(), Load::default());
         for slot in slots {
-            passed.plus(tested.groups[slot * classes + class].0);
-            failed.plus(tested.groups[slot * classes + class].1);
+            passed.plus(tested.loads[slot * groups + group].0);
+            failed.plus(tested.loads[slot * groups + group].1);
         }
-        let found = match &tested.reason {
-            Some(reason) => Err(reason.clone()),
-            None => Efficiency::of(passed, failed, self.method, self.level).map_err(str::to_owned),
+        let found = match tested.thresholds.get(group) {
+            Some(Err(reason)) => Err(reason.clone()),
+            _ => Efficiency::of(passed, failed, self.method, self.level).map_err(str::to_owned),
         };
-        Line { test, class, cell, n: passed.n + failed.n, passed: passed.n, found }
+        Line { test, group, cell, n: passed.n + failed.n, passed: passed.n, found }
     }
 
     fn table(&self, tested: &[Tested], lines: &[Line<'_>]) -> anyhow::Result<RecordBatch> {
@@ -114,13 +115,11 @@ impl Testing {
         let whole = |f: fn(&Line<'_>) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(lines.iter().map(f))) };
         let mut columns = vec![text(&|line| Some(tested[line.test].name.clone()))];
         if matches!(self.of, Of::Points { .. }) {
-            columns.push(text(&|line| Some(tested[line.test].point?.0.word().to_owned())));
-            columns.push(float(&|line| Some(tested[line.test].point?.0.value())));
-            columns.push(float(&|line| tested[line.test].point.map(|point| point.1).filter(|threshold| !threshold.is_nan())));
+            columns.push(text(&|line| Some(tested[line.test].fixed?.word().to_owned())));
+            columns.push(float(&|line| Some(tested[line.test].fixed?.value())));
+            columns.push(float(&|line| tested[line.test].thresholds[line.group].as_ref().ok().copied()));
         }
-        if self.of.classes().column.is_some() {
-            columns.push(text(&|line| Some(self.of.classes().names[line.class].clone())));
-        }
+        columns.extend(self.of.groups().arrays(lines.iter().map(|line| line.group)));
         columns.extend(self.of.binning().arrays(lines.iter().map(|line| line.cell)));
         columns.extend([whole(|line| line.n), whole(|line| line.passed)]);
         if self.weight.is_some() {
@@ -134,8 +133,8 @@ impl Testing {
     }
 
     fn test_name(&self, tested: &Tested) -> String {
-        match (&tested.point, &self.of) {
-            (Some((fixed, _)), Of::Points { points, .. }) if points.len() > 1 => format!("{} at {}", tested.name, fixed.label()),
+        match (&tested.fixed, &self.of) {
+            (Some(fixed), Of::Points { points, .. }) if points.len() > 1 => format!("{} at {}", tested.name, fixed.label()),
             _ => tested.name.clone(),
         }
     }
@@ -145,8 +144,8 @@ impl Testing {
         match &self.of.binning().columns[..] {
             [] => {}
             [bins] => {
-                let curve = |label: String, test: usize, class: usize| {
-                    let of = lines.iter().filter(|line| line.test == test && line.class == class);
+                let curve = |label: String, test: usize, group: usize| {
+                    let of = lines.iter().filter(|line| line.test == test && line.group == group);
                     Curve { label, points: of.filter_map(point).collect(), line: Vec::new() }
                 };
                 let figure = |name: String, title: String, curves| Figure {
@@ -156,11 +155,10 @@ impl Testing {
                     y: "efficiency".into(),
                     content: Content::Curves { curves, log_y: false },
                 };
-                let classes = self.of.classes();
-                if classes.names.len() > 1 {
+                let groups = self.of.groups();
+                if groups.len() > 1 {
                     for (test, tested) in tested.iter().enumerate() {
-                        let curves =
-                            classes.names.iter().enumerate().map(|(class, name)| curve(name.clone(), test, class)).collect();
+                        let curves = (0..groups.len()).map(|group| curve(groups.label(group, "all"), test, group)).collect();
                         let name = self.test_name(tested);
                         figures.push(figure(file_name(&name), format!("Efficiency of {name} against {}", bins.column), curves));
                     }
@@ -171,13 +169,10 @@ impl Testing {
             }
             [x, y, ..] => {
                 for (test, tested) in tested.iter().enumerate() {
-                    for (class, class_name) in self.of.classes().names.iter().enumerate() {
-                        let of = lines.iter().filter(|line| line.test == test && line.class == class && line.cell.is_some());
-                        let name = [self.test_name(tested), class_name.clone()]
-                            .into_iter()
-                            .filter(|n| !n.is_empty())
-                            .collect::<Vec<_>>()
-                            .join(", ");
+                    for group in 0..self.of.groups().len() {
+                        let of = lines.iter().filter(|line| line.test == test && line.group == group && line.cell.is_some());
+                        let name = [self.test_name(tested)].into_iter().chain(self.of.groups().name(group));
+                        let name = name.collect::<Vec<_>>().join(", ");
                         figures.push(Figure {
                             name: file_name(&name),
                             title: format!("Efficiency of {name}"),
@@ -197,46 +192,61 @@ impl Testing {
         figures
     }
 
-    /// The mis-identification matrix at each working point.
+    /// The mis-identification matrix at each working point, in each group.
     fn matrices(&self, tested: &[Tested], lines: &[Line<'_>]) -> Vec<Figure> {
-        let Of::Points { signals, points, counter } = &self.of else { return Vec::new() };
-        let matrix = |(point, fixed): (usize, &crate::working_point::Fixed)| {
+        let Of::Points { signals, points, counter, .. } = &self.of else { return Vec::new() };
+        let (classes, groups) = (&counter.classes.names, &counter.groups);
+        let matrix = |(point, fixed): (usize, &Fixed), group: usize| {
             let tests: Vec<usize> = (0..tested.len()).filter(|test| test % points.len() == point).collect();
-            let rows = (0..counter.classes.names.len()).flat_map(|class| tests.iter().map(move |test| (class, *test)));
+            let rows = (0..classes.len()).flat_map(|class| tests.iter().map(move |test| (group * classes.len() + class, *test)));
             let found: Vec<&Line<'_>> = rows
-                .filter_map(|(class, test)| lines.iter().find(|l| l.test == test && l.class == class && l.cell.is_none()))
+                .filter_map(|(group, test)| lines.iter().find(|l| l.test == test && l.group == group && l.cell.is_none()))
                 .collect();
+            let whose = groups.name(group).map(|group| format!(", {group}")).unwrap_or_default();
             Figure {
-                name: format!("identified_at_{}_{}", fixed.word(), fixed.value()),
-                title: format!("Share of each class that passes, at {} [%]", fixed.label()),
+                name: format!("identified_at_{}_{}{}", fixed.word(), fixed.value(), groups.suffix(group)),
+                title: format!("Share of each class that passes, at {} [%]{whose}", fixed.label()),
                 x: "identified as".into(),
                 y: "true class".into(),
                 content: Content::Matrix {
                     columns: signals.iter().map(|(name, _)| name.clone()).collect(),
-                    rows: counter.classes.names.clone(),
+                    rows: classes.clone(),
                     shares: found.iter().map(|line| line.value().map_or(f64::NAN, |found| found.value)).collect(),
                     texts: found.iter().map(|line| line.shown()).collect(),
                 },
             }
         };
-        points.iter().enumerate().map(matrix).collect()
+        (0..groups.len()).flat_map(|group| points.iter().enumerate().map(move |point| matrix(point, group))).collect()
     }
 
+    /// For a cut the groups stand side by side; for a working point, which each group has its own of, the classes do.
     fn highlights(&self, tested: &[Tested], lines: &[Line<'_>]) -> Vec<Vec<String>> {
-        let classes = self.of.classes();
-        let points = matches!(self.of, Of::Points { .. });
-        let mut header = vec![if points { "score" } else { "cut" }.to_owned()];
-        header.extend(points.then(|| ["working point", "threshold"].map(String::from)).into_iter().flatten());
-        header.extend((0..classes.names.len()).map(|class| format!("{} [%]", classes.label(class, "efficiency"))));
+        let groups = self.of.groups();
+        let Of::Points { counter, .. } = &self.of else {
+            let mut header = vec!["cut".to_owned()];
+            header.extend((0..groups.len()).map(|group| format!("{} [%]", groups.label(group, "efficiency"))));
+            let line = |(test, tested): (usize, &Tested)| {
+                let whole = lines.iter().filter(|line| line.test == test && line.cell.is_none());
+                [tested.name.clone()].into_iter().chain(whole.map(Line::shown)).collect()
+            };
+            return [header].into_iter().chain(tested.iter().enumerate().map(line)).collect();
+        };
+        let classes = &counter.classes.names;
+        let mut header: Vec<String> = ["score", "working point"].map(String::from).to_vec();
+        header.extend(counter.groups.columns().map(str::to_owned));
+        header.push("threshold".into());
+        header.extend(classes.iter().map(|class| format!("{class} [%]")));
         let mut told = vec![header];
         for (test, tested) in tested.iter().enumerate() {
-            let mut line = vec![tested.name.clone()];
-            if let Some((fixed, threshold)) = tested.point {
-                let threshold = if threshold.is_nan() { "-".into() } else { words::significant(threshold, 4) };
-                line.extend([fixed.label(), threshold]);
+            for group in 0..counter.groups.len() {
+                let mut line = vec![tested.name.clone(), tested.fixed.map_or_else(String::new, Fixed::label)];
+                line.extend(counter.groups.values(group).map(str::to_owned));
+                let own = group * classes.len()..(group + 1) * classes.len();
+                line.push(tested.thresholds[own.start].as_ref().map_or_else(|_| "-".into(), |t| words::significant(*t, 4)));
+                let whole = lines.iter().filter(|line| line.test == test && line.cell.is_none() && own.contains(&line.group));
+                line.extend(whole.map(Line::shown));
+                told.push(line);
             }
-            line.extend(lines.iter().filter(|line| line.test == test && line.cell.is_none()).map(Line::shown));
-            told.push(line);
         }
         told
     }
@@ -261,7 +271,8 @@ impl Testing {
                 }
             }
             Of::Points { counter, signals, .. } => {
-                remarks.push("a working point is that of all rows, between two rungs of the ladder".into());
+                let of = if counter.groups.is_empty() { "all rows" } else { "all rows of its group" };
+                remarks.push(format!("a working point is that of {of}, between two rungs of the ladder"));
                 for (score, (name, _)) in signals.iter().enumerate() {
                     let odd = counter.odd(sums, score);
                     if odd != 0 {
@@ -275,6 +286,7 @@ impl Testing {
                 }
             }
         }
+        remarks.extend(self.of.groups().remarks(sums));
         remarks
     }
 }

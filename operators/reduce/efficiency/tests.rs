@@ -18,6 +18,7 @@ fn efficiency() -> Efficiency {
         at: WorkingPoints::default(),
         by: None,
         for_each: None,
+        regions: None,
         interval: Method::ClopperPearson,
         level: None,
         precision: None,
@@ -88,7 +89,7 @@ fn efficiencies_and_intervals_are_those_of_numpy_and_scipy() {
         let operator = Efficiency {
             cuts: Some(Placed::unplaced(cuts)),
             by: bins(&[("energy", (10.0, 510.0), 5)]),
-            for_each: Some(word("sample")),
+            for_each: Some(word("sample").into()),
             level: Some(Placed::unplaced(level)),
             weight: weighted.then(|| word("weight")),
             ..efficiency()
@@ -173,7 +174,7 @@ fn what_cannot_be_known_says_why() {
         &[0, 0, 0, 1, 1],
         &[("p", &[0.9, f64::NAN, 0.1, 0.9, 0.2]), ("w", &[1.0, 1.0, 1.0, 2.0, -0.5]), ("z", &[0.0, 0.0, f64::NAN, 1.0, -1.0])],
     );
-    let operator = Efficiency { cut: Some(word("p > 0.5")), for_each: Some(word("sample")), ..efficiency() };
+    let operator = Efficiency { cut: Some(word("p > 0.5")), for_each: Some(word("sample").into()), ..efficiency() };
     let (_, summary) = fold(&operator, &rows, 2);
     assert_eq!(texts_of(&summary.table, "reason"), ["", "", "no rows"]);
     assert_eq!(column_of(&summary.table, "efficiency")[..2], [1.0 / 3.0, 0.5]);
@@ -222,7 +223,7 @@ fn mistakes_have_places() {
     );
     let mut wrong = Efficiency { cut: Some(at(2, 1, "q + 1".into())), ..efficiency() };
     wrong.level = Some(at(3, 1, 95.0));
-    wrong.for_each = Some(at(4, 1, "energy".into()));
+    wrong.for_each = Some(at(4, 1, "energy".to_owned()).into());
     wrong.weight = Some(at(5, 1, "v".into()));
     wrong.at.signal_efficiency = Some(at(6, 1, Numbers::One(0.5)));
     wrong.precision = Some(at(7, 1, PrecisionWord::Steps(3)));
@@ -231,7 +232,7 @@ fn mistakes_have_places() {
         [
             "2:1 no column `q` (did you mean `p`?)",
             "3:1 95 is no confidence level between 0 and 1 (for 95 % write 0.95)",
-            "4:1 column `energy` is Float64, not a class (there is sample)",
+            "4:1 column `energy` is Float64, not a class (bin in it with `by`, or make a region of it: regions: { high: energy > 1 })",
             "5:1 no column `v` (did you mean `p`?)",
             "6:1 a cut has no working points (they are of `scores`: { electron: p_electron })",
             "7:1 a cut has no precision (leave it out)",
@@ -256,7 +257,7 @@ proptest! {
     #[test]
     fn sums_do_not_depend_on_how_rows_are_cut_or_ordered(n in 1_usize..150, pieces in 1_usize..20, weighted in any::<bool>(), points in any::<bool>()) {
         let rows = Rows::new(n).batch();
-        let mut operator = Efficiency { for_each: Some(word("sample")), weight: weighted.then(|| word("weight")), ..efficiency() };
+        let mut operator = Efficiency { for_each: Some(word("sample").into()), weight: weighted.then(|| word("weight")), ..efficiency() };
         if points {
             operator.scores = Some(Placed::unplaced(BTreeMap::from([(word("electron"), word("p"))])));
             operator.at.signal_efficiency = Some(Placed::unplaced(Numbers::One(0.5)));

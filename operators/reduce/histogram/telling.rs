@@ -1,14 +1,19 @@
 //! What stands in the cells, as a table, in the UHI serialization, and drawn.
 
-use super::Filling;
+use super::{Filling, Part};
 use crate::binning::Binned;
+use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::sums::Sums;
 use crate::uhi::{self, Storage, UhiAxis};
 use crate::work::Fold;
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
+
+/// More groups than these are not among what people read first.
+const MOST_LINES: usize = 60;
 
 impl Fold for Filling {
     fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
@@ -16,34 +21,30 @@ impl Fold for Filling {
     }
 
     fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
-        let (cells, powers) = (self.cells() as u64, self.powers() as u64);
-        let counts: Vec<i64> = (0..cells).map(|cell| sums.count(cell)).collect();
-        let power = |power: u64| -> Vec<f64> { (0..cells).map(|cell| sums.sum(powers * cell + power)).collect() };
-        let rows = || -> Vec<f64> { counts.iter().map(|n| *n as f64).collect() };
-        let (contents, variances) = if self.weight.is_some() { (power(0), power(1)) } else { (rows(), rows()) };
-        let profile = self.profile.as_ref().map(|_| {
-            let (values, squares) = (power(powers - 2), power(powers - 1));
-            let cells = counts.iter().zip(contents.iter().zip(&variances)).zip(values.iter().zip(&squares));
-            cells.map(|((n, (w, w2)), (wy, wy2))| Profiled::of(*n, (*w, *w2), (*wy, *wy2))).collect()
-        });
-        let filled = Filled { counts, contents, variances, profile };
+        let filled: Vec<Filled<'_>> = self.parts.iter().map(|part| self.filled(part, sums)).collect();
+        let mut remarks: Vec<String> = filled.iter().flat_map(|filled| self.outside(filled)).collect();
+        remarks.extend(self.remarks(sums));
         Ok(Summary {
             table: self.table(&filled)?,
-            histograms: vec![(self.name(), self.uhi(&filled))],
-            figures: self.figures(&filled),
+            histograms: filled.iter().map(|filled| (self.name(filled.part), self.uhi(filled))).collect(),
+            figures: filled.iter().flat_map(|filled| self.figures(filled)).collect(),
             highlights: self.highlights(&filled),
-            remarks: self.remarks(&filled, self.beside().map(|key| sums.count(key as u64))),
+            remarks,
         })
     }
 }
 
-/// Everything in the cells, by number.
-struct Filled {
+/// Everything in the cells of a part, by number.
+struct Filled<'a> {
+    part: &'a Part,
     counts: Vec<i64>,
     contents: Vec<f64>,
     variances: Vec<f64>,
     profile: Option<Vec<Result<Profiled, &'static str>>>,
 }
+
+/// A row of the table: a part, a cell of it, its group and its slots.
+type Row<'a> = (&'a Filled<'a>, usize, (usize, Vec<usize>));
 
 /// What a profile knows of a cell.
 #[derive(Debug, Clone, Copy)]
@@ -81,13 +82,8 @@ impl Profiled {
     }
 }
 
-impl Filling {
-    fn name(&self) -> String {
-        let axes = self.columns.iter().map(|c| c.column.as_str());
-        self.profile.iter().map(|(name, _)| name.as_str()).chain(axes).collect::<Vec<_>>().join("-")
-    }
-
-    /// The class and the slots of a cell.
+impl Part {
+    /// The group and the slots of a cell.
     fn slots(&self, mut cell: usize) -> (usize, Vec<usize>) {
         let mut slots = vec![0; self.columns.len()];
         for (slot, Binned { axis, .. }) in slots.iter_mut().zip(&self.columns).rev() {
@@ -97,46 +93,108 @@ impl Filling {
         (cell, slots)
     }
 
-    fn table(&self, filled: &Filled) -> anyhow::Result<RecordBatch> {
+    /// The cells that stand in the table.
+    fn shown_cells(&self) -> Vec<usize> {
         let shown = |cell: &usize| {
             let (_, slots) = self.slots(*cell);
             slots.iter().zip(&self.columns).all(|(slot, c)| Self::shown_slots(&c.axis).contains(slot))
         };
-        let cells: Vec<usize> = (0..filled.counts.len()).filter(shown).collect();
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        if self.classes.column.is_some() {
-            let names = cells.iter().map(|cell| &self.classes.names[self.slots(*cell).0]);
-            columns.push(Arc::new(StringArray::from_iter_values(names)));
-        }
-        for (number, Binned { axis, .. }) in self.columns.iter().enumerate() {
-            let slots: Vec<usize> = cells.iter().map(|cell| self.slots(*cell).1[number]).collect();
-            if let Some(names) = axis.names() {
-                let name = |slot: &usize| names.get(slot - 1).map_or("other", String::as_str);
-                columns.push(Arc::new(StringArray::from_iter_values(slots.iter().map(name))));
+        (0..self.cells).filter(shown).collect()
+    }
+}
+
+impl Filling {
+    pub(super) fn table_schema(&self, input: &Schema) -> Schema {
+        let mut fields: Vec<Field> = self.told_apart.then(|| Field::new("quantity", DataType::Utf8, false)).into_iter().collect();
+        fields.extend(self.groups.fields());
+        for Binned { column: name, unit, axis, .. } in self.parts.iter().flat_map(|part| &part.columns) {
+            if axis.names().is_some() {
+                fields.push(Field::new(name, DataType::Utf8, self.told_apart));
                 continue;
             }
-            let edges: Vec<f64> = [f64::NEG_INFINITY].into_iter().chain(axis.edges()).chain([f64::INFINITY]).collect();
-            for end in 0..2 {
-                columns.push(Arc::new(Float64Array::from_iter_values(slots.iter().map(|slot| edges[slot + end]))));
+            for edge in ["low", "high"] {
+                let field = Field::new(format!("{name}_{edge}"), DataType::Float64, self.told_apart);
+                fields.push(column::with_unit(field, unit.as_deref()));
             }
         }
-        columns.push(Arc::new(Int64Array::from_iter_values(cells.iter().map(|cell| filled.counts[*cell]))));
-        columns.push(Arc::new(Float64Array::from_iter_values(cells.iter().map(|cell| filled.contents[*cell]))));
-        columns.push(Arc::new(Float64Array::from_iter_values(cells.iter().map(|cell| filled.variances[*cell]))));
-        if let Some(profile) = &filled.profile {
+        fields.push(Field::new("count", DataType::Int64, false));
+        fields.push(Field::new("content", DataType::Float64, false));
+        fields.push(Field::new("variance", DataType::Float64, false));
+        if let Some((name, _)) = &self.profile {
+            let unit = input.field_with_name(name).ok().and_then(column::unit);
+            let of = |name: &str| column::with_unit(Field::new(name, DataType::Float64, true), unit);
+            fields.extend(["mean", "mean_error", "rms"].map(of));
+            fields.push(Field::new("reason", DataType::Utf8, true));
+        }
+        Schema::new_with_metadata(fields, self.groups.metadata())
+    }
+
+    fn filled<'a>(&self, part: &'a Part, sums: &Sums) -> Filled<'a> {
+        let (first, powers) = (part.first as u64, self.powers() as u64);
+        let cells = || first..first + part.cells as u64;
+        let counts: Vec<i64> = cells().map(|cell| sums.count(cell)).collect();
+        let power = |power: u64| -> Vec<f64> { cells().map(|cell| sums.sum(powers * cell + power)).collect() };
+        let rows = || -> Vec<f64> { counts.iter().map(|n| *n as f64).collect() };
+        let (contents, variances) = if self.weight.is_some() { (power(0), power(1)) } else { (rows(), rows()) };
+        let profile = self.profile.as_ref().map(|_| {
+            let (values, squares) = (power(powers - 2), power(powers - 1));
+            let cells = counts.iter().zip(contents.iter().zip(&variances)).zip(values.iter().zip(&squares));
+            cells.map(|((n, (w, w2)), (wy, wy2))| Profiled::of(*n, (*w, *w2), (*wy, *wy2))).collect()
+        });
+        Filled { part, counts, contents, variances, profile }
+    }
+
+    fn name(&self, part: &Part) -> String {
+        let axes = part.columns.iter().map(|c| c.column.as_str());
+        self.profile.iter().map(|(name, _)| name.as_str()).chain(axes).collect::<Vec<_>>().join("-")
+    }
+
+    fn table(&self, filled: &[Filled<'_>]) -> anyhow::Result<RecordBatch> {
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        for filled in filled {
+            rows.extend(filled.part.shown_cells().into_iter().map(|cell| (filled, cell, filled.part.slots(cell))));
+        }
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        if self.told_apart {
+            let quantities = rows.iter().map(|(filled, ..)| &filled.part.columns[0].column);
+            columns.push(Arc::new(StringArray::from_iter_values(quantities)));
+        }
+        columns.extend(self.groups.arrays(rows.iter().map(|(_, _, (group, _))| *group)));
+        for of in filled {
+            for (number, Binned { axis, .. }) in of.part.columns.iter().enumerate() {
+                let slots: Vec<Option<usize>> = rows
+                    .iter()
+                    .map(|(filled, _, (_, slots))| std::ptr::eq(filled.part, of.part).then(|| slots[number]))
+                    .collect();
+                if let Some(names) = axis.names() {
+                    let name = |slot: &Option<usize>| slot.map(|slot| names.get(slot - 1).map_or("other", String::as_str));
+                    columns.push(Arc::new(slots.iter().map(name).collect::<StringArray>()));
+                    continue;
+                }
+                let edges: Vec<f64> = [f64::NEG_INFINITY].into_iter().chain(axis.edges()).chain([f64::INFINITY]).collect();
+                for end in 0..2 {
+                    columns.push(Arc::new(slots.iter().map(|slot| slot.map(|slot| edges[slot + end])).collect::<Float64Array>()));
+                }
+            }
+        }
+        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(filled, cell, _)| filled.counts[*cell]))));
+        columns.push(Arc::new(Float64Array::from_iter_values(rows.iter().map(|(filled, cell, _)| filled.contents[*cell]))));
+        columns.push(Arc::new(Float64Array::from_iter_values(rows.iter().map(|(filled, cell, _)| filled.variances[*cell]))));
+        if self.profile.is_some() {
+            let none = Err("no rows");
+            let profiled = |(filled, cell, _): &Row<'_>| filled.profile.as_ref().map_or(none, |profile| profile[*cell]);
             let of = |f: fn(&Profiled) -> Option<f64>| -> ArrayRef {
-                Arc::new(cells.iter().map(|cell| profile[*cell].as_ref().ok().and_then(f)).collect::<Float64Array>())
+                Arc::new(rows.iter().map(|row| profiled(row).as_ref().ok().and_then(f)).collect::<Float64Array>())
             };
             columns.extend([of(|p| Some(p.mean)), of(|p| p.error), of(|p| p.error.map(|_| p.rms))]);
-            columns.push(Arc::new(cells.iter().map(|cell| Profiled::reason(&profile[*cell])).collect::<StringArray>()));
+            columns.push(Arc::new(rows.iter().map(|row| Profiled::reason(&profiled(row))).collect::<StringArray>()));
         }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
-    fn uhi(&self, filled: &Filled) -> serde_json::Value {
-        let classes = self.classes.column.as_ref().map(|name| UhiAxis::Classes(&self.classes.names, name));
-        let bins = self.columns.iter().map(|c| UhiAxis::Bins(&c.axis, &c.column, &c.label));
-        let axes: Vec<UhiAxis<'_>> = classes.into_iter().chain(bins).collect();
+    fn uhi(&self, filled: &Filled<'_>) -> serde_json::Value {
+        let bins = filled.part.columns.iter().map(|c| UhiAxis::Bins(&c.axis, &c.column, &c.label));
+        let axes: Vec<UhiAxis<'_>> = self.groups.axes().into_iter().chain(bins).collect();
         let Some(profile) = &filled.profile else {
             return uhi::histogram(&axes, Storage::Weighted(&filled.contents, &filled.variances));
         };
@@ -162,32 +220,31 @@ impl Filling {
         self.weight.as_ref().map_or_else(|| "events".into(), |w| format!("events weighted by {w}"))
     }
 
-    fn figures(&self, filled: &Filled) -> Vec<Figure> {
-        let per_class = filled.contents.len() / self.classes.names.len();
-        let (name, y) = (self.name(), self.entries());
+    fn figures(&self, filled: &Filled<'_>) -> Vec<Figure> {
+        let per_group = filled.contents.len() / self.groups.len();
+        let (name, y) = (self.name(filled.part), self.entries());
         let title = |what: String| self.profile.as_ref().map_or(what.clone(), |(of, _)| format!("mean of {of} against {what}"));
-        match (&self.columns[..], &filled.profile) {
+        match (&filled.part.columns[..], &filled.profile) {
             ([x], Some(profile)) => {
                 let edges = x.axis.edges();
-                let curve = |(class, cells): (usize, &[Result<Profiled, &str>])| {
+                let curve = |(group, cells): (usize, &[Result<Profiled, &str>])| {
                     let point = |(cell, ends): (&Result<Profiled, &str>, &[f64])| {
                         let cell = cell.as_ref().ok()?;
                         let (x, x_error) = (f64::midpoint(ends[0], ends[1]), (ends[1] - ends[0]) / 2.0);
                         Some(Point { x, x_error, y: cell.mean, y_error: cell.error.unwrap_or_default(), y_error_up: None })
                     };
                     let points = cells[1..].iter().zip(edges.windows(2)).filter_map(point).collect();
-                    Curve { label: self.classes.label(class, &name).to_owned(), points, line: Vec::new() }
+                    Curve { label: self.groups.label(group, &name), points, line: Vec::new() }
                 };
-                let curves = profile.chunks_exact(per_class).enumerate().map(curve).collect();
+                let curves = profile.chunks_exact(per_group).enumerate().map(curve).collect();
                 let content = Content::Curves { curves, log_y: false };
                 vec![Figure { title: title(x.column.clone()), name, x: x.label.clone(), y, content }]
             }
             ([x], None) => {
                 let bins = 1..=x.axis.bins();
-                let series = self.classes.names.iter().zip(filled.contents.chunks_exact(per_class));
-                let series = series.enumerate().map(|(class, (_, contents))| {
-                    (self.classes.label(class, &x.column).to_owned(), contents[bins.clone()].to_vec())
-                });
+                let series = filled.contents.chunks_exact(per_group).enumerate();
+                let series =
+                    series.map(|(group, contents)| (self.groups.label(group, &x.column), contents[bins.clone()].to_vec()));
                 let content = Content::Steps { edges: x.axis.edges(), series: series.collect(), log_y: false };
                 vec![Figure { title: x.column.clone(), name, x: x.label.clone(), y, content }]
             }
@@ -195,15 +252,12 @@ impl Filling {
                 let means = |cell: &Result<Profiled, &str>| cell.as_ref().map_or(f64::NAN, |cell| cell.mean);
                 let shown: Vec<f64> =
                     profile.as_ref().map_or_else(|| filled.contents.clone(), |profile| profile.iter().map(means).collect());
-                let heat = |(class, contents): (usize, &[f64])| {
+                let heat = |(group, contents): (usize, &[f64])| {
                     let values = contents.chunks_exact(y.axis.slots()).skip(1).take(x.axis.bins());
                     let values = values.flat_map(|row| row[1..=y.axis.bins()].to_vec()).collect();
-                    let suffix =
-                        self.classes.column.as_ref().map(|_| format!("-{}", self.classes.names[class])).unwrap_or_default();
-                    let whose =
-                        self.classes.column.as_ref().map(|_| format!(", {}", self.classes.names[class])).unwrap_or_default();
+                    let whose = self.groups.name(group).map(|group| format!(", {group}")).unwrap_or_default();
                     Figure {
-                        name: format!("{name}{suffix}"),
+                        name: format!("{name}{}", self.groups.suffix(group)),
                         title: title(format!("{} against {}", y.column, x.column)) + &whose,
                         x: x.label.clone(),
                         y: y.label.clone(),
@@ -215,46 +269,59 @@ impl Filling {
                         },
                     }
                 };
-                shown.chunks_exact(per_class).enumerate().map(heat).collect()
+                shown.chunks_exact(per_group).enumerate().map(heat).collect()
             }
             _ => Vec::new(),
         }
     }
 
-    fn highlights(&self, filled: &Filled) -> Vec<Vec<String>> {
-        let mut lines: Vec<Vec<String>> = vec![self.classes.column.clone().into_iter().collect()];
-        lines[0].extend(["events".into(), "in range".into()]);
+    fn highlights(&self, filled: &[Filled<'_>]) -> Vec<Vec<String>> {
+        let mut header: Vec<String> = self.told_apart.then(|| "quantity".to_owned()).into_iter().collect();
+        header.extend(self.groups.columns().map(str::to_owned));
+        header.extend(["events".into(), "in range".into()]);
         if self.weight.is_some() {
-            lines[0].push("sum of weights in range".into());
+            header.push("sum of weights in range".into());
         }
-        let per_class = filled.counts.len() / self.classes.names.len();
-        for (class, name) in self.classes.names.iter().enumerate() {
-            let (mut all, mut inside, mut content, mut variance) = (0, 0, 0.0, 0.0);
-            for cell in class * per_class..(class + 1) * per_class {
-                all += filled.counts[cell];
-                if self.slots(cell).1.iter().zip(&self.columns).all(|(slot, c)| (1..=c.axis.bins()).contains(slot)) {
-                    inside += filled.counts[cell];
-                    content += filled.contents[cell];
-                    variance += filled.variances[cell];
+        let mut lines = vec![header];
+        for filled in filled {
+            let per_group = filled.counts.len() / self.groups.len();
+            for group in 0..self.groups.len() {
+                let (mut all, mut inside, mut content, mut variance) = (0, 0, 0.0, 0.0);
+                for cell in group * per_group..(group + 1) * per_group {
+                    all += filled.counts[cell];
+                    let slots = filled.part.slots(cell).1;
+                    if slots.iter().zip(&filled.part.columns).all(|(slot, c)| (1..=c.axis.bins()).contains(slot)) {
+                        inside += filled.counts[cell];
+                        content += filled.contents[cell];
+                        variance += filled.variances[cell];
+                    }
                 }
+                let mut line: Vec<String> = self.told_apart.then(|| filled.part.columns[0].column.clone()).into_iter().collect();
+                line.extend(self.groups.values(group).map(str::to_owned));
+                line.extend([all.to_string(), inside.to_string()]);
+                if self.weight.is_some() {
+                    line.push(words::with_error(content, f64::sqrt(variance)));
+                }
+                lines.push(line);
             }
-            let mut line: Vec<String> = self.classes.column.iter().map(|_| name.clone()).collect();
-            line.extend([all.to_string(), inside.to_string()]);
-            if self.weight.is_some() {
-                line.push(words::with_error(content, f64::sqrt(variance)));
-            }
-            lines.push(line);
+        }
+        let more = lines.len().saturating_sub(MOST_LINES + 1);
+        lines.truncate(MOST_LINES + 1);
+        if more > 0 {
+            let width = lines[0].len();
+            lines.push([format!("and {more} more")].into_iter().chain(vec![String::new(); width - 1]).collect());
         }
         lines
     }
 
-    fn remarks(&self, filled: &Filled, [unweighable, unmeasured]: [i64; 2]) -> Vec<String> {
+    /// Rows outside the bins of a part.
+    fn outside(&self, filled: &Filled<'_>) -> Vec<String> {
         let mut remarks = Vec::new();
         let rows = |n: i64| words::counted(n.unsigned_abs(), "row");
-        for (i, Binned { column: name, axis, .. }) in self.columns.iter().enumerate() {
+        for (i, Binned { column: name, axis, .. }) in filled.part.columns.iter().enumerate() {
             let mut outside = [0; 3];
             for (cell, n) in filled.counts.iter().enumerate().filter(|(_, n)| **n != 0) {
-                match self.slots(cell).1[i] {
+                match filled.part.slots(cell).1[i] {
                     0 => outside[0] += n,
                     slot if slot == axis.nan() => outside[2] += n,
                     slot if slot > axis.bins() => outside[1] += n,
@@ -279,12 +346,21 @@ impl Filling {
                 remarks.push(format!("{} with {name} NaN, in no bin", rows(outside[2])));
             }
         }
+        remarks
+    }
+
+    fn remarks(&self, sums: &Sums) -> Vec<String> {
+        // Each part has counted them.
+        let [unweighable, unmeasured] = self.beside().map(|key| sums.count(key as u64).unsigned_abs() / self.parts.len() as u64);
+        let rows = |n: u64| words::counted(n, "row");
+        let mut remarks = Vec::new();
         if let (Some(weight), true) = (&self.weight, unweighable != 0) {
             remarks.push(format!("{} without a finite {weight}, in no bin", rows(unweighable)));
         }
         if let (Some((profiled, _)), true) = (&self.profile, unmeasured != 0) {
             remarks.push(format!("{} with {profiled} NaN or infinite, in no bin", rows(unmeasured)));
         }
+        remarks.extend(self.groups.remarks(sums));
         remarks
     }
 }

@@ -18,7 +18,7 @@ fn edges(column: &str, edges: &[f64]) -> HistogramAxis {
 }
 
 fn histogram(axes: Vec<HistogramAxis>) -> Histogram {
-    Histogram { axes: Placed::unplaced(axes), weight: None, for_each: None, profile: None }
+    Histogram { axes: Some(Placed::unplaced(axes)), of: None, weight: None, for_each: None, regions: None, profile: None }
 }
 
 struct Rows {
@@ -94,7 +94,7 @@ fn two_axes_for_each_sample_with_weights_are_those_of_hist() {
     let rows = Rows::new(20_000);
     let mut histogram = histogram(vec![edges("energy", &[10.0, 20.0, 50.0, 510.0]), axis("eta", -2.0, 2.0, 8)]);
     histogram.weight = Some(word("weight"));
-    histogram.for_each = Some(word("sample"));
+    histogram.for_each = Some(word("sample").into());
     let (_, summary) = fold(&histogram, &rows.batch(), 3);
     let script = format!(
         "{COMPARE}
@@ -253,7 +253,7 @@ fn mistakes_have_places() {
         HistogramAxis { column: at(4, 5, "sample".into()), ..axis("", 0.0, 1.0, 1) },
     ]);
     wrong.weight = Some(at(5, 9, "weigth".into()));
-    wrong.for_each = Some(at(6, 9, "energy".into()));
+    wrong.for_each = Some(at(6, 9, "energy".to_owned()).into());
     assert_eq!(
         problems(&wrong, &rows),
         [
@@ -262,10 +262,10 @@ fn mistakes_have_places() {
             "3:30 the range is reversed (write [1, 5])",
             "4:5 column `sample` is Dictionary(Int8, Utf8), not a number",
             "5:9 no column `weigth` (there is sample, energy)",
-            "6:9 column `energy` is Float64, not a class (there is sample)",
+            "6:9 column `energy` is Float64, not a class (bin in it with `by`, or make a region of it: regions: { high: energy > 1 })",
         ]
     );
-    let none = Histogram { axes: at(2, 3, Vec::new()), weight: None, for_each: None, profile: None };
+    let none = Histogram { axes: Some(at(2, 3, Vec::new())), ..histogram(Vec::new()) };
     assert_eq!(problems(&none, &rows), ["2:3 a histogram needs an axis (- { column: energy, range: [0, 100], bins: 50 })"]);
     let twice = histogram(vec![
         axis("energy", 0.0, 1.0, 1),
@@ -273,7 +273,7 @@ fn mistakes_have_places() {
     ]);
     assert_eq!(problems(&twice, &rows), ["4:5 a second axis of `energy`"]);
     let mut large = histogram(vec![axis("energy", 0.0, 1.0, 1 << 24)]);
-    large.for_each = Some(word("sample"));
+    large.for_each = Some(word("sample").into());
     assert_eq!(problems(&large, &rows), ["0:0 50331657 cells are too many (stay below 33554432)"]);
 }
 

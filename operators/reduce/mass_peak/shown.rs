@@ -1,8 +1,9 @@
 //! What is shown of fitted peaks: the table, the histograms, the plot, the numbers that are quoted, and what is to be said.
 
-use super::{Improvement, Weighing, Width};
+use super::{Improvement, Weighing, Width, fitted};
+use crate::binning::{Binned, Cell};
 use crate::figure::{Content, Curve, Figure, Point};
-use crate::peak::{PARAMETERS, Spectrum};
+use crate::peak::{Background, PARAMETERS, Spectrum};
 use crate::sums::Sums;
 use crate::uhi::{self, UhiAxis};
 use crate::words;
@@ -15,12 +16,11 @@ impl Weighing {
         let text = |f: &dyn Fn(&Width) -> Option<String>| -> ArrayRef { Arc::new(widths.iter().map(f).collect::<StringArray>()) };
         let float = |f: &dyn Fn(&Width) -> Option<f64>| -> ArrayRef { Arc::new(widths.iter().map(f).collect::<Float64Array>()) };
         let peak = |width: &Width| width.peak.as_ref().ok().cloned();
-        if self.classes.column.is_some() {
-            columns.push(text(&|width| Some(self.classes.names[width.class].clone())));
-        }
+        columns.extend(self.groups.arrays(widths.iter().map(|width| width.group)));
+        columns.extend(self.binning.arrays(widths.iter().map(|width| width.cell.as_ref())));
         columns.push(text(&|width| Some(self.of[width.energy].clone())));
         columns.push(Arc::new(Int64Array::from_iter_values(widths.iter().map(|w| self.in_range(&w.counts).iter().sum::<i64>()))));
-        for i in 0..PARAMETERS.len() {
+        for i in 0..fitted(self.held.background) {
             columns.push(float(&|width| Some(peak(width)?.parameters[i].value)));
             columns.push(float(&|width| peak(width)?.parameters[i].error));
         }
@@ -50,12 +50,15 @@ impl Weighing {
                 format!("{name} is at its bound, {}; the errors of the others hold with it fixed there", parameter.value)
             })
             .collect();
-        if let [_, _, alpha, n] = &peak.parameters
+        if let [_, _, alpha, n, ..] = &peak.parameters
             && alpha.at_bound
             && n.error.is_none()
             && self.held.n.is_none()
         {
             said.push("n is not determined, there is no tail".into());
+        }
+        if peak.parameters[4].at_bound {
+            said.push("there is no background, so its slope is not determined".into());
         }
         if peak.chi2 > ndf + 5.0 * (2.0 * ndf).sqrt() {
             let chi2 = words::significant(peak.chi2, 3);
@@ -69,24 +72,110 @@ impl Weighing {
         said
     }
 
+    /// A bin, in words: `pt_1 20 to 40`.
+    fn bin(&self, cell: Option<&Cell>) -> Option<String> {
+        let cell = cell?;
+        let of = |(number, binned): (usize, &Binned)| match binned.axis.names() {
+            Some(names) => format!("{} {}", binned.column, names[cell.category(number)]),
+            None => {
+                let (low, high) = cell.edges[number];
+                format!("{} {} to {}", binned.column, words::plain(low), words::plain(high))
+            }
+        };
+        Some(self.binning.columns.iter().enumerate().map(of).collect::<Vec<_>>().join(", "))
+    }
+
+    /// The group and the bin, in words; none where there are neither.
+    fn place(&self, width: &Width) -> Option<String> {
+        let words: Vec<String> = self.groups.name(width.group).into_iter().chain(self.bin(width.cell.as_ref())).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
     fn whose(&self, width: &Width) -> String {
-        match &self.classes.column {
-            Some(_) => format!("{}-{}", self.classes.names[width.class], self.of[width.energy]),
-            None => self.of[width.energy].clone(),
-        }
+        self.place(width).into_iter().chain([self.of[width.energy].clone()]).collect::<Vec<_>>().join(", ")
     }
 
     fn label(&self) -> String {
         self.unit.as_ref().map_or_else(|| "mass".into(), |unit| format!("mass [{unit}]"))
     }
 
-    pub(super) fn histogram(&self, width: &Width) -> (String, serde_json::Value) {
-        let variances = width.variances.as_ref().unwrap_or(&width.contents);
-        let axis = UhiAxis::Bins(&self.axis, "mass", &self.label());
-        (format!("mass-{}", self.whose(width)), uhi::histogram(&[axis], uhi::Storage::Weighted(&width.contents, variances)))
+    /// The masses of an energy, in all groups and bins.
+    pub(super) fn histogram(&self, sums: &Sums, energy: usize) -> (String, serde_json::Value) {
+        let (mut contents, mut variances) = (Vec::new(), Vec::new());
+        for place in 0..self.all_places() {
+            let (own, squares) = self.contents(sums, 0, place..place + 1, energy);
+            variances.extend(squares.unwrap_or_else(|| own.clone()));
+            contents.extend(own);
+        }
+        let label = self.label();
+        let mut axes = self.groups.axes();
+        axes.extend(self.binning.columns.iter().map(|c| UhiAxis::Bins(&c.axis, &c.column, &c.label)));
+        axes.push(UhiAxis::Bins(&self.axis, "mass", &label));
+        let storage = uhi::Storage::Weighted(&contents, &variances);
+        (format!("mass-{}", self.of[energy]), uhi::histogram(&axes, storage))
     }
 
+    /// The masses with their curves for each group and bin, and what becomes of the widths along the bins.
     pub(super) fn figures(&self, widths: &[Width]) -> Vec<Figure> {
+        let mut figures: Vec<Figure> = widths.chunk_by(Width::beside).map(|beside| self.masses(beside)).collect();
+        if self.binning.is_empty() {
+            return figures;
+        }
+        let unit = self.unit.as_ref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
+        let sigma = |width: &Width| {
+            let sigma = width.peak.as_ref().ok()?.parameters[1];
+            Some((sigma.value, sigma.error.unwrap_or_default()))
+        };
+        figures.push(self.along("sigma", &format!("sigma{unit}"), widths, &sigma));
+        if self.of.len() > 1 {
+            let better = |width: &Width| {
+                let improvement = width.improvement.as_ref()?;
+                Some((100.0 * *improvement.value.as_ref().ok()?, 100.0 * improvement.error.as_ref().copied().unwrap_or_default()))
+            };
+            let y = format!("improvement on {} [%]", self.of[self.reference]);
+            figures.push(self.along("improvement", &y, widths, &better));
+        }
+        figures
+    }
+
+    /// A number of each bin, along the first column that is binned in.
+    fn along(&self, name: &str, y: &str, widths: &[Width], value: &dyn Fn(&Width) -> Option<(f64, f64)>) -> Figure {
+        let axis = &self.binning.columns[self.along];
+        let mut curves: Vec<Curve> = Vec::new();
+        for width in widths {
+            let Some(cell) = &width.cell else { continue };
+            let others = self.binning.columns.iter().enumerate().filter(|(number, _)| *number != self.along);
+            let other = others.map(|(number, binned)| match binned.axis.names() {
+                Some(names) => format!("{} {}", binned.column, names[cell.category(number)]),
+                None => format!("{} from {}", binned.column, words::plain(cell.edges[number].0)),
+            });
+            let label: Vec<String> =
+                self.groups.name(width.group).into_iter().chain(other).chain([self.of[width.energy].clone()]).collect();
+            let label = label.join(", ");
+            let known = curves.iter().position(|curve| curve.label == label).unwrap_or_else(|| {
+                curves.push(Curve { label, ..Curve::default() });
+                curves.len() - 1
+            });
+            let (low, high) = cell.edges[self.along];
+            curves[known].points.extend(value(width).map(|(y, y_error)| Point {
+                x: f64::midpoint(low, high),
+                x_error: (high - low) / 2.0,
+                y,
+                y_error,
+                y_error_up: None,
+            }));
+        }
+        curves.retain(|curve| !curve.points.is_empty());
+        Figure {
+            name: name.into(),
+            title: format!("{name} against {}", axis.column),
+            x: axis.label.clone(),
+            y: y.into(),
+            content: Content::Curves { curves, log_y: false },
+        }
+    }
+
+    fn masses(&self, beside: &[Width]) -> Figure {
         let edges = self.axis.edges();
         let step = (edges[edges.len() - 1] - edges[0]) / self.axis.bins() as f64;
         // Six digits, and no zeros behind them.
@@ -103,24 +192,23 @@ impl Weighing {
                 y_error_up: None,
             });
             let spectrum = Spectrum { edges: &edges, contents, variances: squares };
-            let line = width.peak.as_ref().map(|peak| peak.curve(&spectrum, self.line, 400)).unwrap_or_default();
-            Curve { label: format!("{}: {}", self.of[width.energy], self.sigma_text(width)), points: points.collect(), line }
+            let label = format!("{}: {}", self.of[width.energy], self.sigma_text(width));
+            let Ok(peak) = &width.peak else { return vec![Curve { label, points: points.collect(), line: Vec::new() }] };
+            let line = peak.curve(&spectrum, self.line, 400);
+            let below = peak.background_curve(&spectrum, self.line, 400).filter(|_| !peak.parameters[4].at_bound);
+            let below =
+                below.map(|line| Curve { label: format!("background of {}", self.of[width.energy]), points: Vec::new(), line });
+            [Curve { label, points: points.collect(), line }].into_iter().chain(below).collect::<Vec<_>>()
         };
-        widths
-            .chunk_by(|one, other| one.class == other.class)
-            .map(|of_class| {
-                let class = of_class[0].class;
-                let suffix =
-                    if self.classes.column.is_some() { format!("-{}", self.classes.names[class]) } else { String::new() };
-                Figure {
-                    name: format!("mass{suffix}"),
-                    title: format!("mass of pairs{}", suffix.replacen('-', ", ", 1)),
-                    x: self.label(),
-                    y: format!("pairs / {step}{unit}"),
-                    content: Content::Curves { curves: of_class.iter().map(curve).collect(), log_y: false },
-                }
-            })
-            .collect()
+        let place = beside.first().and_then(|width| self.place(width));
+        let suffix: String = place.iter().map(|place| format!("-{}", place.replace(", ", "-").replace(' ', "_"))).collect();
+        Figure {
+            name: format!("mass{suffix}"),
+            title: ["mass of pairs".to_owned()].into_iter().chain(place).collect::<Vec<_>>().join(", "),
+            x: self.label(),
+            y: format!("pairs / {step}{unit}"),
+            content: Content::Curves { curves: beside.iter().flat_map(curve).collect(), log_y: false },
+        }
     }
 
     fn sigma_text(&self, width: &Width) -> String {
@@ -135,15 +223,22 @@ impl Weighing {
     }
 
     pub(super) fn highlights(&self, widths: &[Width]) -> Vec<Vec<String>> {
-        let mut header: Vec<String> = self.classes.column.clone().into_iter().collect();
+        let mut header: Vec<String> = self.groups.columns().map(str::to_owned).collect();
+        header.extend((!self.binning.is_empty()).then(|| "bin".to_owned()));
         let unit = self.unit.as_ref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
         header.extend(["of".into(), "pairs".into(), format!("sigma{unit}"), format!("shift{unit}"), "chi2 / ndf".into()]);
+        if self.held.background != Background::None {
+            header.push("background [%]".into());
+        }
         if self.of.len() > 1 {
             header.push(format!("improvement on {}", self.of[self.reference]));
         }
         let mut lines = vec![header];
         for width in widths {
-            let mut line: Vec<String> = self.classes.column.iter().map(|_| self.classes.names[width.class].clone()).collect();
+            let mut line: Vec<String> = self.groups.values(width.group).map(str::to_owned).collect();
+            if !self.binning.is_empty() {
+                line.push(self.bin(width.cell.as_ref()).unwrap_or_else(|| "all".into()));
+            }
             line.extend([self.of[width.energy].clone(), self.in_range(&width.counts).iter().sum::<i64>().to_string()]);
             match &width.peak {
                 Err(_) => line.extend(["-"; 3].map(String::from)),
@@ -152,6 +247,15 @@ impl Weighing {
                         |i: usize| words::with_error(peak.parameters[i].value, peak.parameters[i].error.unwrap_or(f64::NAN));
                     line.extend([shown(1), shown(0), format!("{} / {}", words::significant(peak.chi2, 3), peak.ndf)]);
                 }
+            }
+            if self.held.background != Background::None {
+                line.push(width.peak.as_ref().map_or_else(
+                    |_| "-".into(),
+                    |peak| {
+                        let fraction = peak.parameters[4];
+                        words::with_error(100.0 * fraction.value, 100.0 * fraction.error.unwrap_or(f64::NAN))
+                    },
+                ));
             }
             if self.of.len() > 1 {
                 line.push(match &width.improvement {
@@ -174,6 +278,16 @@ impl Weighing {
             "sigma is the width of the Crystal Ball, convolved with a Breit-Wigner of mass {} and width {}; errors are of the second derivatives of the binned likelihood{of_weights}",
             self.line.mass, self.line.width
         )];
+        remarks.extend(match self.held.background {
+            Background::None => None,
+            Background::Exponential => {
+                Some("the background is exp(slope m), with background_fraction of the pairs in the range".into())
+            }
+            Background::Linear => Some(
+                "the background is 1 + slope x, x from -1 to 1 over the range, with background_fraction of the pairs in it"
+                    .into(),
+            ),
+        });
         if self.replicas > 0 {
             let replicas = self.replicas;
             remarks
@@ -188,14 +302,24 @@ impl Weighing {
                 (self.axis.bins() + 1, format!("a mass at or above {}", edges[edges.len() - 1])),
                 (self.axis.nan(), "no mass (a value is negative, NaN or infinite)".to_owned()),
             ];
-            for (slot, what) in slots.into_iter().filter(|(slot, _)| width.counts[*slot] != 0) {
+            for (slot, what) in slots.into_iter().filter(|(slot, _)| width.cell.is_none() && width.counts[*slot] != 0) {
                 remarks.push(format!("{whose}: {} with {what}", words::counted(width.counts[slot].unsigned_abs(), "pair")));
             }
+        }
+        let first = || widths.iter().filter(|width| width.energy == 0);
+        let pairs = |width: &Width| width.counts.iter().sum::<i64>();
+        let (all, inside): (Vec<&Width>, Vec<&Width>) = first().partition(|width| width.cell.is_none());
+        let beyond = all.into_iter().map(pairs).sum::<i64>() - inside.into_iter().map(pairs).sum::<i64>();
+        if !self.binning.is_empty() && beyond != 0 {
+            let names: Vec<String> = self.binning.names().collect();
+            let pairs = words::counted(beyond.unsigned_abs(), "pair");
+            remarks.push(format!("{pairs} outside the bins of {}, in the rows of all alone", names.join(" and ")));
         }
         let odd = sums.count(self.all() as u64);
         if let (Some(weight), true) = (&self.weight, odd != 0) {
             remarks.push(format!("{} without a finite {weight}, in no bin", words::counted(odd.unsigned_abs(), "pair")));
         }
+        remarks.extend(self.groups.remarks(sums).into_iter().map(|remark| remark.replacen(" row", " pair", 1)));
         remarks
     }
 }

@@ -20,7 +20,10 @@ fn mass_peak(of: &[&str]) -> MassPeak {
         alpha: None,
         n: None,
         weight: None,
+        background: Background::None,
+        by: None,
         for_each: None,
+        regions: None,
         bootstrap: Some(at(2, 1, 0)),
     }
 }
@@ -92,7 +95,7 @@ fn masses_fall_into_the_bins_of_numpy_and_are_fitted_as_they_lie_there() {
         assert_eq!(found, contents, "{name}");
         let spectrum = Spectrum { edges: &edges, contents: &contents, variances: None };
         let line = Line { mass: Z_MASS, width: Z_WIDTH };
-        let fit = Peak::fit(&spectrum, line, Held { alpha: Some(5.0), n: Some(3.0) }).unwrap();
+        let fit = Peak::fit(&spectrum, line, Held { alpha: Some(5.0), n: Some(3.0), background: Background::None }).unwrap();
         assert_eq!(column_of(&summary.table, "sigma")[row], fit.values()[1]);
         assert_eq!(column_of(&summary.table, "sigma_error")[row], fit.parameters[1].error.unwrap());
         assert!((fit.values()[1] - sigma).abs() < 4.0 * fit.parameters[1].error.unwrap(), "{name}: {:?}", fit.parameters[1]);
@@ -101,7 +104,7 @@ fn masses_fall_into_the_bins_of_numpy_and_are_fitted_as_they_lie_there() {
     let improvement = column_of(&summary.table, "improvement");
     assert!(improvement[0].is_nan(), "the reference has none");
     assert_eq!(improvement[1], 1.0 - sigma[1] / sigma[0]);
-    let remark = summary.table.column_by_name("remark").unwrap().as_string::<i32>().clone();
+    let remark = summary.table.column_by_name("reason").unwrap().as_string::<i32>().clone();
     assert!(remark.is_null(0) && remark.value(1) == "no error of the improvement: no replicas were asked for");
     let Content::Curves { curves, .. } = &summary.figures[0].content else { panic!("curves") };
     assert!(curves[0].label.starts_with("a: σ = 1.") && curves[0].label.ends_with(" GeV"), "{}", curves[0].label);
@@ -166,7 +169,7 @@ proptest! {
         let mut peak = mass_peak(&["a", "b"]);
         (peak.bootstrap, peak.bins) = (Some(at(2, 1, 3)), Some(at(6, 1, 10)));
         peak.weight = weighted.then(|| word("w"));
-        peak.for_each = Some(word("sample"));
+        peak.for_each = Some(word("sample").into());
         let (one, _) = fold(&peak, &whole, 1);
         let cut = cut.min(rows);
         let schema = whole.schema();
@@ -183,7 +186,7 @@ fn weights_replicas_and_classes_are_where_they_belong() {
     let weights: Vec<f64> = (0..rows).map(|row| if row % 3 == 0 { 2.0 } else { 0.5 }).collect();
     let batch = pairs(&[("a", &a), ("b", &b)], 0, &[("w", &weights)]);
     let mut peak = gaussian(mass_peak(&["a", "b"]));
-    (peak.weight, peak.for_each, peak.bootstrap) = (Some(word("w")), Some(word("sample")), Some(at(2, 1, 20)));
+    (peak.weight, peak.for_each, peak.bootstrap) = (Some(word("w")), Some(word("sample").into()), Some(at(2, 1, 20)));
     let (_, summary) = fold(&peak, &batch, 5);
     let classes = summary.table.column_by_name("sample").unwrap().as_string::<i32>();
     assert_eq!(classes.iter().flatten().collect::<Vec<_>>(), ["early", "early", "late", "late"]);
@@ -219,7 +222,7 @@ fn what_is_no_peak_is_null_with_its_reason() {
     ];
     for (what, bad, reason) in cases {
         let (_, summary) = fold(&peak, &pairs(&[("a", &bad), ("b", &good)], 0, &[]), 2);
-        let remark = summary.table.column_by_name("remark").unwrap().as_string::<i32>().clone();
+        let remark = summary.table.column_by_name("reason").unwrap().as_string::<i32>().clone();
         assert_eq!(remark.value(0), reason, "{what}");
         for name in ["sigma", "sigma_error", "shift", "chi2", "ndf", "improvement", "improvement_error"] {
             assert!(summary.table.column_by_name(name).unwrap().is_null(0), "{name} of {what}");
@@ -232,7 +235,7 @@ fn what_is_no_peak_is_null_with_its_reason() {
         peak.weight = Some(word("w"));
         let (_, summary) = fold(&peak, &pairs(&[("a", &good), ("b", &good)], 0, &[("w", &vec![weight; n])]), 2);
         assert!(summary.table.column_by_name("sigma").unwrap().is_null(0), "weights of {weight}");
-        let remark = summary.table.column_by_name("remark").unwrap().as_string::<i32>().clone();
+        let remark = summary.table.column_by_name("reason").unwrap().as_string::<i32>().clone();
         assert!(remark.value(0).starts_with("no fit: "), "{}", remark.value(0));
     }
     peak.weight = None;

@@ -156,8 +156,8 @@ impl Measuring {
 
     /// Adds the rows of a batch.
     pub(super) fn add_rows(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
-        let Self { quantities, binning, classes, keys, hand, ladder, replicas, pivot, .. } = self;
-        classes.numbers(batch, &mut hand.numbers)?;
+        let Self { quantities, binning, groups, keys, hand, ladder, replicas, pivot, .. } = self;
+        let batch = &*groups.enter(batch, &mut hand.numbers, into)?;
         binning.numbers(batch, &mut hand.slots)?;
         hand.numbers.iter_mut().zip(&hand.slots).for_each(|(number, slot)| *number = *number * keys.slots as u32 + slot);
         let columns = |names: &mut dyn Iterator<Item = &str>| -> anyhow::Result<Vec<ScalarBuffer<f64>>> {

@@ -33,10 +33,10 @@ pub(super) struct Told {
     pub robust: Option<Robust>,
 }
 
-/// The bins of a quantity and a class along the axis that plots go along, within one bin of each other axis.
+/// The bins of a quantity and a group along the axis that plots go along, within one bin of each other axis.
 pub(super) struct Series {
     pub quantity: usize,
-    pub class: usize,
+    pub group: usize,
     /// The bins of the other axes, in words.
     pub others: Vec<String>,
     pub bins: Vec<Told>,
@@ -78,7 +78,7 @@ impl Measuring {
         let float = |name: &str, nullable: bool| Field::new(name, DataType::Float64, nullable);
         let mut fields: Vec<Field> = Vec::new();
         fields.extend(self.told_apart.then(|| Field::new("quantity", DataType::Utf8, false)));
-        fields.extend(self.classes.field());
+        fields.extend(self.groups.fields());
         for axis in &self.binning.columns {
             if axis.axis.names().is_some() {
                 fields.push(Field::new(&axis.column, DataType::Utf8, false));
@@ -116,31 +116,31 @@ impl Measuring {
         }
         fields.extend(self.fit.then(|| of("fitted")));
         fields.push(Field::new("reason", DataType::Utf8, true));
-        Schema::new(fields)
+        Schema::new_with_metadata(fields, self.groups.metadata())
     }
 
-    /// All series: by quantity, class and the bins of the other axes.
+    /// All series: by quantity, group and the bins of the other axes.
     fn series(&self, summed: &Summed<'_>) -> Vec<Series> {
         let cells: Vec<Option<Cell>> =
             if self.binning.is_empty() { vec![None] } else { self.binning.cells().into_iter().map(Some).collect() };
         let slot = |cell: &Option<Cell>| cell.as_ref().map_or(0, |cell| cell.slot);
         let mut all: Vec<Series> = Vec::new();
         for quantity in 0..self.quantities.len() {
-            for class in 0..self.classes.names.len() {
+            for group in 0..self.groups.len() {
                 let mut own: Vec<Series> = Vec::new();
                 let mut places: Vec<Vec<usize>> = Vec::new();
                 for cell in &cells {
                     let others = self.others(cell.as_ref());
                     let number = own.iter().position(|series| series.others == others).unwrap_or_else(|| {
                         let whole = Err(String::new());
-                        own.push(Series { quantity, class, others, bins: Vec::new(), whole, fit: None });
+                        own.push(Series { quantity, group, others, bins: Vec::new(), whole, fit: None });
                         places.push(Vec::new());
                         own.len() - 1
                     });
-                    let place = self.keys.place(class, slot(cell), quantity);
+                    let place = self.keys.place(group, slot(cell), quantity);
                     let bin = Moments::of(summed, &[place]).bin(self.pivot);
-                    let group = self.keys.group(class, slot(cell), quantity).filter(|_| bin.is_ok());
-                    let robust = self.ladder.zip(group).map(|(ladder, group)| self.robust(summed, ladder, group));
+                    let stands = self.keys.group(group, slot(cell), quantity).filter(|_| bin.is_ok());
+                    let robust = self.ladder.zip(stands).map(|(ladder, stands)| self.robust(summed, ladder, stands));
                     places[number].push(place);
                     own[number].bins.push(Told { cell: cell.clone(), bin, robust });
                 }
@@ -181,16 +181,16 @@ impl Measuring {
     /// A series, as legends and fits call it; none where there is only one.
     pub(super) fn name_of(&self, series: &Series) -> Option<String> {
         let quantity = (self.quantities.len() > 1).then(|| self.quantities[series.quantity].column.clone());
-        let class = self.classes.column.as_ref().map(|_| self.classes.names[series.class].clone());
-        let words: Vec<String> = quantity.into_iter().chain(class).chain(series.others.clone()).collect();
+        let group = self.groups.name(series.group);
+        let words: Vec<String> = quantity.into_iter().chain(group).chain(series.others.clone()).collect();
         (!words.is_empty()).then(|| words.join(", "))
     }
 
     fn table(&self, series: &[Series]) -> anyhow::Result<RecordBatch> {
-        // Rows in the order of quantity, class, and bins with the last axis fastest.
+        // Rows in the order of quantity, group, and bins with the last axis fastest.
         let mut rows: Vec<(&Series, &Told)> =
             series.iter().flat_map(|series| series.bins.iter().map(move |told| (series, told))).collect();
-        rows.sort_by_key(|(series, told)| (series.quantity, series.class, told.cell.as_ref().map_or(0, |cell| cell.slot)));
+        rows.sort_by_key(|(series, told)| (series.quantity, series.group, told.cell.as_ref().map_or(0, |cell| cell.slot)));
         let float = |f: &dyn Fn(&Series, &Told) -> Option<f64>| -> ArrayRef {
             Arc::new(rows.iter().map(|(series, told)| f(series, told)).collect::<Float64Array>())
         };
@@ -199,9 +199,7 @@ impl Measuring {
         if self.told_apart {
             columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|(s, _)| &self.quantities[s.quantity].column))));
         }
-        if self.classes.column.is_some() {
-            columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|(s, _)| &self.classes.names[s.class]))));
-        }
+        columns.extend(self.groups.arrays(rows.iter().map(|(series, _)| series.group)));
         for axis in 0..self.binning.columns.len() {
             if let Some(names) = self.binning.columns[axis].axis.names() {
                 let name = |told: &Told| told.cell.as_ref().map(|cell| names[cell.category(axis)].clone());
@@ -368,7 +366,7 @@ impl Measuring {
     fn highlights(&self, series: &[Series]) -> Vec<Vec<String>> {
         let others = self.binning.columns.iter().enumerate().filter(|(axis, _)| *axis != self.along);
         let mut header: Vec<String> = self.told_apart.then(|| "quantity".to_owned()).into_iter().collect();
-        header.extend(self.classes.column.clone());
+        header.extend(self.groups.columns().map(str::to_owned));
         header.extend(others.map(|(_, binned)| binned.label.clone()));
         header.extend(["events".into(), self.axis_title("bias"), self.axis_title("resolution")]);
         if self.fit {
@@ -378,7 +376,7 @@ impl Measuring {
         for series in series.iter().take(MOST_LINES) {
             let mut line: Vec<String> =
                 self.told_apart.then(|| self.quantities[series.quantity].column.clone()).into_iter().collect();
-            line.extend(self.classes.column.iter().map(|_| self.classes.names[series.class].clone()));
+            line.extend(self.groups.values(series.group).map(str::to_owned));
             line.extend(
                 series.others.iter().map(|other| other.split_once(' ').map_or(other.clone(), |(_, bins)| bins.to_owned())),
             );
@@ -434,6 +432,7 @@ impl Measuring {
             remarks.push(format!("{} more series are in the table alone", series.len() - MOST_LINES));
         }
         self.remark_rows(sums, &mut remarks);
+        remarks.extend(self.groups.remarks(sums));
         let coarse = series
             .iter()
             .flat_map(|series| &series.bins)
@@ -469,10 +468,10 @@ impl Measuring {
     /// Rows that are in no number, and rows that are in no bin.
     fn remark_rows(&self, sums: &Sums, remarks: &mut Vec<String>) {
         let slots = self.binning.slots();
-        for class in 0..self.classes.names.len() {
-            let whose = if self.classes.column.is_some() { format!("{}: ", self.classes.names[class]) } else { String::new() };
+        for group in 0..self.groups.len() {
+            let whose = self.groups.whose(group);
             for (number, quantity) in self.quantities.iter().enumerate() {
-                let odd: i64 = (0..slots).map(|slot| sums.count(self.keys.odd(self.keys.place(class, slot, number)))).sum();
+                let odd: i64 = (0..slots).map(|slot| sums.count(self.keys.odd(self.keys.place(group, slot, number)))).sum();
                 if odd != 0 {
                     let of = &quantity.column;
                     let what = self.weight.as_ref().map_or_else(|| of.clone(), |weight| format!("{of} or {weight}"));
@@ -486,7 +485,7 @@ impl Measuring {
                 deeper /= axis.slots();
                 let mut outside = [0_i64; 3];
                 for slot in 0..slots {
-                    let n = sums.count(self.keys.count(self.keys.place(class, slot, 0)));
+                    let n = sums.count(self.keys.count(self.keys.place(group, slot, 0)));
                     match slot / deeper % axis.slots() {
                         0 => outside[0] += n,
                         own if own == axis.bins() + 1 => outside[1] += n,

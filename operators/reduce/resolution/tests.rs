@@ -22,7 +22,8 @@ fn resolution() -> Resolution {
     Resolution {
         of: word("relative_error").into(),
         by: Some(Placed::unplaced(BTreeMap::from([(word("energy"), axis)]))),
-        for_each: Some(word("sample")),
+        for_each: Some(word("sample").into()),
+        regions: None,
         fit: Some(Placed::unplaced(FitWord::Calorimeter)),
         along: None,
         weight: None,
@@ -250,14 +251,14 @@ fn mistakes_have_places() {
     let mut wrong = resolution();
     wrong.of = at(3, 9, "relative_eror".to_owned()).into();
     wrong.by = Some(at(4, 9, BTreeMap::new()));
-    wrong.for_each = Some(at(5, 9, "energy".into()));
+    wrong.for_each = Some(at(5, 9, "energy".to_owned()).into());
     wrong.weight = Some(at(6, 9, "w".into()));
     assert_eq!(
         problems(&wrong, &rows),
         [
             "3:9 no column `relative_eror` (did you mean `relative_error`?)",
             "4:9 `by` takes one to 8 columns, not 0 (by: { energy: { range: [10, 510], bins: 10 } })",
-            "5:9 column `energy` is Float64, not a class (there is sample)",
+            "5:9 column `energy` is Float64, not a class (bin in it with `by`, or make a region of it: regions: { high: energy > 1 })",
             "6:9 no column `w` (there is sample, energy, relative_error, difference)",
         ]
     );

@@ -7,6 +7,7 @@ use crate::binning::{Binning, Cell};
 use crate::bootstrap::Replicas;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
 use crate::folding::COMPAT_KEY;
+use crate::groups::Groups;
 use crate::rungs::Counted;
 use crate::sums::Sums;
 use crate::work::Fold;
@@ -16,11 +17,21 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
 
-pub(super) fn table_schema(binning: &Binning, one_signal: bool, against: Against, points: bool, gain: bool) -> Schema {
+/// More curves than these are not drawn over each other.
+const MOST_CURVES: usize = 8;
+
+pub(super) fn table_schema(
+    (groups, binning): (&Groups, &Binning),
+    one_signal: bool,
+    against: Against,
+    points: bool,
+    gain: bool,
+) -> Schema {
     let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
     let float = |name: &str| Field::new(name, DataType::Float64, true);
     let mut fields = vec![text(if one_signal { "score" } else { "class" }, false)];
     fields.extend((against == Against::Each).then(|| text("against", false)));
+    fields.extend(groups.fields());
     fields.extend(binning.fields());
     fields.extend(["signal", "background"].map(|name| Field::new(name, DataType::Int64, false)));
     fields.extend(["auc", "auc_error", "ladder_error"].map(float));
@@ -41,11 +52,13 @@ pub(super) fn table_schema(binning: &Binning, one_signal: bool, against: Against
         }
     }
     fields.push(text("reason", true));
-    Schema::new(fields)
+    Schema::new_with_metadata(fields, groups.metadata())
 }
 
-/// A contest in all rows and in each bin.
+/// A contest in all rows of a group and in each bin.
 struct Told {
+    contest: usize,
+    group: usize,
     whole: Measured,
     bins: Vec<Measured>,
     gained: Option<(Gained, Vec<Gained>)>,
@@ -57,6 +70,7 @@ type Bar = (f64, (f64, f64));
 /// A line of the table.
 struct Line<'a> {
     contest: usize,
+    group: usize,
     cell: Option<&'a Cell>,
     measured: &'a Measured,
     gained: Option<&'a Gained>,
@@ -88,26 +102,42 @@ impl Fold for Scoring {
 
     fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
         let counted = Counted::of(&self.counter.layout, sums);
-        let everywhere: Vec<usize> = (0..self.counter.layout.slots()).collect();
-        let cells = self.counter.binning.cells();
-        let told = |contest| Told {
-            whole: self.measure(&counted, contest, &everywhere),
-            bins: cells.iter().map(|cell| self.measure(&counted, contest, &[cell.slot])).collect(),
-            gained: None,
+        let (groups, cells) = (self.counter.groups.len(), self.counter.binning.cells());
+        let told = |contest: usize, group: usize| {
+            let slots: Vec<usize> = self.counter.slots(group).collect();
+            let measure = |slots: &[usize]| self.measure(&counted, &self.contests[contest], slots);
+            let bins = cells.iter().map(|cell| measure(&[slots[cell.slot]])).collect();
+            Told { contest, group, whole: measure(&slots), bins, gained: None }
         };
-        let mut told: Vec<Told> = self.contests.iter().map(told).collect();
-        for contest in 0..told.len() {
-            let gained = self.rival(contest).map(|rival| {
-                let (of, over) = (&told[contest], &told[rival]);
+        let contests = 0..self.contests.len();
+        let mut told: Vec<Told> =
+            contests.flat_map(|contest| (0..groups).map(move |group| (contest, group))).map(|(c, g)| told(c, g)).collect();
+        for number in 0..told.len() {
+            let gained = self.rival(told[number].contest).map(|rival| {
+                let (of, over) = (&told[number], &told[rival * groups + told[number].group]);
                 let bins = of.bins.iter().zip(&over.bins).map(|(of, over)| self.gained(of, over)).collect();
                 (self.gained(&of.whole, &over.whole), bins)
             });
-            told[contest].gained = gained;
+            told[number].gained = gained;
         }
-        let mut figures = vec![self.curves(&told)];
-        figures.extend(self.rejections(&told));
-        if !cells.is_empty() {
-            figures.extend(self.against(&told, &cells));
+        // All curves in one figure, or those of each group where they are many.
+        let panels: Vec<Option<usize>> =
+            if told.len() > MOST_CURVES && groups > 1 { (0..groups).map(Some).collect() } else { vec![None] };
+        let mut figures = Vec::new();
+        for panel in panels {
+            let shown: Vec<&Told> = told.iter().filter(|told| panel.is_none_or(|group| told.group == group)).collect();
+            let mut of_panel = vec![self.curves(&shown)];
+            of_panel.extend(self.rejections(&shown));
+            if !cells.is_empty() {
+                of_panel.extend(self.against(&shown, &cells));
+            }
+            if let Some(group) = panel {
+                for figure in &mut of_panel {
+                    figure.name += &self.counter.groups.suffix(group);
+                    figure.title += &format!(", {}", self.counter.groups.label(group, ""));
+                }
+            }
+            figures.extend(of_panel);
         }
         Ok(Summary {
             table: self.table(&told, &cells)?,
@@ -138,16 +168,22 @@ impl Scoring {
         contest.against.as_ref().map_or_else(|| name.clone(), |against| format!("{name} against {against}"))
     }
 
+    /// A curve, as legends call it.
+    fn label(&self, told: &Told) -> String {
+        [self.name(told.contest)].into_iter().chain(self.counter.groups.name(told.group)).collect::<Vec<_>>().join(", ")
+    }
+
     fn table(&self, told: &[Told], cells: &[Cell]) -> anyhow::Result<RecordBatch> {
         let points: Vec<Option<usize>> =
             if self.points.is_empty() { vec![None] } else { (0..self.points.len()).map(Some).collect() };
         let mut lines: Vec<Line<'_>> = Vec::new();
-        for (contest, told) in told.iter().enumerate() {
+        for told in told {
+            let (contest, group) = (told.contest, told.group);
             let whole = (None, &told.whole, told.gained.as_ref().map(|gained| &gained.0));
             let bins = told.bins.iter().zip(cells).enumerate();
             let bins = bins.map(|(i, (bin, cell))| (Some(cell), bin, told.gained.as_ref().map(|gained| &gained.1[i])));
             for (cell, measured, gained) in [whole].into_iter().chain(bins) {
-                lines.extend(points.iter().map(|point| Line { contest, cell, measured, gained, point: *point }));
+                lines.extend(points.iter().map(|point| Line { contest, group, cell, measured, gained, point: *point }));
             }
         }
         let text =
@@ -161,6 +197,7 @@ impl Scoring {
         if self.contests.iter().any(|contest| contest.against.is_some()) {
             columns.push(text(&|line| contest(line).against.clone()));
         }
+        columns.extend(self.counter.groups.arrays(lines.iter().map(|line| line.group)));
         columns.extend(self.counter.binning.arrays(lines.iter().map(|line| line.cell)));
         columns.extend([whole(|m| m.signal), whole(|m| m.background)]);
         columns.push(float(&|line| line.measured.auc.as_ref().map(|auc| auc.value)));
@@ -199,14 +236,16 @@ impl Scoring {
             Compat::Dlkit => "dlkit",
             Compat::Eml => "eml",
         };
-        let schema = self.schema.as_ref().clone().with_metadata([(COMPAT_KEY.to_owned(), word.to_owned())].into());
+        let mut metadata = self.schema.metadata().clone();
+        metadata.insert(COMPAT_KEY.to_owned(), word.to_owned());
+        let schema = self.schema.as_ref().clone().with_metadata(metadata);
         Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
     }
 
-    fn curves(&self, told: &[Told]) -> Figure {
-        let curve = |(contest, told): (usize, &Told)| {
+    fn curves(&self, told: &[&Told]) -> Figure {
+        let curve = |told: &&Told| {
             let auc = told.whole.auc.as_ref()?;
-            let label = format!("{} (AUC {})", self.name(contest), words::significant(auc.value, 4));
+            let label = format!("{} (AUC {})", self.label(told), words::significant(auc.value, 4));
             let place = |at: &WorkingPoint| Point { x: at.at.background, y: at.at.signal, ..Point::default() };
             let points = told.whole.points.iter().flatten().map(|at| crossed(at, place(at), false)).collect();
             Some(Curve { label, points, line: thinned(&auc.curve, 1.0 / 512.0) })
@@ -222,33 +261,33 @@ impl Scoring {
             title,
             x: "background efficiency".into(),
             y: "signal efficiency".into(),
-            content: Content::Curves { curves: told.iter().enumerate().filter_map(curve).collect(), log_y: false },
+            content: Content::Curves { curves: told.iter().filter_map(curve).collect(), log_y: false },
         }
     }
 
     /// Rejection against signal efficiency, where a working point asks for it.
-    fn rejections(&self, told: &[Told]) -> Option<Figure> {
+    fn rejections(&self, told: &[&Told]) -> Option<Figure> {
         self.points.iter().find(|fixed| matches!(fixed, Fixed::Signal(_)))?;
-        let curve = |(contest, told): (usize, &Told)| {
+        let curve = |told: &&Told| {
             let auc: &Auc = told.whole.auc.as_ref()?;
             let line: Vec<(f64, f64)> =
                 auc.curve.iter().filter(|(b, s)| *b > 0.0 && *s > 0.0).map(|(b, s)| (*s, b.log10())).collect();
             let line = thinned(&line, 1.0 / 256.0).into_iter().map(|(s, b)| (s, 10_f64.powf(-b))).collect();
             let place = |at: &WorkingPoint| Some(Point { x: at.at.signal, y: at.rejection()?, ..Point::default() });
             let points = told.whole.points.iter().flatten().filter_map(|at| Some(crossed(at, place(at)?, true))).collect();
-            Some(Curve { label: self.name(contest), points, line })
+            Some(Curve { label: self.label(told), points, line })
         };
         Some(Figure {
             name: "rejection".into(),
             title: "Background rejection against signal efficiency".into(),
             x: "signal efficiency".into(),
             y: "background rejection".into(),
-            content: Content::Curves { curves: told.iter().enumerate().filter_map(curve).collect(), log_y: true },
+            content: Content::Curves { curves: told.iter().filter_map(curve).collect(), log_y: true },
         })
     }
 
     /// Everything against the column that is binned in.
-    fn against(&self, told: &[Told], cells: &[Cell]) -> Vec<Figure> {
+    fn against(&self, told: &[&Told], cells: &[Cell]) -> Vec<Figure> {
         let bins = &self.counter.binning.columns[0];
         let figure = |name: String, what: &str, y: String, curves: Vec<Curve>| Figure {
             name,
@@ -258,7 +297,7 @@ impl Scoring {
             content: Content::Curves { curves, log_y: false },
         };
         let curves = |point: &dyn Fn(&Told, usize) -> Option<Bar>| -> Vec<Curve> {
-            let curve = |(contest, told): (usize, &Told)| {
+            let curve = |told: &&Told| {
                 let place = |(bin, cell): (usize, &Cell)| {
                     let (low, high) = cell.edges[0];
                     let (y, (below, above)) = point(told, bin)?;
@@ -266,13 +305,9 @@ impl Scoring {
                     let (x, x_error) = if self.compat == Some(Compat::Dlkit) { (low, 0.0) } else { middle };
                     Some(Point { x, x_error, y, y_error: below, y_error_up: (below != above).then_some(above) })
                 };
-                Curve {
-                    label: self.name(contest),
-                    points: cells.iter().enumerate().filter_map(place).collect(),
-                    line: Vec::new(),
-                }
+                Curve { label: self.label(told), points: cells.iter().enumerate().filter_map(place).collect(), line: Vec::new() }
             };
-            told.iter().enumerate().map(curve).collect()
+            told.iter().map(curve).collect()
         };
         let area = |told: &Told, bin: usize| {
             let error = told.bins[bin].auc_error.unwrap_or_default();
@@ -316,6 +351,7 @@ impl Scoring {
 
     fn highlights(&self, told: &[Told]) -> Vec<Vec<String>> {
         let mut header = vec![if self.one_signal { "score" } else { "class" }.to_owned()];
+        header.extend(self.counter.groups.columns().map(str::to_owned));
         header.extend(["signal", "background", "AUC", "error of the ladder"].map(String::from));
         for fixed in &self.points {
             header.push(match fixed {
@@ -330,8 +366,10 @@ impl Scoring {
         }
         let none = || "-".to_owned();
         let mut lines = vec![header];
-        for (contest, Told { whole, gained, .. }) in told.iter().enumerate() {
-            let mut line = vec![self.name(contest), whole.signal.to_string(), whole.background.to_string()];
+        for Told { contest, group, whole, gained, .. } in told {
+            let mut line = vec![self.name(*contest)];
+            line.extend(self.counter.groups.values(*group).map(str::to_owned));
+            line.extend([whole.signal.to_string(), whole.background.to_string()]);
             match &whole.auc {
                 Some(auc) => line.extend([
                     words::with_error(auc.value, whole.auc_error.unwrap_or(f64::NAN)),
@@ -398,6 +436,7 @@ impl Scoring {
                 remarks.push(format!("{rows} with {what} NaN or infinite in no curve of {}", score.name));
             }
         }
+        remarks.extend(self.counter.groups.remarks(sums));
         let unplayed = sums.count(self.counter.layout.unplayed());
         if unplayed != 0 {
             remarks.push(format!("{} with a weight beyond 10^11 in no replica", words::counted(unplayed.unsigned_abs(), "row")));

@@ -25,6 +25,8 @@ fn roc() -> Roc {
         background: None,
         against: Against::Rest,
         by: None,
+        for_each: None,
+        regions: None,
         at: WorkingPoints::default(),
         gain: None,
         precision: None,
@@ -161,7 +163,7 @@ fn mistakes_have_places() {
     assert_eq!(
         problems(&truth, &rows),
         [
-            "2:2 column `energy` is Float64, not a class (there is sample)",
+            "2:2 column `energy` is Float64, not a class (bin in it with `by`, or make a region of it: regions: { high: energy > 1 })",
             "3:1 `scores` names no class (scores: { electron: p_electron })",
         ]
     );

@@ -47,6 +47,8 @@ fn scan() -> Scan {
     Scan {
         models: Placed::unplaced(BTreeMap::from([model(2, "wide", 512.0), model(3, "deep", 32.0)])),
         truth: sample(),
+        for_each: None,
+        regions: None,
         at: WorkingPoints { background_efficiency: one(0.1), signal_efficiency: one(0.9) },
         columns: None,
         sort: None,
@@ -128,4 +130,28 @@ fn mistakes_have_places() {
             "7:1 no column `e_wdie` (did you mean `e_wide`?)",
         ]
     );
+}
+
+#[test]
+fn each_group_has_a_row_of_each_model_and_is_what_its_rows_alone_would_give() {
+    let rows = rows(3000);
+    let batch = rows.batch();
+    let conditions = [("narrow", "abs(e_wide) < 0.1"), ("all", "e_wide is not null")];
+    let named = conditions.iter().zip(1..).map(|((name, text), line)| (at(line, 1, (*name).to_owned()), word(text)));
+    let columns = ["electron_auc", "bias", "electron_rejection_at_0.9"].map(word).to_vec();
+    let scan = Scan { columns: Some(Placed::unplaced(columns)), regions: Some(Placed::unplaced(named.collect())), ..scan() };
+    let (_, grouped) = fold(&scan, &batch, 2);
+    assert_eq!(texts_of(&grouped.table, "model"), ["wide", "wide", "deep", "deep"]);
+    assert_eq!(texts_of(&grouped.table, "region"), ["narrow", "all", "narrow", "all"]);
+    let alone = Scan { regions: None, ..scan };
+    for (number, narrow) in [true, false].into_iter().enumerate() {
+        let kept: arrow::array::BooleanArray = rows.errors[0].iter().map(|e| Some(!narrow || e.abs() < 0.1)).collect();
+        let own = arrow::compute::filter_record_batch(&batch, &kept).unwrap();
+        let (_, single) = fold(&alone, &own, 1);
+        for column in ["electron_auc", "electron_auc_error", "bias", "electron_rejection_at_0.9"] {
+            let (all, one) = (column_of(&grouped.table, column), column_of(&single.table, column));
+            assert_eq!([all[number], all[2 + number]], [one[0], one[1]], "{column} {narrow}");
+        }
+    }
+    assert_eq!(grouped.highlights[0][..2], ["model", "region"]);
 }

@@ -1,14 +1,20 @@
 //! The bins of a table: which rows somebody means, and what an event must have to be in them.
+//!
+//! The regions of a table are conditions that its schema says, so an event is asked for them and not for a column.
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, Schema};
+use calostream_operators::Placed;
+use calostream_operators::expression::Expression;
+use calostream_operators::groups::{REGION, REGIONS_KEY};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Columns that count the rows of a bin: those of `resolution`, `histogram`, `efficiency`, `confusion` (together).
 const COUNTS: [&[&str]; 4] = [&["n"], &["count"], &["signal", "background"], &["passed", "failed"]];
@@ -31,11 +37,12 @@ impl FromStr for Asked {
     }
 }
 
-/// What an event must have: numbers between edges, and texts.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What an event must have: numbers between edges, texts, and what its region asks for.
+#[derive(Debug, Clone)]
 pub struct Predicate {
     edges: BTreeMap<String, (f64, f64)>,
     texts: BTreeMap<String, Wanted>,
+    region: Option<(String, Expression)>,
 }
 
 /// What a text must be.
@@ -56,14 +63,20 @@ pub struct Rows {
     /// Lower and upper edges of binned columns.
     edges: BTreeMap<String, Vec<Option<(f64, f64)>>>,
     texts: BTreeMap<String, Vec<Option<String>>>,
+    /// The condition of each region.
+    regions: BTreeMap<String, String>,
 }
 
 /// The rows of a table's file.
 pub fn read(path: &Path) -> Result<Rows> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()?;
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    // The schema of the batches does not say what that of the file says.
+    let metadata = reader.schema().metadata().clone();
+    let batches = reader.build()?.collect::<Result<Vec<_>, _>>()?;
     let first = batches.first().with_context(|| format!("{} has no rows", path.display()))?;
-    Rows::of(arrow::compute::concat_batches(&first.schema(), &batches)?)
+    let table = arrow::compute::concat_batches(&first.schema(), &batches)?;
+    let schema = table.schema().as_ref().clone().with_metadata(metadata);
+    Rows::of(table.with_schema(Arc::new(schema))?)
 }
 
 impl Rows {
@@ -88,7 +101,19 @@ impl Rows {
                 edges.insert(base.to_owned(), low.into_iter().zip(high).map(|(low, high)| low.zip(high)).collect());
             }
         }
-        Ok(Self { table, edges, texts })
+        let regions = schema.metadata().get(REGIONS_KEY).map(|said| serde_json::from_str(said)).transpose();
+        Ok(Self { table, edges, texts, regions: regions.context("the table's regions")?.unwrap_or_default() })
+    }
+
+    /// The columns of the events that say in which bins they are.
+    pub fn reads(&self, stream: &Schema) -> Result<BTreeSet<String>> {
+        let is_region = |name: &String| name == REGION && !self.regions.is_empty();
+        let columns = self.columns().into_iter().filter(|name| !is_region(name) && stream.field_with_name(name).is_ok());
+        let mut reads: BTreeSet<String> = columns.collect();
+        for text in self.regions.values() {
+            reads.extend(condition(text, stream)?.columns());
+        }
+        Ok(reads)
     }
 
     /// What bins can be asked for.
@@ -120,7 +145,7 @@ impl Rows {
     }
 
     /// What an event must have to be in these rows: one of these.
-    pub fn predicates(&self, rows: &[usize]) -> Vec<Predicate> {
+    pub fn predicates(&self, rows: &[usize], stream: &Schema) -> Result<Vec<Predicate>> {
         let mut predicates: Vec<Predicate> = Vec::new();
         for row in rows {
             let edges = self.edges.iter().filter_map(|(name, edges)| Some((name.clone(), edges[*row]?))).collect();
@@ -130,13 +155,31 @@ impl Rows {
                 }
                 text => Some(Wanted::Text(text)),
             };
-            let texts = self.texts.iter().filter_map(|(name, texts)| Some((name.clone(), wanted(texts)?))).collect();
-            let predicate = Predicate { edges, texts };
-            if !predicates.contains(&predicate) {
+            let mut texts: BTreeMap<_, _> =
+                self.texts.iter().filter_map(|(name, texts)| Some((name.clone(), wanted(texts)?))).collect();
+            let region = if self.regions.is_empty() { None } else { texts.remove(REGION) };
+            let region = match region {
+                Some(Wanted::Text(name)) => {
+                    let text = self.regions.get(&name).with_context(|| format!("the table does not say what `{name}` is"))?;
+                    Some((name, condition(text, stream)?))
+                }
+                _ => None,
+            };
+            let predicate = Predicate { edges, texts, region };
+            if !predicates.iter().any(|known| known.is(&predicate)) {
                 predicates.push(predicate);
             }
         }
-        predicates
+        Ok(predicates)
+    }
+
+    /// True where no row of data can stand in two of these: they are of one quantity and one region.
+    pub fn apart(&self, rows: &[usize]) -> bool {
+        let one = |name: &&str| {
+            let texts = self.texts.get(*name);
+            texts.is_none_or(|texts| rows.iter().map(|row| &texts[*row]).collect::<BTreeSet<_>>().len() < 2)
+        };
+        ["quantity", REGION].iter().all(one)
     }
 
     /// How many rows of data stand behind these rows of the table, where it says so and each is counted in one alone.
@@ -153,7 +196,19 @@ impl Rows {
     }
 }
 
+/// A region's condition on the events.
+fn condition(text: &str, stream: &Schema) -> Result<Expression> {
+    Expression::condition(&Placed::unplaced(text.to_owned()), stream)
+        .map_err(|problems| anyhow::anyhow!("{}", problems.first().map_or("a region", |problem| problem.what.as_str())))
+}
+
 impl Predicate {
+    /// True where both ask for the same.
+    fn is(&self, other: &Self) -> bool {
+        let region = |of: &Self| of.region.as_ref().map(|(name, _)| name.clone());
+        self.edges == other.edges && self.texts == other.texts && region(self) == region(other)
+    }
+
     /// Which rows of a batch fit; what the batch does not have (the name of a score, say) is not asked for.
     pub fn fits(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         let mut fits = vec![true; batch.num_rows()];
@@ -176,6 +231,10 @@ impl Predicate {
                 Wanted::Other(others) => text.is_some_and(|text| !others.contains(text)),
             });
             fits.iter_mut().zip(equal).for_each(|(fits, equal)| *fits &= equal);
+        }
+        if let Some((_, condition)) = &self.region {
+            let inside = condition.evaluate(batch).map_err(|fault| anyhow::anyhow!("{fault}"))?;
+            fits.iter_mut().zip(inside.as_boolean()).for_each(|(fits, inside)| *fits &= inside == Some(true));
         }
         Ok(fits.into())
     }
