@@ -8,6 +8,7 @@ use crate::onnx::model::ModelFacts;
 use crate::{Place, Placed, Problem};
 use arrow::datatypes::SchemaRef;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Something that has to be looked up before a step can be planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +51,16 @@ pub struct ParquetHeader {
     pub uncompressed: u64,
 }
 
+/// The files that a pattern matched, by path: all workers share them, as there may be very many.
+pub type Found<H> = Arc<Vec<FileFacts<H>>>;
+
 /// All facts, by the words that asked for them. An entry that was asked for and could not be had holds the reason.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// By pattern.
-    pub hdf5: BTreeMap<String, Result<Vec<FileFacts<Header>>, String>>,
+    pub hdf5: BTreeMap<String, Result<Found<Header>, String>>,
     /// By pattern.
-    pub parquet: BTreeMap<String, Result<Vec<FileFacts<ParquetHeader>>, String>>,
+    pub parquet: BTreeMap<String, Result<Found<ParquetHeader>, String>>,
     /// By path.
     pub models: BTreeMap<String, Result<ModelFacts, String>>,
     /// By pattern: the paths of the models that match, sorted.
@@ -86,12 +90,12 @@ fn find<'a, T>(map: &'a BTreeMap<String, Result<T, String>>, word: &Placed<Strin
 
 impl Facts {
     /// The HDF5 files behind a pattern; a problem at the pattern where there is none.
-    pub fn hdf5(&self, pattern: &Placed<String>) -> Result<&[FileFacts<Header>], Problem> {
-        find(&self.hdf5, pattern).map(Vec::as_slice)
+    pub fn hdf5(&self, pattern: &Placed<String>) -> Result<&Found<Header>, Problem> {
+        find(&self.hdf5, pattern)
     }
     /// The Parquet files behind a pattern; a problem at the pattern where there is none.
     pub fn parquet(&self, pattern: &Placed<String>) -> Result<&[FileFacts<ParquetHeader>], Problem> {
-        find(&self.parquet, pattern).map(Vec::as_slice)
+        find(&self.parquet, pattern).map(|files| files.as_slice())
     }
     /// The model at a path.
     pub fn model(&self, path: &Placed<String>) -> Result<&ModelFacts, Problem> {

@@ -119,7 +119,7 @@ fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = &FileFacts<He
         let elsewhere = |layout| matches!(layout, &Layout::Virtual | &Layout::External);
         header.stamp.is_some_and(|s| s.settled(looked)) && !header.datasets.iter().any(|d| elsewhere(&d.layout))
     };
-    let found = facts.hdf5.values().flatten().flatten();
+    let found = facts.hdf5.values().flatten().flat_map(|files| files.iter());
     let files = found.filter(|file| file.header.as_ref().is_ok_and(stays)).map(|file| (file.path.as_str(), file));
     files.collect::<BTreeMap<&str, _>>().into_values()
 }
@@ -128,6 +128,7 @@ fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = &FileFacts<He
 mod tests {
     use super::*;
     use crate::hdf5::header::{Dataset, Element};
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn facts(path: &str, layout: Layout) -> Facts {
@@ -149,7 +150,7 @@ mod tests {
         let stamp = Some(Stamp::of(&std::fs::metadata(path).unwrap()));
         let header = Ok(Header { datasets: vec![d], unreadable: Vec::new(), attributes: Vec::new(), stamp });
         let file = FileFacts { path: path.into(), bytes: 2, fingerprint: "f".into(), header };
-        Facts { hdf5: BTreeMap::from([("p".into(), Ok(vec![file]))]), ..Facts::default() }
+        Facts { hdf5: BTreeMap::from([("p".into(), Ok(Arc::new(vec![file])))]), ..Facts::default() }
     }
 
     #[test]

@@ -9,17 +9,17 @@ use super::header::Header;
 use super::opened::Opened;
 use super::process::Reader;
 use crate::Fault;
-use crate::facts::FileFacts;
+use crate::facts::{FileFacts, Found};
 use crate::npz;
 use crate::pattern::seen;
 use crate::work::Runtime;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-type Files = Result<Vec<FileFacts<Header>>, String>;
-type Found = Result<FileFacts<Header>, String>;
+type Files = Result<Found<Header>, String>;
+type Probed = Result<FileFacts<Header>, String>;
 
 /// The files that match a pattern, sorted by path, each with its header or why it cannot be read; a sentence where nothing
 /// matches, or where the machine (not a file) is at fault.
@@ -31,7 +31,7 @@ pub fn probe(pattern: &str, runtime: &Runtime) -> Files {
 pub fn probe_all(patterns: &[&str], known: &Cache, hidden: &BTreeSet<String>, runtime: &Runtime) -> Vec<Files> {
     let matched: Vec<Result<Vec<String>, String>> = patterns.iter().map(|pattern| seen(pattern, hidden)).collect();
     let paths: Vec<&String> = matched.iter().flatten().flatten().collect();
-    let found: Vec<Mutex<Option<Found>>> = paths.iter().map(|_| Mutex::new(None)).collect();
+    let found: Vec<Mutex<Option<Probed>>> = paths.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let readers = std::thread::available_parallelism().map_or(2, usize::from).min(paths.len()).clamp(1, 16);
     std::thread::scope(|scope| {
@@ -49,7 +49,7 @@ pub fn probe_all(patterns: &[&str], known: &Cache, hidden: &BTreeSet<String>, ru
         }
     });
     let mut found = found.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-    matched.into_iter().map(|paths| found.by_ref().take(paths?.len()).collect()).collect()
+    matched.into_iter().map(|paths| found.by_ref().take(paths?.len()).collect::<Result<_, _>>().map(Arc::new)).collect()
 }
 
 /// One file. An error is the machine's fault.

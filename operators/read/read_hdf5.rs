@@ -92,7 +92,7 @@ impl ReadHdf5 {
     /// The files of a pattern that fit, and the reasons of those that do not.
     fn fit<'a>(schema: &Schema, pattern: &Placed<String>, facts: &'a Facts) -> Result<(Vec<Fit<'a>>, Misfits), Problem> {
         let (mut fits, mut misfits) = (Vec::new(), Vec::new());
-        for file in facts.hdf5(pattern)? {
+        for file in facts.hdf5(pattern)?.iter() {
             let fit = file.header.as_ref().map_err(Clone::clone).and_then(|header| {
                 let fitted = fit(schema, header).map_err(|misfit| misfit.wrong.join("; "))?;
                 let fields = fitted.fields();
@@ -258,16 +258,15 @@ impl ReadHdf5 {
         let schema = Schema::find(&self.schema, at.facts)
             .map_err(|problems| anyhow::anyhow!("{}", problems.into_iter().map(|p| p.what).collect::<Vec<_>>().join("; ")))?;
         let output = at.outputs.first().ok_or_else(|| anyhow::anyhow!("read_hdf5 without an output"))?;
-        let mut files = BTreeMap::new();
+        let mut files = Vec::new();
         let mut most = 0;
         for pattern in self.sources().into_iter().flat_map(|(_, patterns)| patterns) {
-            for file in at.facts.hdf5(pattern).map_err(|p| anyhow::anyhow!(p.what))? {
-                if let Ok(header) = &file.header {
-                    let sections = fit(&schema, header).map(|fitted| fitted.sections).unwrap_or_default();
-                    most = sections.iter().flat_map(|s| datasets(header, s)).map(|d| needed(d, file.bytes)).fold(most, u64::max);
-                    files.insert(file.path.clone(), (file.fingerprint.clone(), Arc::new(header.clone())));
-                }
+            let found = at.facts.hdf5(pattern).map_err(|p| anyhow::anyhow!(p.what))?;
+            for (file, header) in found.iter().filter_map(|file| Some((file, file.header.as_ref().ok()?))) {
+                let sections = fit(&schema, header).map(|fitted| fitted.sections).unwrap_or_default();
+                most = sections.iter().flat_map(|s| datasets(header, s)).map(|d| needed(d, file.bytes)).fold(most, u64::max);
             }
+            files.push(Arc::clone(found));
         }
         Ok(Work::Source(Box::new(Hdf5Source {
             noticed: Noticed::new(),

@@ -79,9 +79,9 @@ fn each(folder: &Path, mut look: impl FnMut(&Dataset, &Opened, &mut Reader, &str
     let runtime = Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() };
     let mut reader = Reader::new(&runtime);
     let mut seen = 0;
-    for file in probe(&format!("{}/*.h5", folder.display()), &runtime).unwrap() {
+    for file in probe(&format!("{}/*.h5", folder.display()), &runtime).unwrap().iter() {
         let opened = Opened::open(&file.path).unwrap_or_else(|e| panic!("{e}"));
-        let header = file.header.unwrap();
+        let header = file.header.as_ref().unwrap();
         assert_eq!(header.unreadable, []);
         for dataset in &header.datasets {
             look(dataset, &opened, &mut reader, Path::new(&file.path).file_stem().unwrap().to_str().unwrap());

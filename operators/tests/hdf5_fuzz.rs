@@ -288,7 +288,7 @@ fn read_step(facts: &FileFacts<Header>, header: &Header, progress: &dyn Fn()) ->
     };
     let mut known = Facts::default();
     known.texts.insert(schema, Ok(propose(header, "proposed")));
-    known.hdf5.insert(facts.path.clone(), Ok(vec![facts.clone()]));
+    known.hdf5.insert(facts.path.clone(), Ok(std::sync::Arc::new(vec![facts.clone()])));
     let Ok(planned) = step.plan(&known, &[]) else { return Ok(false) };
     let runtime = runtime();
     let at =

@@ -29,7 +29,7 @@ fn images_to_hits() {
     let Some(corpus) = std::env::var_os("CALOSTREAM_CORPUS") else { return println!("skipped: CALOSTREAM_CORPUS is not set") };
     let path = std::path::Path::new(&corpus).join("geant4_lcd/EleEscan_1_1.h5").to_str().unwrap().to_owned();
     let runtime = runtime();
-    let header = probe(&path, &runtime).unwrap().remove(0).header.unwrap();
+    let header = probe(&path, &runtime).unwrap()[0].header.clone().unwrap();
     let schema = Schema::parse(calostream_operators::schema::BUILT_IN[0].1).unwrap();
     let resolved = schema.columns[0].1.resolve("ecal", &header).unwrap();
     let number: Number = resolved.parts()[0].pick.number;

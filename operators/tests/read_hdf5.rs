@@ -457,7 +457,7 @@ lcd('a.h5', 20)
 with h5py.File('a.h5', 'a') as f:
     f['on'] = np.zeros(20, 'i1'); f['names'] = ['x', 'y']; f['g/table'] = np.zeros(20, [('row', 'f4'), ('v', 'i2', (3,))]); f['on'].attrs['units'] = 'GeV'"));
     let path = glob(&folder, "a.h5");
-    let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+    let header = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap();
     let text = propose(&header, "mine");
     let schema = Schema::parse(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
     let names: Vec<&str> = schema.columns.iter().map(|(name, _)| name.as_str()).collect();
@@ -546,7 +546,7 @@ with h5py.File('a.h5', 'w') as f:
 ",
     );
     let path = glob(&folder, "a.h5");
-    let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+    let header = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap();
     let (opened, mut reader) = (Opened::open(&path).unwrap_or_else(|e| panic!("{e}")), Reader::new(&runtime()));
     for line in sums.lines() {
         let (name, sum) = line.split_once(' ').unwrap();
@@ -598,7 +598,7 @@ for version in ('earliest', 'latest'):
     let (mut own, mut long) = (0, 0);
     for version in ["earliest", "latest"] {
         let path = glob(&folder, &format!("{version}.h5"));
-        let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+        let header = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap();
         let (opened, mut reader) = (Opened::open(&path).unwrap_or_else(|e| panic!("{e}")), Reader::new(&runtime()));
         for line in sums.lines().filter_map(|l| l.strip_prefix(version)) {
             let (name, sum) = line.trim().split_once(' ').unwrap();
@@ -630,7 +630,7 @@ fn a_chunk_index_that_points_outside_is_an_error_of_the_data() {
     let folder = tempfile::tempdir().unwrap();
     python(folder.path(), "h5py.File('a.h5', 'w').create_dataset('x', data=np.zeros((10, 4)), chunks=(5, 4))");
     let path = glob(&folder, "a.h5");
-    let mut d = probe(&path, &runtime()).unwrap().remove(0).header.unwrap().datasets.remove(0);
+    let mut d = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap().datasets.remove(0);
     let mut opened = Opened::open(&path).unwrap_or_else(|e| panic!("{e}"));
     opened.bytes = 1000;
     let mut check = |raw: &[u64]| {

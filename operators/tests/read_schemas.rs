@@ -464,7 +464,7 @@ fn all_layouts_of_lcd_files_give_the_same_names() {
         }
         assert_eq!(got.cut, if schema == "lcd-merged" { 16 } else { 0 }, "{schema}");
         // `inspect` names it.
-        let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+        let header = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap();
         let said = nearest(&header);
         assert!(said.starts_with(&format!("fits the schema `{schema}`: ")), "{file}: {said}");
     }
@@ -479,7 +479,7 @@ fn all_layouts_of_lcd_files_give_the_same_names() {
     );
     let said = refused(&files("lcd-v1-filtered", &folder.path("filtered.h5")));
     assert!(said.contains("rows do not belong together: `good_ECAL` has 40, `good_HCAL` has 30, `good_target` has 40"), "{said}");
-    let header = probe(&folder.path("filtered.h5"), &runtime()).unwrap().remove(0).header.unwrap();
+    let header = probe(&folder.path("filtered.h5"), &runtime()).unwrap()[0].header.clone().unwrap();
     assert!(
         nearest(&header).contains("nearest is `lcd-v1-filtered`, but for:\n  datasets of unequal lengths"),
         "{}",
@@ -562,7 +562,7 @@ with h5py.File('jets.h5', 'w') as f: f.create_dataset('jets', data=j, chunks=(4,
             floats(&folder.ask(&format!("h5py.File('{file}.hdf5')['showers'][:].astype('f4')")))
         );
         assert_same(&json(&got.batch["energy"]), &folder.ask(&format!("h5py.File('{file}.hdf5')['incident_energies'][:, 0]")));
-        let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+        let header = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap();
         assert!(nearest(&header).starts_with(&format!("fits the schema `{schema}`")), "{}", nearest(&header));
     }
     let said = refused(&files("calochallenge-2", &folder.path("1.hdf5")));
@@ -696,7 +696,7 @@ with h5py.File('a.h5', 'w') as f:
     v = f.create_dataset('list', (3,), dtype=h5py.vlen_dtype('f4'))
     for i in range(3): v[i] = np.arange(i)",
     );
-    let header = probe(&folder.path("a.h5"), &runtime()).unwrap().remove(0).header.unwrap();
+    let header = probe(&folder.path("a.h5"), &runtime()).unwrap()[0].header.clone().unwrap();
     std::fs::write(folder.path("mine.yaml"), propose(&header, "mine")).unwrap();
     let got = read(&files(&folder.path("mine.yaml"), &folder.path("a.h5")));
     assert_eq!(json(&got.batch["word"]), serde_json::json!(["a", "b", "c"]));
@@ -735,7 +735,7 @@ np.savez_compressed('odd.npz', big=np.arange(5, dtype='>i2'), word=np.array([b'a
         if file == "b" {
             assert_same(&json(&got.batch["tracks"]), &array("track_data"));
         }
-        let header = probe(&path, &runtime()).unwrap().remove(0).header.unwrap();
+        let header = probe(&path, &runtime()).unwrap()[0].header.clone().unwrap();
         assert!(nearest(&header).starts_with("fits the schema `cms-eml`: 300 events"), "{}", nearest(&header));
     }
     let schema = folder.schema(

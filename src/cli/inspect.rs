@@ -39,11 +39,11 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     for name in &args.files {
         let found = if is_parquet(name)? {
             anyhow::ensure!(!args.write_schema, "{name}: a Parquet file carries its schema; `--write-schema` is for HDF5");
-            read_parquet::probe(name).map(|files| files.into_iter().map(parquet_text).collect::<Vec<_>>())
+            read_parquet::probe(name).map(|files| files.iter().map(parquet_text).collect::<Vec<_>>())
         } else if args.write_schema {
-            hdf5::probe(name, &runtime).map(|files| vec![schema_text(name, files)])
+            hdf5::probe(name, &runtime).map(|files| vec![schema_text(name, &files)])
         } else {
-            hdf5::probe(name, &runtime).map(|files| files.into_iter().map(|file| hdf5_text(file, args.all)).collect())
+            hdf5::probe(name, &runtime).map(|files| files.iter().map(|file| hdf5_text(file, args.all)).collect())
         };
         for text in found.unwrap_or_else(|reason| vec![Err(format!("{name}: {reason}"))]) {
             match text {
@@ -76,23 +76,23 @@ fn heading<H>(file: &FileFacts<H>) -> String {
     format!("{}: {}, fingerprint {}\n", file.path, words::bytes(file.bytes), file.fingerprint)
 }
 
-fn hdf5_text(file: FileFacts<Header>, all: bool) -> Result<String, String> {
-    let mut out = heading(&file);
-    let header = file.header.map_err(|reason| format!("{}: {reason}", file.path))?;
-    for line in header::table(&header, all).lines() {
+fn hdf5_text(file: &FileFacts<Header>, all: bool) -> Result<String, String> {
+    let mut out = heading(file);
+    let header = file.header.as_ref().map_err(|reason| format!("{}: {reason}", file.path))?;
+    for line in header::table(header, all).lines() {
         let _ = writeln!(out, "  {line}");
     }
     if header.datasets.is_empty() {
         out.push_str("  no datasets\n");
         return Ok(out);
     }
-    let _ = writeln!(out, "{}", nearest(&header));
+    let _ = writeln!(out, "{}", nearest(header));
     Ok(out)
 }
 
-fn parquet_text(file: FileFacts<ParquetHeader>) -> Result<String, String> {
-    let mut out = heading(&file);
-    let header = file.header.map_err(|reason| format!("{}: {reason}", file.path))?;
+fn parquet_text(file: &FileFacts<ParquetHeader>) -> Result<String, String> {
+    let mut out = heading(file);
+    let header = file.header.as_ref().map_err(|reason| format!("{}: {reason}", file.path))?;
     let _ = writeln!(
         out,
         "  {} rows in {} row groups, {} uncompressed",
@@ -113,11 +113,11 @@ fn parquet_text(file: FileFacts<ParquetHeader>) -> Result<String, String> {
 }
 
 /// A schema for files like the first readable one.
-fn schema_text(name: &str, files: Vec<FileFacts<Header>>) -> Result<String, String> {
+fn schema_text(name: &str, files: &[FileFacts<Header>]) -> Result<String, String> {
     let mut reason = format!("{name}: no file");
     for file in files {
-        match file.header {
-            Ok(header) => return Ok(propose(&header, "my-layout")),
+        match &file.header {
+            Ok(header) => return Ok(propose(header, "my-layout")),
             Err(why) => reason = format!("{}: {why}", file.path),
         }
     }

@@ -313,7 +313,7 @@ mod tests {
             header: Ok(header(n)),
         };
         let found = (0..files).map(file).collect();
-        let facts = Facts { parquet: [("*.parquet".to_owned(), Ok(found))].into(), ..Facts::default() };
+        let facts = Facts { parquet: [("*.parquet".to_owned(), Ok(Arc::new(found)))].into(), ..Facts::default() };
         let (pipeline, problems) = language::read(&text, &[]);
         plan::plan(pipeline.unwrap(), facts, problems).unwrap()
     }

@@ -6,6 +6,7 @@
 
 use super::{BATCH_BYTES, MOST_PIECES, chunk_rows, make};
 use crate::column::{provenance, provenance_fields};
+use crate::facts::Found;
 use crate::hdf5::header::{Dataset, Header, Number};
 use crate::hdf5::images::{self, Refine};
 use crate::hdf5::index::Kept;
@@ -20,7 +21,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::buffer::MutableBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
@@ -30,7 +31,7 @@ pub(super) struct Hdf5Source {
     pub layout: Schema,
     pub samples: Vec<String>,
     pub schema: SchemaRef,
-    pub files: BTreeMap<String, (String, Arc<Header>)>,
+    pub files: Vec<Found<Header>>,
     pub reader: Reader,
     /// Where long chunk indices are kept.
     pub chunks: Option<PathBuf>,
@@ -41,13 +42,16 @@ pub(super) struct Hdf5Source {
 
 impl Source for Hdf5Source {
     fn read<'a>(&'a mut self, unit: &'a Unit) -> Result<Batches<'a>, Fault> {
-        let Some((fingerprint, header)) = self.files.get(&unit.path) else {
+        let in_one = |found: &Found<Header>| {
+            let file = &found[found.binary_search_by(|file| file.path.cmp(&unit.path)).ok()?];
+            Some((file.fingerprint.clone(), Arc::new(file.header.as_ref().ok()?.clone())))
+        };
+        let Some((fingerprint, header)) = self.files.iter().find_map(in_one) else {
             return Err(Fault::content(format!("{} was found once and is gone", unit.path)));
         };
-        if *fingerprint != unit.fingerprint {
+        if fingerprint != unit.fingerprint {
             return Err(Fault::content(format!("{} has changed since its units were written down", unit.path)));
         }
-        let header = header.clone();
         let fitted = fit(&self.layout, &header).map_err(|misfit| Fault::Content(misfit.wrong.join("; ")))?;
         let inside = |s: &Section| s.first <= unit.first && unit.first + unit.rows <= s.first + s.rows;
         let section = fitted.sections.into_iter().find(inside);

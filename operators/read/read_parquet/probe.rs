@@ -4,7 +4,7 @@
 //! error, because nothing is known of the file then.
 
 use super::caught::caught;
-use crate::facts::{FileFacts, ParquetHeader};
+use crate::facts::{FileFacts, Found, ParquetHeader};
 use crate::pattern::seen;
 use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Files are looked at by so many threads, because on a network each look is a wait.
@@ -22,12 +23,12 @@ const BLOCKS: u64 = 16;
 const BLOCK: u64 = 4096;
 
 /// The Parquet files that match a pattern, by path; a sentence where there is none or they can't be looked at.
-pub fn probe(pattern: &str) -> Result<Vec<FileFacts<ParquetHeader>>, String> {
+pub fn probe(pattern: &str) -> Result<Found<ParquetHeader>, String> {
     probe_but(pattern, &BTreeSet::new())
 }
 
 /// The same without the files that are hidden.
-pub fn probe_but(pattern: &str, hidden: &BTreeSet<String>) -> Result<Vec<FileFacts<ParquetHeader>>, String> {
+pub fn probe_but(pattern: &str, hidden: &BTreeSet<String>) -> Result<Found<ParquetHeader>, String> {
     let files = seen(pattern, hidden)?;
     let chunk = files.len().div_ceil(THREADS);
     std::thread::scope(|scope| {
@@ -37,7 +38,7 @@ pub fn probe_but(pattern: &str, hidden: &BTreeSet<String>) -> Result<Vec<FileFac
         for thread in threads {
             facts.extend(thread.join().map_err(|_| format!("looking at `{pattern}` broke off"))??);
         }
-        Ok(facts)
+        Ok(Arc::new(facts))
     })
 }
 
