@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{EVERYTHING, Place, assert_same, outputs, two_processes};
+use common::{EVERYTHING, Place, assert_same, outputs, tables, two_processes};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(180);
@@ -55,6 +55,36 @@ fn workers_and_processes_do_not_change_a_byte() {
     assert_same("two processes", &one, &outputs(&place.path("two")));
     let log = place.read("two/run.json");
     assert!(log.contains("\"processes\": 2"), "{log}");
+}
+
+#[test]
+fn the_order_of_files_does_not_change_a_table() {
+    let place = Place::new();
+    place.showers(48, 16, 1);
+    place.model("tiny.onnx", ["ECAL", "HCAL"]);
+    // Which events a mix takes of a class that has too many goes by their order.
+    place.write("everything.yaml", &EVERYTHING.replace("from: mixed.test", "from: events"));
+    place.calostream(&["run", "everything.yaml", "--out", "one"]).code(0);
+    let mut names: Vec<String> = std::fs::read_dir(place.path("data"))
+        .expect("data")
+        .map(|entry| entry.expect("a file").file_name().into_string().expect("a name"))
+        .collect();
+    names.sort();
+    // The files of each sample change names, the first for the last.
+    for sample in names.chunk_by(|a, b| a.split('_').next() == b.split('_').next()) {
+        for name in sample {
+            std::fs::rename(place.path(&format!("data/{name}")), place.path(&format!("data/old-{name}"))).expect("renamed");
+        }
+        for (name, other) in sample.iter().zip(sample.iter().rev()) {
+            std::fs::rename(place.path(&format!("data/old-{name}")), place.path(&format!("data/{other}"))).expect("renamed");
+        }
+    }
+    place.calostream(&["run", "everything.yaml", "--out", "two"]).code(0);
+    let steps = ["errors", "resolution", "auc", "variables", "groups", "curves", "shares", "matrices", "models", "spectra"];
+    let [one, two] = ["one", "two"].map(|run| tables(&place.path(run), &steps));
+    assert!(one.len() > 2 * steps.len());
+    assert_same("files in another order", &one, &two);
+    assert_ne!(place.read("one/units.jsonl"), place.read("two/units.jsonl"), "the order was another one");
 }
 
 #[test]
