@@ -200,16 +200,21 @@ impl Words<'_> {
                     let items: Vec<String> = items.iter().map(|i| self.words(i)).collect();
                     format!("[{}]", items.join(", "))
                 }
-                None if schema["items"].is_object() => format!("list of {}", self.words(&schema["items"])),
+                None if schema["items"].is_object() => format!("list of {}", grouped(self.words(&schema["items"]))),
                 None => "list".into(),
             },
             "object" => match &schema["additionalProperties"] {
-                inner @ Value::Object(_) => format!("map of names to {}", self.words(inner)),
+                inner @ Value::Object(_) => format!("map of names to {}", grouped(self.words(inner))),
                 _ => "map".into(),
             },
             other => other.into(),
         }
     }
+}
+
+/// In parentheses where it is a choice, which would not end where what is around it goes on.
+fn grouped(words: String) -> String {
+    if words.contains(" or ") { format!("({})", words.replace(", or ", " or ")) } else { words }
 }
 
 /// `one of a, b` for a choice of words alone.
