@@ -93,6 +93,14 @@ for step, weights in (('pt_before', np.ones(len(pt))), ('pt_after', weight)):
     for name, who in (('signal', truth), ('background', ~truth)):
         found = [float(r['content']) for r in table(step) if r['sample'] == name][1:-1]
         np.testing.assert_allclose(found, np.histogram(pt[who], bins, weights=weights[who])[0], rtol=1e-9, err_msg=step)
+rows = table('by_pt_and_eta')
+assert len(rows) == 2 * 2 * 5
+for row in rows:
+    here = (np.abs(eta) < 0.8) == (row['region'] == 'inner')
+    if row['pt_low']:
+        here &= (pt >= float(row['pt_low'])) & (pt < float(row['pt_high']))
+    assert (int(row['signal']), int(row['background'])) == ((truth & here).sum(), (~truth & here).sum())
+    contest(row, truth[here], scores[row['score']][here], weight[here])
 rng, errors = np.random.default_rng(1), []
 for step, column, x, bins in (('by_pt', 'pt', pt, [5, 15, 25, 45, 2000]), ('by_eta', 'abs_eta', np.abs(eta), [0, .4, .8, 1.4])):
     rows = table(step)
@@ -256,6 +264,15 @@ for name, m in mass.items():
 sigma = {k: float(r['sigma']) for k, r in rows.items()}
 near(float(rows['et_network']['improvement']), 1 - sigma['et_network'] / sigma['et_reference'], 1e-9, 'improvement')
 assert 0.05 < float(rows['et_network']['improvement']) < 0.6 and rows['et_reference']['improvement'] == ''
+both_inner = (np.abs(eta[both]) < 0.8) & (np.abs(eta[both + 1]) < 0.8)
+rows = {(r['region'], r['of']): r for r in table('peak_in_regions')}
+assert len(rows) == 4
+for (region, name), row in rows.items():
+    m = mass[name][both_inner == (region == 'inner')]
+    assert abs(int(row['pairs']) - ((m >= 76) & (m < 106)).sum()) <= 1, row
+    if name == 'et_network':
+        near(float(row['improvement']), 1 - float(row['sigma']) / float(rows[region, 'et_reference']['sigma']), 1e-9, 'improvement')
+        assert 0 < float(row['improvement_error']) < 0.3
 labels = pq.read_table(glob.glob(out + '/labels/*.parquet')[0]).to_pydict()
 near_z = (mass['et_reference'] > 86) & (mass['et_reference'] < 97)
 assert sorted(labels['event_number']) == sorted(d['eventNumber'][both[near_z]].tolist())

@@ -18,7 +18,15 @@ fn edges(column: &str, edges: &[f64]) -> HistogramAxis {
 }
 
 fn histogram(axes: Vec<HistogramAxis>) -> Histogram {
-    Histogram { axes: Some(Placed::unplaced(axes)), of: None, weight: None, for_each: None, regions: None, profile: None, ratio: None }
+    Histogram {
+        axes: Some(Placed::unplaced(axes)),
+        of: None,
+        weight: None,
+        for_each: None,
+        regions: None,
+        profile: None,
+        ratio: None,
+    }
 }
 
 struct Rows {
@@ -303,7 +311,9 @@ fn ratios_and_what_lies_outside_are_in_the_plot() {
             assert_eq!(series[class].errors[bin], variance[own].sqrt());
             let relative = |cell: usize| variance[cell].sqrt() / content[cell];
             let ratio = content[own] / content[other];
-            assert!((point.y - ratio).abs() < 1e-12 && (point.y_error - ratio * relative(own).hypot(relative(other))).abs() < 1e-12);
+            assert!(
+                (point.y - ratio).abs() < 1e-12 && (point.y_error - ratio * relative(own).hypot(relative(other))).abs() < 1e-12
+            );
         }
     }
     let outside = |slot: usize| crate::words::significant(content[slot], 3);

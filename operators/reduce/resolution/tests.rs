@@ -673,6 +673,7 @@ fn ratios_to_a_reference_stand_below_with_their_errors() {
     let none = Resolution { ratio: Some(word("none")), ..resolution.clone() };
     let (_, summary) = fold(&none, &rows, 1);
     assert!(summary.figures.iter().all(|f| matches!(f.content, Content::Curves { .. })));
-    let problems = Resolution { ratio: Some(word("cnm")), ..resolution }.measuring(&rows.schema(), 0).expect_err("no such column");
+    let problems =
+        Resolution { ratio: Some(word("cnm")), ..resolution }.measuring(&rows.schema(), 0).expect_err("no such column");
     assert!(problems[0].what.contains("one curve has no ratio"), "{problems:?}");
 }
