@@ -48,8 +48,8 @@ pub enum Content {
     Steps {
         /// `n + 1` edges.
         edges: Vec<f64>,
-        /// A label and `n` contents each.
-        series: Vec<(String, Vec<f64>)>,
+        /// What is in them.
+        series: Vec<Steps>,
         /// Whether the vertical axis is logarithmic.
         log_y: bool,
     },
@@ -64,6 +64,15 @@ pub enum Content {
         /// Whether the colours are logarithmic.
         log: bool,
     },
+    /// What is compared, and in a panel below, along the same axis, its ratio to one of its own curves.
+    Compared {
+        /// Curves or steps.
+        content: Box<Content>,
+        /// The vertical axis of the panel.
+        y: String,
+        /// As many curves as stand above, of the same colours; those without points are references.
+        ratios: Vec<Curve>,
+    },
     /// A table of numbers between named rows and columns, each a colour with its number in it.
     Matrix {
         /// The names below, from left to right.
@@ -75,6 +84,17 @@ pub enum Content {
         /// What is written into each; lines are kept.
         texts: Vec<String>,
     },
+}
+
+/// Contents of bins.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Steps {
+    /// The label in the legend.
+    pub label: String,
+    /// What is in each bin.
+    pub contents: Vec<f64>,
+    /// One standard error of each; none where they are not known.
+    pub errors: Vec<f64>,
 }
 
 /// Points with errors, and a line.
@@ -108,5 +128,16 @@ impl Point {
     #[must_use]
     pub fn up(&self) -> f64 {
         self.y_error_up.unwrap_or(self.y_error)
+    }
+
+    /// The ratio to another point, at the place of this one, with the relative errors of both in quadrature: those of a ratio of
+    /// independent numbers. None where it can't be had.
+    #[must_use]
+    pub fn over(&self, reference: &Self) -> Option<Self> {
+        let ratio = self.y / reference.y;
+        let both = |own: f64, other: f64| (own / reference.y).hypot(ratio * other / reference.y);
+        let y_error = both(self.y_error, reference.up());
+        let y_error_up = self.y_error_up.or(reference.y_error_up).map(|_| both(self.up(), reference.y_error));
+        (ratio.is_finite() && reference.y > 0.0).then_some(Self { y: ratio, y_error, y_error_up, ..*self })
     }
 }

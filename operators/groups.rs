@@ -59,6 +59,13 @@ enum Says {
     Regions(Vec<(String, Expression)>),
 }
 
+/// A value of one way, that groups with another value of it are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    way: usize,
+    value: usize,
+}
+
 /// The groups that rows are told apart by; a single one without a name where nothing is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Groups {
@@ -204,6 +211,31 @@ impl Groups {
     #[must_use]
     pub fn suffix(&self, group: usize) -> String {
         self.values(group).flat_map(|value| ["-", value]).collect()
+    }
+
+    /// The value of this name that groups are compared with, in whichever column it stands.
+    pub fn reference(&self, word: &Placed<String>) -> Result<Reference, Problem> {
+        if self.ways.is_empty() {
+            return Err(Problem::at(word, "one curve has no ratio").help("for_each: sample"));
+        }
+        let ways = self.ways.iter().enumerate();
+        let found = ways.filter_map(|(way, of)| Some(Reference { way, value: of.values.iter().position(|v| *v == word.value)? }));
+        let all = || self.ways.iter().flat_map(|way| way.values.iter().map(String::as_str));
+        let missing = || Problem::at(word, format!("no group `{}`", word.value)).suggest(word, all());
+        found.into_iter().next().ok_or_else(missing)
+    }
+
+    /// The group that one is compared with: of the same values but for that of the reference; itself where it has that.
+    #[must_use]
+    pub fn partner(&self, group: usize, Reference { way, value }: Reference) -> usize {
+        let (stride, values) = (self.stride(way), self.ways[way].values.len());
+        group + value * stride - group / stride % values * stride
+    }
+
+    /// What a reference is called.
+    #[must_use]
+    pub fn value(&self, Reference { way, value }: Reference) -> &str {
+        &self.ways[way].values[value]
     }
 
     /// The fields of a table.

@@ -16,7 +16,7 @@ use crate::binning::{Binned, By, labelled};
 use crate::column;
 use crate::folding::{gather, one_input, table};
 use crate::for_each::{ForEach, Regions};
-use crate::groups::Groups;
+use crate::groups::{Groups, Reference};
 use crate::registry::Describe;
 use crate::sums::Sums;
 use crate::weights;
@@ -54,6 +54,10 @@ pub struct Histogram {
     /// A column whose mean is wanted in each bin, with its error: a profile.
     #[serde(default)]
     pub profile: Option<Placed<String>>,
+    /// The class, or another value that rows are told apart by, that the others are divided by in a panel below the plot: `signal`. Its
+    /// bars are the errors of both, as of independent contents.
+    #[serde(default)]
+    pub ratio: Option<Placed<String>>,
 }
 
 /// One axis of a histogram: `{ column: energy, range: [10, 510], bins: 50 }`, `{ column: energy, range: [1, 1000], bins: 30, log: true }`,
@@ -93,6 +97,7 @@ spectrum:
     axes:
       - { column: energy, range: [10, 510], bins: 50 }
     for_each: sample
+    ratio: electron
 # Many variables and selections in the same pass:
 #   of: { energy: { range: [10, 510], bins: 50 }, eta: { range: [-3, 3], bins: 60 } }
 #   regions: { barrel: abs(eta) < 1.4, endcap: abs(eta) > 1.5 }
@@ -109,6 +114,8 @@ struct Filling {
     weight: Option<String>,
     /// The column of a profile, and its label.
     profile: Option<(String, String)>,
+    /// What the others are divided by.
+    ratio: Option<Reference>,
     schema: Arc<Schema>,
     of_groups: Vec<u32>,
     numbers: Vec<u32>,
@@ -186,6 +193,12 @@ impl Histogram {
         for number in self.weight.iter().chain(&self.profile) {
             gather(column::number(schema, number), &mut problems);
         }
+        let ratio = self.ratio.as_ref().zip(groups.as_ref()).and_then(|(word, groups)| {
+            if parts.iter().any(|part| part.columns.len() > 1) || self.profile.is_some() {
+                problems.push(Problem::at(word, "ratios are of contents along one axis").help("leave `ratio` out"));
+            }
+            gather(groups.reference(word), &mut problems)
+        });
         if problems.is_empty() && all > MOST_CELLS {
             let place = self.axes.as_ref().map(|axes| axes.place).or(self.of.as_ref().map(|of| of.place)).unwrap_or_default();
             let problem = Problem::at(&Placed { value: (), place }, format!("{all} cells are too many"));
@@ -198,6 +211,7 @@ impl Histogram {
             told_apart: self.of.is_some(),
             weight: self.weight.as_ref().map(|w| w.value.clone()),
             profile: self.profile.as_ref().map(|y| (y.value.clone(), column::label(schema, y))),
+            ratio,
             schema: Arc::new(Schema::empty()),
             of_groups: Vec::new(),
             numbers: Vec::new(),

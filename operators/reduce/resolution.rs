@@ -30,7 +30,7 @@ use crate::bootstrap::{MOST_REPLICAS, REPLICAS, Replicas};
 use crate::column;
 use crate::folding::{gather, one_input, table};
 use crate::for_each::{ForEach, Regions};
-use crate::groups::Groups;
+use crate::groups::{Groups, Reference};
 use crate::ladder::{Ladder, MOST_STEPS};
 use crate::names::Names;
 use crate::populations;
@@ -85,6 +85,10 @@ pub struct Resolution {
     /// bootstrap.
     #[serde(default)]
     pub reference: Option<Placed<String>>,
+    /// The class (or another value that rows are told apart by), or the column of `of`, that the others are divided by in a panel below the
+    /// plots of widths; the `reference` where nothing is said, `none` for no panel.
+    #[serde(default)]
+    pub ratio: Option<Placed<String>>,
     /// Also a Gaussian fitted within so many sigmas of its own mean on both sides: `2`.
     #[serde(default)]
     pub core: Option<Placed<f64>>,
@@ -139,7 +143,7 @@ impl Describe for Resolution {
     const EXAMPLE: &'static str = "\
 # With more: `of: [cnn_error, bdt_error]`, `by: { energy: {..}, eta: {..} }`, and for numbers that tails do not change
 #   robust: 256              median, half-widths of the central 68 % and 95 %, eIQR
-#   reference: bdt_error     reIQR = 1 - eIQR / eIQR of the reference, with its error
+#   reference: bdt_error     reIQR = 1 - eIQR / eIQR of the reference, with its error, and the ratio to it below each plot
 #   core: 2                  a Gaussian within two of its sigmas
 resolution:
   from: pulls
@@ -160,6 +164,15 @@ struct Quantity {
     percent: Option<f64>,
 }
 
+/// What the panel of ratios divides by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// The group with this value, each quantity by its own.
+    Group(Reference),
+    /// This quantity, each group by its own.
+    Quantity(usize),
+}
+
 /// A resolution whose words were found right.
 #[derive(Debug)]
 struct Measuring {
@@ -168,6 +181,8 @@ struct Measuring {
     told_apart: bool,
     /// The number of the reference.
     reference: Option<usize>,
+    /// What the panel of ratios divides by, if there is one.
+    over: Option<Over>,
     binning: Binning,
     /// The axis that plots and fits go along.
     along: usize,
@@ -255,6 +270,18 @@ impl Resolution {
         self.robust.as_ref().map(|steps| steps.value).or(needed.then_some(STEPS)).map(Ladder::new)
     }
 
+    /// What the panel of ratios divides by.
+    fn over(&self, quantities: &[Quantity], groups: &Groups, problems: &mut Vec<Problem>) -> Option<Over> {
+        let word = self.ratio.as_ref()?;
+        if word.value == "none" {
+            return None;
+        }
+        if let Some(number) = quantities.iter().position(|q| q.column == word.value).filter(|_| quantities.len() > 1) {
+            return Some(Over::Quantity(number));
+        }
+        gather(groups.reference(word), problems).map(Over::Group)
+    }
+
     /// The axis to go along: the one that is named, or the first as they are written.
     fn along(&self, binning: &Binning, problems: &mut Vec<Problem>) -> usize {
         let find = |name: &str| binning.columns.iter().position(|c| c.column == name);
@@ -297,6 +324,8 @@ impl Resolution {
         if let (Some(binning), Some(groups)) = (&binning, &groups) {
             gather(groups.binned(binning, quantities.len(), self.by.as_ref()), &mut problems);
         }
+        let over = groups.as_ref().and_then(|groups| self.over(&quantities, groups, &mut problems));
+        let over = over.or(reference.map(Over::Quantity).filter(|_| self.ratio.is_none()));
         let (Some(binning), Some(groups), true) = (binning, groups, problems.is_empty()) else { return Err(problems) };
         let weighted = self.weight.is_some();
         let keys = Keys::new((&binning, groups.len(), quantities.len()), weighted, ladder, replicas.as_ref());
@@ -304,6 +333,7 @@ impl Resolution {
             told_apart: self.of.listed || quantities.len() > 1,
             quantities,
             reference,
+            over,
             binning,
             along,
             groups,

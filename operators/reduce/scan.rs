@@ -246,6 +246,7 @@ impl Scan {
             weight: self.weight.clone(),
             robust: Some(Placed::unplaced(STEPS)),
             reference: None,
+            ratio: None,
             core: None,
             bootstrap: None,
             pivot: 0.0,

@@ -3,7 +3,8 @@
 use super::{Filling, Part};
 use crate::binning::Binned;
 use crate::column;
-use crate::figure::{Content, Curve, Figure, Point, Summary};
+use crate::figure::{Content, Curve, Figure, Point, Steps, Summary};
+use crate::groups::Reference;
 use crate::sums::Sums;
 use crate::uhi::{self, Storage, UhiAxis};
 use crate::work::Fold;
@@ -100,6 +101,13 @@ impl Part {
             slots.iter().zip(&self.columns).all(|(slot, c)| Self::shown_slots(&c.axis).contains(slot))
         };
         (0..self.cells).filter(shown).collect()
+    }
+
+    /// How many of a group's rows are in no bin.
+    fn outside(&self, counts: &[i64]) -> u64 {
+        let inside =
+            |cell: &usize| self.slots(*cell).1.iter().zip(&self.columns).all(|(slot, c)| (1..=c.axis.bins()).contains(slot));
+        (0..counts.len()).filter(|cell| !inside(cell)).map(|cell| counts[cell].unsigned_abs()).sum()
     }
 }
 
@@ -220,6 +228,42 @@ impl Filling {
         self.weight.as_ref().map_or_else(|| "events".into(), |w| format!("events weighted by {w}"))
     }
 
+    /// What lies outside of an axis, as a legend says it.
+    fn flow(&self, x: &Binned, contents: &[f64]) -> String {
+        let amount = |content: f64| {
+            if self.weight.is_none() { words::count(content as u64) } else { words::significant(content, 3) }
+        };
+        let places = if x.axis.names().is_some() { ["", "others"] } else { ["below", "above"] };
+        let said = [0, x.axis.bins() + 1].into_iter().zip(places).filter(|(slot, _)| contents[*slot] != 0.0);
+        let said: Vec<String> = said.map(|(slot, place)| format!("{} {place}", amount(contents[slot]))).collect();
+        if said.is_empty() { said.concat() } else { format!(" ({})", said.join(", ")) }
+    }
+
+    /// What is in the bins, with the panel of ratios where one is asked for.
+    fn compared(&self, edges: Vec<f64>, series: Vec<Steps>) -> Content {
+        let ratios = self.ratio.map(|reference| (reference, self.ratios(&edges, &series, reference)));
+        let content = Content::Steps { edges, series, log_y: false };
+        let Some((reference, ratios)) = ratios else { return content };
+        Content::Compared { content: Box::new(content), y: format!("/ {}", self.groups.value(reference)), ratios }
+    }
+
+    /// The contents of each group over those of its reference, in the middle of the bins.
+    fn ratios(&self, edges: &[f64], series: &[Steps], reference: Reference) -> Vec<Curve> {
+        let point = |steps: &Steps, bin: usize| {
+            let (low, high) = (edges[bin], edges[bin + 1]);
+            let (x, x_error) = (f64::midpoint(low, high), (high - low) / 2.0);
+            Point { x, x_error, y: steps.contents[bin], y_error: steps.errors[bin], y_error_up: None }
+        };
+        let curve = |(group, steps): (usize, &Steps)| {
+            let partner = self.groups.partner(group, reference);
+            let bins = (0..steps.contents.len()).filter(|bin| group != partner && steps.contents[*bin] != 0.0);
+            let points = bins.filter_map(|bin| point(steps, bin).over(&point(&series[partner], bin))).collect();
+            let names = [group, partner].map(|group| self.groups.label(group, ""));
+            Curve { label: names.join(" / "), points, line: Vec::new() }
+        };
+        series.iter().enumerate().map(curve).collect()
+    }
+
     fn figures(&self, filled: &Filled<'_>) -> Vec<Figure> {
         let per_group = filled.contents.len() / self.groups.len();
         let (name, y) = (self.name(filled.part), self.entries());
@@ -242,10 +286,13 @@ impl Filling {
             }
             ([x], None) => {
                 let bins = 1..=x.axis.bins();
-                let series = filled.contents.chunks_exact(per_group).enumerate();
-                let series =
-                    series.map(|(group, contents)| (self.groups.label(group, &x.column), contents[bins.clone()].to_vec()));
-                let content = Content::Steps { edges: x.axis.edges(), series: series.collect(), log_y: false };
+                let cells = filled.contents.chunks_exact(per_group).zip(filled.variances.chunks_exact(per_group));
+                let steps = |(group, (contents, variances)): (usize, (&[f64], &[f64]))| Steps {
+                    label: self.groups.label(group, &x.column) + &self.flow(x, contents),
+                    contents: contents[bins.clone()].to_vec(),
+                    errors: variances[bins.clone()].iter().map(|v| v.sqrt()).collect(),
+                };
+                let content = self.compared(x.axis.edges(), cells.enumerate().map(steps).collect());
                 vec![Figure { title: x.column.clone(), name, x: x.label.clone(), y, content }]
             }
             ([x, y], profile) => {
@@ -256,9 +303,11 @@ impl Filling {
                     let values = contents.chunks_exact(y.axis.slots()).skip(1).take(x.axis.bins());
                     let values = values.flat_map(|row| row[1..=y.axis.bins()].to_vec()).collect();
                     let whose = self.groups.name(group).map(|group| format!(", {group}")).unwrap_or_default();
+                    let outside = filled.part.outside(&filled.counts[group * per_group..(group + 1) * per_group]);
+                    let outside = if outside == 0 { String::new() } else { format!(" ({} outside)", words::count(outside)) };
                     Figure {
                         name: format!("{name}{}", self.groups.suffix(group)),
-                        title: title(format!("{} against {}", y.column, x.column)) + &whose,
+                        title: title(format!("{} against {}", y.column, x.column)) + &whose + &outside,
                         x: x.label.clone(),
                         y: y.label.clone(),
                         content: Content::Heat {

@@ -18,7 +18,15 @@ fn edges(column: &str, edges: &[f64]) -> HistogramAxis {
 }
 
 fn histogram(axes: Vec<HistogramAxis>) -> Histogram {
-    Histogram { axes: Some(Placed::unplaced(axes)), of: None, weight: None, for_each: None, regions: None, profile: None }
+    Histogram {
+        axes: Some(Placed::unplaced(axes)),
+        of: None,
+        weight: None,
+        for_each: None,
+        regions: None,
+        profile: None,
+        ratio: None,
+    }
 }
 
 struct Rows {
@@ -86,7 +94,7 @@ fn one_axis_is_that_of_hist_with_its_flow() {
     );
     assert_eq!(summary.highlights, [vec!["events", "in range"], vec!["20000", &(20_000 - low - high).to_string()]]);
     let Content::Steps { edges, series, .. } = &summary.figures[0].content else { panic!("steps") };
-    assert_eq!((edges.len(), series[0].1.len(), summary.figures[0].x.as_str()), (51, 50, "energy [GeV]"));
+    assert_eq!((edges.len(), series[0].contents.len(), summary.figures[0].x.as_str()), (51, 50, "energy [GeV]"));
 }
 
 #[test]
@@ -285,4 +293,33 @@ proptest! {
         histogram.weight = Some(word("weight"));
         prop_assert_eq!(fold(&histogram, &rows.batch(), pieces).0.encode(), fold(&histogram, &rows.batch(), 1).0.encode());
     }
+}
+
+#[test]
+fn ratios_and_what_lies_outside_are_in_the_plot() {
+    let rows = Rows::new(20_000);
+    let mut wanted = histogram(vec![axis("energy", 100.0, 500.0, 4)]);
+    (wanted.for_each, wanted.weight, wanted.ratio) = (Some(word("sample").into()), Some(word("weight")), Some(word("photon")));
+    let (_, summary) = fold(&wanted, &rows.batch(), 3);
+    let Content::Compared { content, y, ratios } = &summary.figures[0].content else { panic!("a panel") };
+    let Content::Steps { series, .. } = &**content else { panic!("steps") };
+    let (content, variance) = (column_of(&summary.table, "content"), column_of(&summary.table, "variance"));
+    assert_eq!((y.as_str(), ratios.len(), ratios[1].points.len()), ("/ photon", 3, 0));
+    for class in [0, 2] {
+        for (bin, point) in ratios[class].points.iter().enumerate() {
+            let (own, other) = (6 * class + 1 + bin, 6 + 1 + bin);
+            assert_eq!(series[class].errors[bin], variance[own].sqrt());
+            let relative = |cell: usize| variance[cell].sqrt() / content[cell];
+            let ratio = content[own] / content[other];
+            assert!(
+                (point.y - ratio).abs() < 1e-12 && (point.y_error - ratio * relative(own).hypot(relative(other))).abs() < 1e-12
+            );
+        }
+    }
+    let outside = |slot: usize| crate::words::significant(content[slot], 3);
+    assert_eq!(series[0].label, format!("{} ({} below, {} above)", SAMPLES[0], outside(0), outside(5)));
+    wanted.ratio = Some(word("photn"));
+    assert!(wanted.filling(&rows.batch().schema()).expect_err("no such class")[0].what.contains("no group `photn`"));
+    wanted.for_each = None;
+    assert!(wanted.filling(&rows.batch().schema()).expect_err("no classes")[0].what.contains("one curve has no ratio"));
 }

@@ -3,7 +3,7 @@
 use super::fitting::{FITS_KEY, Fit};
 use super::measuring::{Bin, Moments, Summed};
 use super::robust::{EIQR, NAMES, Read, Robust};
-use super::{Compat, Measuring};
+use super::{Compat, Measuring, Over};
 use crate::binning::Cell;
 use crate::column;
 use crate::figure::{Content, Curve, Figure, Point, Summary};
@@ -306,9 +306,20 @@ impl Measuring {
         };
         for (what, value, with_fit) in kinds {
             for panel in &panels {
-                let shown = series.iter().filter(|series| panel.is_none_or(|quantity| series.quantity == quantity));
-                let curves = shown.map(|series| self.curve(series, self.shown(series.quantity), value, with_fit)).collect();
-                figures.push(self.figure(what, *panel, self.axis_title(what), curves));
+                let shown = || series.iter().filter(|series| panel.is_none_or(|quantity| series.quantity == quantity));
+                let curves = shown().map(|series| self.curve(series, self.shown(series.quantity), value, with_fit)).collect();
+                let mut figure = self.figure(what, *panel, self.axis_title(what), curves);
+                // Around 0, where means lie, a ratio says nothing.
+                if let Some(over) = self.over.filter(|_| !["bias", "median"].contains(&what)) {
+                    let paired = what == "eIQR" && self.reference.is_some_and(|reference| over == Over::Quantity(reference));
+                    let ratios = shown().map(|of| self.ratio(of, self.partner(of, series, over), value, paired)).collect();
+                    let y = match over {
+                        Over::Group(reference) => format!("/ {}", self.groups.value(reference)),
+                        Over::Quantity(quantity) => format!("/ {}", self.quantities[quantity].column),
+                    };
+                    figure.content = Content::Compared { content: Box::new(figure.content), y, ratios };
+                }
+                figures.push(figure);
             }
         }
         if let Some(reference) = self.reference {
@@ -338,15 +349,44 @@ impl Measuring {
         }
     }
 
-    fn curve(&self, series: &Series, scale: f64, value: Value, with_fit: bool) -> Curve {
-        let point = |(number, told): (usize, &Told)| {
-            let (y, error) = value(told)?;
-            let (low, high) = told.cell.as_ref()?.edges[self.along];
-            let x = self.place(number, told.bin.as_ref().ok()?.by[self.along]);
-            let y_error = scale * error.unwrap_or_default();
-            Some(Point { x, x_error: (high - low) / 2.0, y: y * scale, y_error, y_error_up: None })
+    /// The number of a bin at its place.
+    fn point(&self, series: &Series, bin: usize, scale: f64, value: Value) -> Option<Point> {
+        let told = &series.bins[bin];
+        let (y, error) = value(told)?;
+        let (low, high) = told.cell.as_ref()?.edges[self.along];
+        let x = self.place(bin, told.bin.as_ref().ok()?.by[self.along]);
+        let y_error = scale * error.unwrap_or_default();
+        Some(Point { x, x_error: (high - low) / 2.0, y: y * scale, y_error, y_error_up: None })
+    }
+
+    /// What a series is divided by; none where that is the series itself.
+    fn partner<'a>(&self, of: &Series, series: &'a [Series], over: Over) -> Option<&'a Series> {
+        let (quantity, group) = match over {
+            Over::Group(reference) => (of.quantity, self.groups.partner(of.group, reference)),
+            Over::Quantity(quantity) => (quantity, of.group),
         };
-        let points: Vec<Point> = series.bins.iter().enumerate().filter_map(point).collect();
+        let found = series.iter().find(|s| s.quantity == quantity && s.group == group && s.others == of.others);
+        found.filter(|_| (of.quantity, of.group) != (quantity, group))
+    }
+
+    /// The numbers of a series over those of another, bin by bin; `paired` where what it gains event by event is known.
+    fn ratio(&self, of: &Series, over: Option<&Series>, value: Value, paired: bool) -> Curve {
+        let name = |series| self.name_of(series).unwrap_or_default();
+        let Some(over) = over else { return Curve { label: name(of), ..Curve::default() } };
+        let point = |bin: usize| {
+            let ratio = self.point(of, bin, 1.0, value)?.over(&self.point(over, bin, 1.0, value)?)?;
+            if !paired {
+                return Some(ratio);
+            }
+            let improved = of.bins[bin].robust.as_ref()?.improved?[0];
+            Some(Point { y: 1.0 - improved.value, y_error: improved.error.unwrap_or_default(), ..ratio })
+        };
+        let label = format!("{} / {}", name(of), name(over));
+        Curve { label, points: (0..of.bins.len()).filter_map(point).collect(), line: Vec::new() }
+    }
+
+    fn curve(&self, series: &Series, scale: f64, value: Value, with_fit: bool) -> Curve {
+        let points: Vec<Point> = (0..series.bins.len()).filter_map(|bin| self.point(series, bin, scale, value)).collect();
         let edges = self.binning.columns[self.along].axis.edges();
         let first = edges[0].max(points.first().map_or(f64::INFINITY, |p| p.x / 2.0));
         let last = edges[edges.len() - 1];
@@ -423,6 +463,19 @@ impl Measuring {
                 replicas.number()
             ));
         }
+        remarks.extend(self.over.filter(|_| !self.binning.is_empty()).map(|over| match over {
+            Over::Group(_) => "ratios in the panels have the errors of both, in quadrature".to_owned(),
+            Over::Quantity(_) if self.reference.is_some() => {
+                "ratios in the panels have the errors of both, in quadrature, as if they were independent; that of eIQR has the error of \
+                 the paired bootstrap"
+                    .to_owned()
+            }
+            Over::Quantity(_) => {
+                "ratios in the panels have the errors of both, in quadrature, as if they were independent: too large for two quantities of \
+                 the same events"
+                    .to_owned()
+            }
+        }));
         if let Some(within) = self.core {
             let within = words::plain(within);
             remarks

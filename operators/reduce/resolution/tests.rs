@@ -29,6 +29,7 @@ fn resolution() -> Resolution {
         weight: None,
         robust: None,
         reference: None,
+        ratio: None,
         core: None,
         bootstrap: None,
         pivot: 0.0,
@@ -642,4 +643,37 @@ for f in (digitize, each_class, arithmetic) * 3:
 answer({k: v / n * 1e9 for k, v in best.items()})
 ";
     println!("numpy, ns of processor time a row: {}", python(script, &json!({ "rows": ROWS })));
+}
+
+#[test]
+fn ratios_to_a_reference_stand_below_with_their_errors() {
+    let rows = two(4_000);
+    let resolution = Resolution { reference: Some(word("bdt")), ..of_two() };
+    let (_, summary) = fold(&resolution, &rows, 1);
+    let ratios = |summary: &crate::figure::Summary, name: &str| {
+        let figure = summary.figures.iter().find(|f| f.name == name).expect("a figure");
+        let Content::Compared { y, ratios, .. } = &figure.content else { panic!("no panel below {name}") };
+        (y.clone(), ratios.clone())
+    };
+    let of = |name: &str| column_of(&summary.table, name);
+    // The first two series are those of cnn, in two bins of eta; rows of the table have eta fastest.
+    let (y, found) = ratios(&summary, "eiqr");
+    assert_eq!((y.as_str(), found.len(), found[2].points.len()), ("/ bdt", 4, 0));
+    let (gains, errors) = (of("reiqr"), of("reiqr_error"));
+    for (bin, point) in found[1].points.iter().enumerate() {
+        assert_eq!((point.y, point.y_error), (1.0 - gains[2 * bin + 1], errors[2 * bin + 1]), "the paired error");
+    }
+    let (_, found) = ratios(&summary, "resolution");
+    let (widths, errors) = (of("resolution"), of("resolution_error"));
+    let ratio = widths[0] / widths[6];
+    close(&[found[0].points[0].y], &[ratio], 1e-12);
+    close(&[found[0].points[0].y_error], &[ratio * (errors[0] / widths[0]).hypot(errors[6] / widths[6])], 1e-12);
+    assert!(summary.figures.iter().all(|f| f.name != "bias" || matches!(f.content, Content::Curves { .. })), "none of means");
+    assert!(summary.remarks.iter().any(|r| r.contains("paired bootstrap")), "{:?}", summary.remarks);
+    let none = Resolution { ratio: Some(word("none")), ..resolution.clone() };
+    let (_, summary) = fold(&none, &rows, 1);
+    assert!(summary.figures.iter().all(|f| matches!(f.content, Content::Curves { .. })));
+    let problems =
+        Resolution { ratio: Some(word("cnm")), ..resolution }.measuring(&rows.schema(), 0).expect_err("no such column");
+    assert!(problems[0].what.contains("one curve has no ratio"), "{problems:?}");
 }

@@ -5,13 +5,13 @@
 
 use super::axis::{Axis, extent};
 use super::svg::{Svg, escape, px};
-use super::{Frame, Key, colour, dashes, x_axis};
+use super::{Frame, Key, Sheet, colour, dashes, x_axis};
 use crate::report::format::significant;
-use calostream_operators::figure::{Curve, Figure, Point};
+use calostream_operators::figure::{Curve, Point};
 
 const REACH: f64 = 0.6;
 
-pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, curves: &[Curve], log_y: bool) {
+pub(super) fn draw(svg: &mut Svg, sheet: &Sheet<'_>, id: &str, curves: &[Curve], log_y: bool) -> Frame {
     let points = || curves.iter().flat_map(|c| &c.points).filter(|p| p.x.is_finite() && p.y.is_finite() && (!log_y || p.y > 0.0));
     let lines = || curves.iter().flat_map(|c| &c.line).filter(|(x, y)| x.is_finite() && y.is_finite() && (!log_y || *y > 0.0));
     let bins: Vec<(f64, f64)> = points().map(|p| (p.x - p.x_error, p.x + p.x_error)).collect();
@@ -33,24 +33,32 @@ pub(super) fn draw(svg: &mut Svg, figure: &Figure, id: &str, curves: &[Curve], l
         .enumerate()
         .map(|(i, c)| (if c.points.is_empty() { Key::Line(i) } else { Key::Marker(i) }, c.label.as_str()))
         .collect();
-    let frame = Frame::new(svg, figure, x, y, &legend, 0.0);
+    let frame = Frame::new(svg, sheet, x, y, &legend, 0.0);
     if base.is_none() {
         frame.border(svg);
-        return frame.nothing(svg);
+        frame.nothing(svg);
+        return frame;
     }
     frame.clip(svg, id);
     for (number, curve) in curves.iter().enumerate() {
         line(svg, &frame, number, &curve.line);
     }
-    for (number, curve) in curves.iter().enumerate() {
-        for point in curve.points.iter().filter(|p| p.x.is_finite() && p.y.is_finite() && (!log_y || p.y > 0.0)) {
-            dot(svg, &frame, number, point, &curve.label);
-        }
-    }
+    dots(svg, &frame, curves);
     frame.close(svg);
+    frame
 }
 
-fn range(base: (f64, f64), wide: (f64, f64), log_y: bool) -> Axis {
+/// All points of all curves that the axes can show.
+pub(super) fn dots(svg: &mut Svg, frame: &Frame, curves: &[Curve]) {
+    for (number, curve) in curves.iter().enumerate() {
+        for point in curve.points.iter().filter(|p| p.x.is_finite() && p.y.is_finite() && (!frame.y.log || p.y > 0.0)) {
+            dot(svg, frame, number, point, &curve.label);
+        }
+    }
+}
+
+/// The axis for values whose own range is `base` and that with their errors is `wide`.
+pub(super) fn range(base: (f64, f64), wide: (f64, f64), log_y: bool) -> Axis {
     let axis = if log_y { Axis::log(base.0, base.1) } else { Axis::linear(base.0, base.1) };
     let (below, above) = ((-axis.place(wide.0)).clamp(0.0, REACH), (axis.place(wide.1) - 1.0).clamp(0.0, REACH));
     let axis = axis.padded(below, above).padded(0.04, 0.06);

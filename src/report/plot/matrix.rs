@@ -1,21 +1,19 @@
 //! Numbers between named rows and columns, each in a field of its colour.
 
 use super::svg::{Anchor, Svg, fitting, text_width};
-use super::{BOLD, HEIGHT, LABEL, TICK, TITLE, WIDTH};
-use calostream_operators::figure::Figure;
+use super::{HEIGHT, LABEL, Sheet, TICK, WIDTH, headline};
 
-/// From white paper to the first of the colours that curves have.
+/// From white paper to a light blue on which black letters are read.
 fn shade(share: f64) -> String {
-    let full = [63.0, 144.0, 218.0];
+    let full = [86.0, 180.0, 233.0];
     let channel = |c: usize| (255.0 + share.clamp(0.0, 1.0) * (full[c] - 255.0)).round() as u8;
     format!("#{:02x}{:02x}{:02x}", channel(0), channel(1), channel(2))
 }
 
-pub(super) fn draw(svg: &mut Svg, figure: &Figure, columns: &[String], rows: &[String], (shares, texts): (&[f64], &[String])) {
+pub(super) fn draw(svg: &mut Svg, sheet: &Sheet<'_>, columns: &[String], rows: &[String], (shares, texts): (&[f64], &[String])) {
     let widest = rows.iter().map(|name| text_width(name, TICK)).fold(0.0, f64::max).min(WIDTH / 4.0);
-    let (left, right, top, bottom) = (26.0 + LABEL + widest + 8.0, WIDTH - 24.0, 44.0, HEIGHT - 30.0 - LABEL - TICK);
-    let title = fitting(&figure.title, TITLE, (WIDTH - left - 12.0) / BOLD);
-    svg.text((left, 20.0), &figure.title, title, Anchor::Start, r#"font-weight="bold""#);
+    let (left, right, bottom) = (26.0 + LABEL + widest + 8.0, WIDTH - 24.0, HEIGHT - 30.0 - LABEL - TICK);
+    let top = headline(svg, sheet.title, left);
     let (width, height) = ((right - left) / columns.len().max(1) as f64, (bottom - top) / rows.len().max(1) as f64);
     for (i, name) in columns.iter().enumerate() {
         let at = (left + (i as f64 + 0.5) * width, bottom + 14.0);
@@ -39,7 +37,7 @@ pub(super) fn draw(svg: &mut Svg, figure: &Figure, columns: &[String], rows: &[S
         }
     }
     svg.rect((left, top), (right - left, bottom - top), r##"fill="none" stroke="#444" stroke-width="1.2""##);
-    svg.text((right, HEIGHT - 16.0), &figure.x, fitting(&figure.x, LABEL, right - left), Anchor::End, "");
-    let size = fitting(&figure.y, LABEL, bottom - top);
-    svg.upright((18.0, top + text_width(&figure.y, size).min(bottom - top) / 2.0), &figure.y, size);
+    svg.text((right, HEIGHT - 16.0), sheet.x, fitting(sheet.x, LABEL, right - left), Anchor::End, "");
+    let size = fitting(sheet.y, LABEL, bottom - top);
+    svg.upright((18.0, top + text_width(sheet.y, size).min(bottom - top) / 2.0), sheet.y, size);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use calostream_operators::figure::{Curve, Point};
+use calostream_operators::figure::{Curve, Point, Steps};
 use proptest::prelude::*;
 
 /// Numbers that look like noise, the same each time.
@@ -63,7 +63,12 @@ fn steps(log_y: bool, series: usize) -> Figure {
         x: "(E − Ê) / E".into(),
         y: "events".into(),
         content: Content::Steps {
-            series: (0..series).map(|s| (labels[s].into(), edges.windows(2).map(gauss(s)).collect())).collect(),
+            series: (0..series)
+                .map(|s| {
+                    let contents: Vec<f64> = edges.windows(2).map(gauss(s)).collect();
+                    Steps { label: labels[s].into(), errors: contents.iter().map(|c| 3.0 * c.sqrt()).collect(), contents }
+                })
+                .collect(),
             edges,
             log_y,
         },
@@ -86,6 +91,29 @@ fn heat() -> Figure {
             log: true,
         },
     }
+}
+
+/// The same with the ratios to the first.
+fn compared(figure: Figure) -> Figure {
+    let divide = |points: &[Point], by: &[Point]| points.iter().zip(by).filter_map(|(p, q)| p.over(q)).collect();
+    let ratios: Vec<Curve> = match &figure.content {
+        Content::Curves { curves, .. } => {
+            let over = |c: &Curve| Curve { points: divide(&c.points, &curves[0].points), ..Curve::default() };
+            [Curve::default()].into_iter().chain(curves[1..].iter().map(over)).collect()
+        }
+        Content::Steps { edges, series, .. } => {
+            let points = |s: &Steps| -> Vec<Point> {
+                let middle = |e: &[f64]| f64::midpoint(e[0], e[1]);
+                let of = edges.windows(2).map(middle).zip(s.contents.iter().zip(&s.errors));
+                of.map(|(x, (y, e))| Point { x, y: *y, y_error: *e, ..Point::default() }).collect()
+            };
+            let over = |s: &Steps| Curve { points: divide(&points(s), &points(&series[0])), ..Curve::default() };
+            [Curve::default()].into_iter().chain(series[1..].iter().map(over)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let content = Content::Compared { content: Box::new(figure.content.clone()), y: "/ electron".into(), ratios };
+    Figure { name: format!("compared_{}", figure.name), content, ..figure }
 }
 
 /// One of each kind, and the hard cases.
@@ -116,6 +144,9 @@ pub(crate) fn gallery() -> Vec<Figure> {
         named("lonely", lonely),
         named("empty_heat", Figure { content: empty, ..heat() }),
         named("empty_curves", Figure { content: nothing, ..curves() }),
+        compared(curves()),
+        compared(steps(false, 3)),
+        compared(heat()),
     ]
 }
 
@@ -150,6 +181,7 @@ fn check(figure: &Figure) -> String {
 fn bins_that_grow_are_drawn_on_a_logarithmic_axis() {
     let of = |edges: &[f64]| super::x_axis(&edges.windows(2).map(|e| (e[0], e[1])).collect::<Vec<_>>());
     assert!(of(&[1.0, 10.0, 100.0, 1000.0]).log);
+    assert!(of(&[5.0, 15.0, 25.0, 45.0, 2000.0]).log, "one bin would fill the picture");
     for edges in [&[0.0, 1.0, 10.0, 100.0][..], &[10.0, 60.0, 110.0, 160.0], &[1.0, 10.0, 100.0, 120.0], &[-1.0, 1.0], &[]] {
         assert!(!of(edges).log, "{edges:?}");
     }
@@ -172,6 +204,28 @@ fn every_kind_is_drawn() {
 }
 
 #[test]
+fn ratios_stand_below_around_one() {
+    let text = check(&compared(curves()));
+    assert!(text.contains("height=\"650\"") && text.contains(">/ electron</text>"), "a panel with its label");
+    assert_eq!(text.matches(">energy [GeV]</text>").count(), 1, "one horizontal axis");
+    assert_eq!(text.matches("<title>").count(), 70, "a point for each bin of the others");
+    // 4 +- 0.4 over 2 +- 0.1: 2 +- 2 sqrt(0.1^2 + 0.05^2).
+    let point = |y: f64, y_error: f64| Point { y, y_error, ..Point::default() };
+    let ratio = point(4.0, 0.4).over(&point(2.0, 0.1)).expect("a ratio");
+    assert!((ratio.y - 2.0).abs() < 1e-12 && (ratio.y_error - 2.0 * 0.0125_f64.sqrt()).abs() < 1e-12, "{ratio:?}");
+    assert!(point(1.0, 0.1).over(&point(0.0, 0.1)).is_none());
+    // One that is far off does not flatten the others: an arrow stands for it.
+    let at = |x: f64, y: f64| Point { x, y, y_error: 0.01, ..Point::default() };
+    let ratios = vec![Curve { points: vec![at(1.0, 1.1), at(2.0, 0.9), at(3.0, 300.0)], ..Curve::default() }];
+    let content = Content::Compared { content: Box::new(curves().content), y: "/ a".into(), ratios };
+    let text = check(&Figure { content, ..curves() });
+    assert!(
+        text.contains(">1.0") && text.contains("484L95.24 493H85.24Z"),
+        "the axis is that of the two, with an arrow above: {text}"
+    );
+}
+
+#[test]
 fn a_matrix_has_its_numbers_in_its_fields_and_an_error_two_ends() {
     let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
     let content = Content::Matrix {
@@ -181,7 +235,7 @@ fn a_matrix_has_its_numbers_in_its_fields_and_an_error_two_ends() {
         texts: ["2,378\n79.27 ± 0.76", "0", "1", "-"].map(str::to_owned).to_vec(),
     };
     let text = check(&Figure { content, ..curves() });
-    assert!(text.contains(r##"fill="#3f90da""##) && text.contains(r##"fill="#f2f2f2""##), "full, and none at all");
+    assert!(text.contains(r##"fill="#56b4e9""##) && text.contains(r##"fill="#f2f2f2""##), "full, and none at all");
     assert!(text.contains(">2,378</text>") && text.contains(">79.27 ± 0.76</text>"), "a line each");
     let point = Point { x: 1.0, y: 0.9, y_error: 0.2, y_error_up: Some(0.1), ..Point::default() };
     let curve = Curve { label: "a".into(), points: vec![point], line: Vec::new() };
@@ -215,12 +269,17 @@ proptest! {
         let line = values.windows(2).map(|v| (v[0], v[1])).collect();
         let contents = [
             Content::Curves { curves: vec![Curve { label: "<a & b>".into(), points, line }], log_y: log },
-            Content::Steps { edges: edges.clone(), series: vec![("a".into(), values.clone())], log_y: log },
+            Content::Steps { edges: edges.clone(), series: vec![Steps { label: "a".into(), contents: values.clone(), errors: values.iter().rev().copied().collect() }], log_y: log },
             Content::Heat { x_edges: edges, y_edges: vec![0.0, 1.0], values: values.clone(), log },
             Content::Matrix { columns: vec!["<a & b>".into(); 2], rows: vec!["c".into(); 3], shares: values, texts: vec!["1\n<2>".into(); 5] },
         ];
         for content in contents {
-            check(&Figure { content, ..curves() });
+            let ratios = match &content {
+                Content::Curves { curves, .. } => curves.clone(),
+                _ => Vec::new(),
+            };
+            check(&Figure { content: content.clone(), ..curves() });
+            check(&Figure { content: Content::Compared { content: Box::new(content), y: "/ a".into(), ratios }, ..curves() });
         }
     }
 }
