@@ -293,7 +293,7 @@ m.strategy = 2
 m.migrad()
 valid = m.valid
 # With limits, the second derivatives would be those of a sine.
-m.limits = [None] * 6
+m.limits = (None, None)
 m.hesse()
 answer({{'counts': bits(counts), 'values': list(m.values), 'errors': list(m.errors), 'valid': valid}})
 "
