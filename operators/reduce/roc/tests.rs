@@ -163,7 +163,7 @@ fn mistakes_have_places() {
     assert_eq!(
         problems(&truth, &rows),
         [
-            "2:2 column `energy` is Float64, not a class (bin in it with `by`, or make a region of it: regions: { high: energy > 1 })",
+            "2:2 column `energy` is Float64, not a class (there is sample)",
             "3:1 `scores` names no class (scores: { electron: p_electron })",
         ]
     );
