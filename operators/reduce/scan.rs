@@ -4,12 +4,14 @@
 //! range of keys each, and their tables are where the metrics are read from. So a number in the scan is the number that the step by
 //! itself would give.
 
+use crate::binning::{Binning, By, Cell};
 use crate::column;
 use crate::figure::Summary;
 use crate::folding::{one_input, table};
 use crate::for_each::{ForEach, Regions};
 use crate::groups::Groups;
 use crate::names::Names;
+use crate::populations;
 use crate::reduce::resolution::Resolution;
 use crate::reduce::roc::{Against, Roc};
 use crate::registry::Describe;
@@ -19,7 +21,7 @@ use crate::work::Fold;
 use crate::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::cmp::Ordering;
@@ -42,6 +44,9 @@ const OF_ERRORS: [(&str, &str); 6] = [
     ("eiqr", "eiqr_ladder_error"),
 ];
 
+/// What is known of their Gaussian core.
+const OF_CORES: [(&str, &str); 2] = [("core_mean", "core_mean_error"), ("core_sigma", "core_sigma_error")];
+
 /// One row a model, with chosen metrics as columns.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,11 +63,18 @@ pub struct Scan {
     /// Named selections, each a SQL condition: `{ barrel: abs(eta) < 1.4, all: true }`. A row counts in every one that it fits.
     #[serde(default)]
     pub regions: Option<Regions>,
+    /// A column to bin in, with its bins, for a row of the table for each model in each bin: `{ energy: { range: [10, 510], bins: 10 } }`.
+    #[serde(default)]
+    pub by: Option<By>,
     /// Working points: `{ background_efficiency: 0.1, signal_efficiency: 0.9 }`.
     #[serde(default)]
     pub at: WorkingPoints,
+    /// Also a Gaussian fitted to the errors within so many sigmas of its own mean on both sides, `2`: `core_mean` and `core_sigma`.
+    #[serde(default)]
+    pub core: Option<Placed<f64>>,
     /// The columns of the table in their order, all where nothing is said: the models' own `values`; `<class>_auc`,
-    /// `<class>_signal_efficiency_at_0.1`, `<class>_rejection_at_0.9`; `bias`, `resolution`, `median`, `sigma68`, `half95`, `eiqr`.
+    /// `<class>_signal_efficiency_at_0.1`, `<class>_rejection_at_0.9`; `bias`, `resolution`, `median`, `sigma68`, `half95`, `eiqr`; with a
+    /// `core`, `core_mean` and `core_sigma`.
     #[serde(default)]
     pub columns: Option<Placed<Vec<Placed<String>>>>,
     /// The columns to sort by, the first one first, with `-` in front for the largest first: `[-electron_auc, width]`.
@@ -88,13 +100,13 @@ pub struct Model {
     pub errors: Option<Placed<String>>,
     /// What else is to stand in its row: `{ width: 32, depth: 2 }`.
     #[serde(default)]
-    pub values: BTreeMap<String, Cell>,
+    pub values: BTreeMap<String, Said>,
 }
 
 /// What somebody wants to stand in the table.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Cell {
+pub enum Said {
     /// A number.
     Number(f64),
     /// A text.
@@ -125,6 +137,7 @@ struct Planning {
     models: Vec<String>,
     parts: Vec<Part>,
     groups: Groups,
+    binning: Binning,
     metrics: Vec<Metric>,
     sort: Vec<(usize, bool)>,
     schema: Arc<Schema>,
@@ -147,7 +160,7 @@ struct Metric {
 #[derive(Debug, Clone, PartialEq)]
 enum Of {
     /// What somebody wrote, by model.
-    Values(Vec<Option<Cell>>),
+    Values(Vec<Option<Said>>),
     /// The area of a class.
     Auc(String),
     /// A working point of a class.
@@ -181,7 +194,7 @@ impl Scan {
             }
         }
         let points = self.at.plan().unwrap_or_default(); // each part has said what is wrong with it
-        let known = known(&models, &points);
+        let known = known(&models, &points, self.core.is_some());
         let mut metrics = Vec::new();
         match &self.columns {
             None => metrics.clone_from(&known),
@@ -210,10 +223,11 @@ impl Scan {
             }
         }
         let groups = Groups::plan(one_input(inputs)?, self.for_each.as_ref(), self.regions.as_ref());
-        let Some(groups) = groups.ok().filter(|_| problems.is_empty()) else { return Err(problems) };
-        let schema = Arc::new(table_schema(&groups, &metrics));
+        let binning = Binning::plan(one_input(inputs)?, self.by.as_ref(), 1);
+        let (Ok(groups), Ok(binning), true) = (groups, binning, problems.is_empty()) else { return Err(problems) };
+        let schema = Arc::new(table_schema(&groups, &binning, &metrics));
         let models = models.into_iter().map(|(name, _)| name.value.clone()).collect();
-        Ok((Planning { models, parts, groups, metrics, sort, schema }, planned))
+        Ok((Planning { models, parts, groups, binning, metrics, sort, schema }, planned))
     }
 
     fn roc(&self, scores: Placed<BTreeMap<Placed<String>, Placed<String>>>) -> Roc {
@@ -223,7 +237,7 @@ impl Scan {
             signal: None,
             background: None,
             against: Against::Rest,
-            by: None,
+            by: self.by.clone(),
             for_each: self.for_each.clone(),
             regions: self.regions.clone(),
             at: self.at.clone(),
@@ -238,7 +252,7 @@ impl Scan {
     fn resolution(&self, errors: Placed<String>) -> Resolution {
         Resolution {
             of: errors.into(),
-            by: None,
+            by: self.by.clone(),
             for_each: self.for_each.clone(),
             regions: self.regions.clone(),
             fit: None,
@@ -247,7 +261,7 @@ impl Scan {
             robust: Some(Placed::unplaced(STEPS)),
             reference: None,
             ratio: None,
-            core: None,
+            core: self.core.clone(),
             bootstrap: None,
             pivot: 0.0,
             compat: None,
@@ -256,7 +270,7 @@ impl Scan {
 }
 
 /// All metrics that there could be, in the order in which they are shown where none are chosen.
-fn known(models: &[(&Placed<String>, &Model)], points: &[Fixed]) -> Vec<Metric> {
+fn known(models: &[(&Placed<String>, &Model)], points: &[Fixed], core: bool) -> Vec<Metric> {
     let mut all: Vec<Metric> = Vec::new();
     let values: BTreeSet<&String> = models.iter().flat_map(|(_, model)| model.values.keys()).collect();
     for name in values {
@@ -280,17 +294,19 @@ fn known(models: &[(&Placed<String>, &Model)], points: &[Fixed]) -> Vec<Metric> 
         all.push(Metric { name: format!("{class}_{what}_at_{}", fixed.value()), of: Of::Point((*class).clone(), *fixed) });
     }
     if models.iter().any(|(_, model)| model.errors.is_some()) {
-        all.extend(OF_ERRORS.map(|(name, error)| Metric { name: name.into(), of: Of::Errors(name, error) }));
+        let known = OF_ERRORS.into_iter().chain(OF_CORES.into_iter().filter(|_| core));
+        all.extend(known.map(|(name, error)| Metric { name: name.into(), of: Of::Errors(name, error) }));
     }
     all
 }
 
-fn table_schema(groups: &Groups, metrics: &[Metric]) -> Schema {
+fn table_schema(groups: &Groups, binning: &Binning, metrics: &[Metric]) -> Schema {
     let mut fields = vec![Field::new("model", DataType::Utf8, false)];
     fields.extend(groups.fields());
+    fields.extend(binning.fields());
     for metric in metrics {
         if let Of::Values(cells) = &metric.of {
-            let numbers = cells.iter().flatten().all(|cell| matches!(cell, Cell::Number(_)));
+            let numbers = cells.iter().flatten().all(|cell| matches!(cell, Said::Number(_)));
             fields.push(Field::new(&metric.name, if numbers { DataType::Float64 } else { DataType::Utf8 }, true));
         } else {
             fields.push(Field::new(&metric.name, DataType::Float64, true));
@@ -311,20 +327,26 @@ impl Operator for Scan {
         });
         let reads = Reads::columns(reads);
         let holds = parts.iter().map(|part| part.holds).sum();
-        Ok(Planned::new(Shape::Fold, vec![table(planning.schema, planning.models.len() * planning.groups.len())])
-            .reading(reads)
-            .holding(holds))
+        let rows = planning.models.len() * planning.groups.len() * planning.binning.len().max(1);
+        let planned = Planned::new(Shape::Fold, vec![table(planning.schema, rows)]).reading(reads).holding(holds);
+        Ok(Planned { survey: populations::reads(self.by.as_ref()), ..planned })
+    }
+
+    fn survey(&self, _: &Start<'_>) -> anyhow::Result<Box<dyn Fold>> {
+        Ok(populations::survey(self.by.as_ref()))
     }
 
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
-        let (planning, _) = self.planning(at.facts, at.inputs).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
+        let by = populations::settled(self.by.as_ref(), at.runtime.surveyed.as_ref())?;
+        let this = Self { by, ..self.clone() };
+        let (planning, _) = this.planning(at.facts, at.inputs).map_err(|problems| anyhow::anyhow!("{}", problems[0].what))?;
         let mut folds = Vec::new();
         for part in &planning.parts {
             let Work::Fold(fold) = part.operator.start(at)? else { anyhow::bail!("a part of a scan is no fold") };
             folds.push((part.model, fold));
         }
-        let Planning { models, groups, metrics, sort, schema, .. } = planning;
-        Ok(Work::Fold(Box::new(Scanning { models, groups, metrics, sort, schema, folds })))
+        let Planning { models, groups, binning, metrics, sort, schema, .. } = planning;
+        Ok(Work::Fold(Box::new(Scanning { models, groups, binning, metrics, sort, schema, folds })))
     }
 }
 
@@ -332,31 +354,57 @@ impl Operator for Scan {
 struct Scanning {
     models: Vec<String>,
     groups: Groups,
+    binning: Binning,
     metrics: Vec<Metric>,
     sort: Vec<(usize, bool)>,
     schema: Arc<Schema>,
     folds: Vec<(usize, Box<dyn Fold>)>,
 }
 
-/// A row of the table: a model, a group, and what stands there.
-type Row = (usize, usize, Vec<Entry>);
+/// A row of the table: a model, where it is of, and what stands there.
+type Row = (usize, Spot, Vec<Entry>);
+
+/// A group, and a bin where there are some.
+#[derive(Debug, Clone)]
+struct Spot {
+    group: usize,
+    cell: Option<Cell>,
+    /// What a row of a part's table has that is of it: texts, and edges.
+    texts: Vec<(String, String)>,
+    edges: Vec<(String, f64)>,
+}
+
+impl Spot {
+    /// True for a row of a part's table that is of it.
+    fn has(&self, table: &RecordBatch, row: usize) -> bool {
+        let text = |(name, is): &(String, String)| {
+            let texts = table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+            texts.is_some_and(|texts| texts.is_valid(row) && texts.value(row) == is)
+        };
+        let edge = |(name, is): &(String, f64)| {
+            let numbers = table.column_by_name(name).and_then(|column| column.as_primitive_opt::<Float64Type>());
+            numbers.is_some_and(|numbers| numbers.is_valid(row) && numbers.value(row) == *is)
+        };
+        self.texts.iter().all(text) && self.edges.iter().all(edge)
+    }
+}
 
 /// A number in the table, or a text.
 #[derive(Debug, Clone, Default)]
 struct Entry {
-    value: Option<Cell>,
+    value: Option<Said>,
     error: Option<f64>,
 }
 
 impl Entry {
     fn number(&self) -> Option<f64> {
-        if let Some(Cell::Number(number)) = &self.value { Some(*number) } else { None }
+        if let Some(Said::Number(number)) = &self.value { Some(*number) } else { None }
     }
 
     fn text(&self) -> Option<String> {
         match self.value.as_ref()? {
-            Cell::Number(number) => Some(words::plain(*number)),
-            Cell::Text(text) => Some(text.clone()),
+            Said::Number(number) => Some(words::plain(*number)),
+            Said::Text(text) => Some(text.clone()),
         }
     }
 
@@ -366,7 +414,7 @@ impl Entry {
             (None, None) => return Ordering::Equal,
             (None, _) => return Ordering::Greater,
             (_, None) => return Ordering::Less,
-            (Some(Cell::Number(a)), Some(Cell::Number(b))) => a.total_cmp(b),
+            (Some(Said::Number(a)), Some(Said::Number(b))) => a.total_cmp(b),
             _ => self.text().cmp(&other.text()),
         };
         if descending { order.reverse() } else { order }
@@ -397,13 +445,12 @@ impl Fold for Scanning {
                 }
             }
         }
-        let row = |model: usize, group: usize| -> Row {
-            let of: Vec<(&str, &str)> = self.groups.columns().zip(self.groups.values(group)).collect();
-            (model, group, self.metrics.iter().map(|metric| metric.entry(model, &of, &tables[model])).collect())
+        let spots = self.spots();
+        let row = |model: usize, spot: &Spot| -> Row {
+            (model, spot.clone(), self.metrics.iter().map(|metric| metric.entry(model, spot, &tables[model])).collect())
         };
-        let models = 0..self.models.len();
-        let all = models.flat_map(|model| (0..self.groups.len()).map(move |group| (model, group)));
-        let mut rows: Vec<Row> = all.map(|(model, group)| row(model, group)).collect();
+        let mut rows: Vec<Row> =
+            (0..self.models.len()).flat_map(|model| spots.iter().map(move |spot| (model, spot))).map(|(m, s)| row(m, s)).collect();
         rows.sort_by(|(_, _, a), (_, _, b)| {
             let orders = self.sort.iter().map(|(metric, descending)| a[*metric].compare(&b[*metric], *descending));
             orders.fold(Ordering::Equal, Ordering::then)
@@ -419,23 +466,21 @@ impl Fold for Scanning {
 }
 
 impl Metric {
-    /// What stands in the row of a model whose tables these are, and of a group, which has these values in these columns.
-    fn entry(&self, model: usize, group: &[(&str, &str)], tables: &[RecordBatch]) -> Entry {
+    /// What stands in the row of a model whose tables these are.
+    fn entry(&self, model: usize, spot: &Spot, tables: &[RecordBatch]) -> Entry {
         let found = |row: Option<(&RecordBatch, usize)>, value: &str, error: &str| {
             let number = |name: &str| {
                 let (table, row) = row?;
-                let column = table.column_by_name(name)?.as_primitive_opt::<arrow::datatypes::Float64Type>()?;
+                let column = table.column_by_name(name)?.as_primitive_opt::<Float64Type>()?;
                 column.is_valid(row).then(|| column.value(row))
             };
-            Entry { value: number(value).map(Cell::Number), error: number(error) }
+            Entry { value: number(value).map(Said::Number), error: number(error) }
         };
         let texts = |table: &RecordBatch, row: usize, name: &str, is: &str| {
             table.column_by_name(name).is_some_and(|c| c.as_string::<i32>().value(row) == is)
         };
         let find = |fits: &dyn Fn(&RecordBatch, usize) -> bool| {
-            let here = |table: &RecordBatch, row: usize| {
-                group.iter().all(|(column, value)| texts(table, row, column, value)) && fits(table, row)
-            };
+            let here = |table: &RecordBatch, row: usize| spot.has(table, row) && fits(table, row);
             tables.iter().find_map(|table| (0..table.num_rows()).find(|row| here(table, *row)).map(|row| (table, row)))
         };
         match &self.of {
@@ -443,7 +488,7 @@ impl Metric {
             Of::Auc(class) => found(find(&|table, row| texts(table, row, "class", class)), "auc", "auc_error"),
             Of::Point(class, fixed) => {
                 let here = |table: &RecordBatch, row: usize| {
-                    let at = table.column_by_name("at").map(|c| c.as_primitive::<arrow::datatypes::Float64Type>().value(row));
+                    let at = table.column_by_name("at").map(|c| c.as_primitive::<Float64Type>().value(row));
                     texts(table, row, "class", class) && texts(table, row, "fixed", fixed.word()) && at == Some(fixed.value())
                 };
                 let what = match fixed {
@@ -462,10 +507,34 @@ impl Metric {
 }
 
 impl Scanning {
+    /// All groups and bins.
+    fn spots(&self) -> Vec<Spot> {
+        let cells: Vec<Option<Cell>> =
+            if self.binning.is_empty() { vec![None] } else { self.binning.cells().into_iter().map(Some).collect() };
+        let spot = |group: usize, cell: &Option<Cell>| {
+            let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            let mut texts: Vec<_> = self.groups.columns().zip(self.groups.values(group)).map(|(n, v)| of(n, v)).collect();
+            let mut edges = Vec::new();
+            for (binned, cell) in self.binning.columns.iter().zip(cell) {
+                let name = &binned.column;
+                match binned.axis.names() {
+                    Some(names) => texts.push((name.clone(), names[cell.category(0)].clone())),
+                    None => {
+                        let (low, high) = cell.edges[0];
+                        edges.extend([(format!("{name}_low"), low), (format!("{name}_high"), high)]);
+                    }
+                }
+            }
+            Spot { group, cell: cell.clone(), texts, edges }
+        };
+        (0..self.groups.len()).flat_map(|group| cells.iter().map(move |cell| (group, cell))).map(|(g, c)| spot(g, c)).collect()
+    }
+
     fn table(&self, rows: &[Row], tables: &[Vec<RecordBatch>]) -> anyhow::Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> =
             vec![Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &self.models[row.0])))];
-        columns.extend(self.groups.arrays(rows.iter().map(|row| row.1)));
+        columns.extend(self.groups.arrays(rows.iter().map(|row| row.1.group)));
+        columns.extend(self.binning.arrays(rows.iter().map(|row| row.1.cell.as_ref())));
         for (number, metric) in self.metrics.iter().enumerate() {
             let entries = || rows.iter().map(|row| &row.2[number]);
             if *self.schema.field_with_name(&metric.name)?.data_type() == DataType::Utf8 {
@@ -477,16 +546,11 @@ impl Scanning {
                 columns.push(Arc::new(entries().map(|entry| entry.error).collect::<Float64Array>()));
             }
         }
-        let reason = |(model, group, _): &Row| {
+        let reason = |(model, spot, _): &Row| {
             let mut reasons: Vec<String> = Vec::new();
             for table in &tables[*model] {
-                let text = |name: &str| table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-                let own = |row: &usize| {
-                    let mut of = self.groups.columns().zip(self.groups.values(*group));
-                    of.all(|(column, value)| text(column).is_some_and(|texts| texts.value(*row) == value))
-                };
-                let Some(said) = text("reason") else { continue };
-                let rows = (0..table.num_rows()).filter(own).filter(|row| said.is_valid(*row));
+                let Some(said) = table.column_by_name("reason").and_then(|said| said.as_string_opt::<i32>()) else { continue };
+                let rows = (0..table.num_rows()).filter(|row| said.is_valid(*row) && spot.has(table, *row));
                 reasons.extend(rows.map(|row| said.value(row).to_owned()));
             }
             reasons.sort();
@@ -498,15 +562,23 @@ impl Scanning {
     }
 
     fn highlights(&self, rows: &[Row]) -> Vec<Vec<String>> {
-        let header = ["model"].into_iter().chain(self.groups.columns()).map(str::to_owned);
+        let header = ["model"].into_iter().chain(self.groups.columns()).map(str::to_owned).chain(self.binning.names());
         let header = header.chain(self.metrics.iter().map(|metric| metric.name.clone())).collect();
         let shown = |(entry, metric): (&Entry, &Metric)| match (entry.number(), &metric.of) {
             (Some(number), Of::Values(_)) => words::plain(number),
             (Some(number), _) => words::with_error(number, entry.error.unwrap_or(f64::NAN)),
             (None, _) => entry.text().unwrap_or_else(|| "-".into()),
         };
-        let line = |(model, group, entries): &Row| {
-            let named = [self.models[*model].as_str()].into_iter().chain(self.groups.values(*group)).map(str::to_owned);
+        let bin = |spot: &Spot| match (&spot.cell, self.binning.columns.first()) {
+            (Some(cell), Some(binned)) => Some(match binned.axis.names() {
+                Some(names) => names[cell.category(0)].clone(),
+                None => format!("{} to {}", words::plain(cell.edges[0].0), words::plain(cell.edges[0].1)),
+            }),
+            _ => None,
+        };
+        let line = |(model, spot, entries): &Row| {
+            let named = [self.models[*model].as_str()].into_iter().chain(self.groups.values(spot.group));
+            let named = named.map(str::to_owned).chain(bin(spot));
             named.chain(entries.iter().zip(&self.metrics).map(shown)).collect()
         };
         [header].into_iter().chain(rows.iter().map(line)).collect()

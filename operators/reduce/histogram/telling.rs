@@ -66,6 +66,9 @@ impl Profiled {
         }
         let mean = wy / w;
         let (square, variance) = (wy2 / w, wy2 / w - mean * mean);
+        if !(mean.is_finite() && variance.is_finite()) {
+            return Err("the squares of the values are too large for a number");
+        }
         if variance < -1e-9 * square.abs() {
             return Err("negative weights leave no spread");
         }

@@ -360,6 +360,9 @@ impl Moments {
         if !(self.w > 0.0 && self.w2 > 0.0) {
             return Err("the weights do not sum to more than 0".into());
         }
+        if ![self.w, self.w2].iter().chain(&self.powers[..1]).chain(&self.by).all(|sum| sum.is_finite()) {
+            return Err("the sums are too large for a number".into());
+        }
         let effective = self.w * self.w / self.w2;
         let [mean, raw2, raw3, raw4] = self.powers.map(|sum| sum / self.w);
         let square = mean * mean;
@@ -379,6 +382,8 @@ impl Moments {
         // Rounding of the sums can leave a spread of 0 slightly below 0.
         if self.n == 1 {
             bin.reasons.push("one row has no spread".into());
+        } else if !second.is_finite() {
+            bin.reasons.push("the squares of the values are too large for a number".into());
         } else if second < -1e-9 * raw2.abs() {
             bin.reasons.push("negative weights leave no spread".into());
         } else {
@@ -388,7 +393,7 @@ impl Moments {
             bin.resolution_error = Some(resolution / (2.0 * effective).sqrt());
             if resolution <= 1e-9 * raw2.abs().sqrt() {
                 bin.reasons.push("all values are the same, as far as sums can tell".into());
-            } else if fourth > second * second {
+            } else if fourth > second * second && fourth.is_finite() {
                 bin.moments_error = Some(((fourth - second * second) / (4.0 * second * effective)).sqrt());
             } else {
                 bin.reasons.push("the fourth moment leaves no error of the spread".into());

@@ -258,7 +258,12 @@ impl Measuring {
             }));
             metadata.insert(FITS_KEY.into(), self.fits_json(series).to_string());
         }
-        columns.push(Arc::new(rows.iter().map(|(_, told)| told.reason()).collect::<StringArray>()));
+        let reason = |(series, told): &(&Series, &Told)| {
+            let unfitted = series.fit.as_ref().and_then(|fit| fit.as_ref().err()).filter(|_| told.bin.is_ok());
+            let reasons: Vec<String> = told.reason().into_iter().chain(unfitted.map(|reason| format!("no fit: {reason}"))).collect();
+            (!reasons.is_empty()).then(|| reasons.join("; "))
+        };
+        columns.push(Arc::new(rows.iter().map(reason).collect::<StringArray>()));
         let schema = self.schema.as_ref().clone().with_metadata(metadata);
         Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
     }

@@ -110,7 +110,7 @@ impl Scoring {
         let mut measured = Measured {
             signal,
             background,
-            auc: Auc::of(&rungs),
+            auc: Auc::of(&rungs).filter(|auc| auc.value.is_finite()),
             auc_error: None,
             points: Vec::new(),
             reasons: Vec::new(),
@@ -119,6 +119,9 @@ impl Scoring {
         let total = |loads: &[OnRung]| loads.iter().map(|(_, load)| load.w).sum::<f64>();
         measured.reasons.extend(missing("signal", signal, total(&on_signal)));
         measured.reasons.extend(missing("background", background, total(&on_background)));
+        if measured.auc.is_none() && measured.reasons.is_empty() {
+            measured.reasons.push("products of the weights are too small or too large for a number".into());
+        }
         if let Some(replicas) = &self.counter.layout.replicas {
             let cells = |groups: &Vec<usize>| counted.cells(replicas, groups.clone().into_iter());
             measured.played = replicas.pairs(cells(&own), cells(&others)).iter().map(|rungs| self.play(rungs)).collect();
@@ -144,7 +147,12 @@ impl Scoring {
             }
         } else {
             match spread(measured.played.iter().map(|played| played.auc)) {
-                Ok(error) => measured.auc_error = Some(error),
+                Ok(error) => {
+                    measured.auc_error = Some(error);
+                    if error == 0.0 {
+                        measured.reasons.push("the area is the same in all replicas, whose spread knows nothing but 0".into());
+                    }
+                }
                 Err(reason) => measured.reasons.push(format!("no error of the area: {reason}")),
             }
         }

@@ -35,7 +35,7 @@ impl Rows {
 fn model(line: u32, which: &str, width: f64) -> (Placed<String>, Model) {
     let scores = BTreeMap::from([(word("electron"), word(&format!("p_{which}")))]);
     let values =
-        BTreeMap::from([("width".to_owned(), Cell::Number(width)), ("kind".to_owned(), Cell::Text(format!("{which} CNN")))]);
+        BTreeMap::from([("width".to_owned(), Said::Number(width)), ("kind".to_owned(), Said::Text(format!("{which} CNN")))]);
     (
         at(line, 1, which.to_owned()),
         Model { scores: Some(Placed::unplaced(scores)), errors: Some(word(&format!("e_{which}"))), values },
@@ -49,6 +49,8 @@ fn scan() -> Scan {
         truth: sample(),
         for_each: None,
         regions: None,
+        by: None,
+        core: None,
         at: WorkingPoints { background_efficiency: one(0.1), signal_efficiency: one(0.9) },
         columns: None,
         sort: None,
@@ -154,4 +156,26 @@ fn each_group_has_a_row_of_each_model_and_is_what_its_rows_alone_would_give() {
         }
     }
     assert_eq!(grouped.highlights[0][..2], ["model", "region"]);
+}
+
+#[test]
+fn each_bin_has_a_row_of_each_model_and_the_numbers_of_the_steps_by_themselves() {
+    let rows = rows(4000);
+    let batch = rows.batch();
+    let axis = crate::axis::AxisWords { edges: Some(Placed::unplaced(vec![-1.0, 0.0, 1.0])), ..Default::default() };
+    let by = Some(Placed::unplaced(BTreeMap::from([(word("e_wide"), axis)])));
+    let columns = ["electron_auc", "core_sigma", "eiqr"].map(word).to_vec();
+    let scan = Scan { by: by.clone(), core: Some(Placed::unplaced(2.0)), columns: Some(Placed::unplaced(columns)), ..scan() };
+    let (_, summary) = fold(&scan, &batch, 3);
+    assert_eq!(texts_of(&summary.table, "model"), ["wide", "wide", "deep", "deep"]);
+    assert_eq!(column_of(&summary.table, "e_wide_low"), [-1.0, 0.0, -1.0, 0.0]);
+    let alone = scan.resolution(word("e_deep"));
+    let (_, resolution) = fold(&alone, &batch, 1);
+    for (column, of) in [("core_sigma", "core_sigma"), ("core_sigma_error", "core_sigma_error"), ("eiqr", "eiqr")] {
+        assert_eq!(column_of(&summary.table, column)[2..], column_of(&resolution.table, of)[..], "{column}");
+    }
+    let scores = scan.models.value.values().next().unwrap().scores.clone().unwrap();
+    let (_, roc) = fold(&scan.roc(scores), &batch, 1);
+    // The first rows of the table are of all bins, two for each working point.
+    assert_eq!(column_of(&summary.table, "electron_auc")[2..], [column_of(&roc.table, "auc")[2], column_of(&roc.table, "auc")[4]]);
 }
