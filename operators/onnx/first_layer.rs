@@ -11,7 +11,7 @@ use anyhow::ensure;
 /// The first layer, and what stands behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FirstLayer {
-    /// For each input of the model its first row in `weights`.
+    /// For each input of the model its first row in `weights`: they follow one another, however the model has put them side by side.
     pub offsets: Vec<usize>,
     /// How many values it gives.
     pub width: usize,
@@ -59,7 +59,12 @@ pub fn find(bytes: &[u8], inputs: &[(&str, &[usize])]) -> anyhow::Result<Option<
         }
         node.outputs[0].clone_into(&mut layer.name);
         layer.rest = rest.write(&graph::input(&layer.name, Element::F32, "events", &[layer.width]));
-        layer.offsets = offsets;
+        let mut ordered = Vec::with_capacity(layer.weights.len());
+        for (input, from) in offsets.into_iter().enumerate() {
+            layer.offsets.push(ordered.len() / layer.width.max(1));
+            ordered.extend_from_slice(&layer.weights[from * layer.width..(from + cells(input)) * layer.width]);
+        }
+        layer.weights = ordered;
         return Ok(Some(layer));
     }
     Ok(None)

@@ -10,6 +10,7 @@ use super::model::{self, ModelFacts};
 use super::session::Input;
 use super::tensor::{Element, Fed};
 use anyhow::{Context, bail, ensure};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Columns of a strip: as many sums as fit into the registers of AVX2 twice.
 const STRIP: usize = 64;
@@ -42,12 +43,30 @@ type Layer<'a> = (usize, &'a [f32], Option<&'a [f32]>);
 /// The layers of several models, and what of each stands behind its layer: its input, and its bytes.
 pub type Opened = (Joined, Vec<(Input, Vec<u8>)>);
 
+/// What the workers of this process share, by the models' hashes.
+static OPENED: Mutex<Vec<(String, Weak<Opened>)>> = Mutex::new(Vec::new());
+
 impl Joined {
-    /// Of models that read the same inputs, each with its path and facts, which must still be true.
+    /// Of models that read the same inputs, each with its path and facts, which must still be true. The workers of a process share
+    /// them.
     ///
     /// # Errors
     /// A file is gone or has changed.
-    pub fn open(models: &[(&str, &ModelFacts)], inputs: &[Input]) -> anyhow::Result<Opened> {
+    pub fn open(models: &[(&str, &ModelFacts)], inputs: &[Input]) -> anyhow::Result<Arc<Opened>> {
+        let names = inputs.iter().map(|input| input.name.as_str());
+        let key: Vec<&str> = models.iter().map(|(_, facts)| facts.sha256.as_str()).chain(names).collect();
+        let key = key.join(",");
+        let mut known = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, opened)| opened.strong_count() > 0);
+        if let Some(opened) = known.iter().find(|(other, _)| *other == key).and_then(|(_, opened)| opened.upgrade()) {
+            return Ok(opened);
+        }
+        let opened = Arc::new(Self::read(models, inputs)?);
+        known.push((key, Arc::downgrade(&opened)));
+        Ok(opened)
+    }
+
+    fn read(models: &[(&str, &ModelFacts)], inputs: &[Input]) -> anyhow::Result<Opened> {
         let inputs: Vec<(&str, &[usize])> = inputs.iter().map(|i| (i.name.as_str(), i.row.as_slice())).collect();
         let mut layers = Vec::new();
         for (path, facts) in models {
@@ -79,14 +98,20 @@ impl Joined {
             Self { offsets, rows, strips: vec![[0.0; STRIP]; strips * rows], biases: vec![[0.0; STRIP]; strips], widths };
         let mut column = 0;
         for (width, weights, bias) in layers {
-            for c in 0..*width {
-                let (strip, at) = ((column + c) / STRIP, (column + c) % STRIP);
+            let (mut from, end) = (column, column + width);
+            while from < end {
+                let (strip, at) = (from / STRIP, from % STRIP);
+                let count = (STRIP - at).min(end - from);
+                let first = from - column;
                 for (row, into) in joined.strips[strip * rows..(strip + 1) * rows].iter_mut().enumerate() {
-                    into[at] = weights[row * width + c];
+                    into[at..at + count].copy_from_slice(&weights[row * width + first..][..count]);
                 }
-                joined.biases[strip][at] = bias.map_or(0.0, |bias| bias[c]);
+                if let Some(bias) = bias {
+                    joined.biases[strip][at..at + count].copy_from_slice(&bias[first..first + count]);
+                }
+                from += count;
             }
-            column += width;
+            column = end;
         }
         Ok(joined)
     }
@@ -192,5 +217,59 @@ impl Hits {
 fn add(to: &mut [f32; STRIP], weights: &[f32; STRIP], value: f32) {
     for (to, weight) in to.iter_mut().zip(weights) {
         *to += weight * value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::tensor::FedHits;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Beside the whole product, in f64; and a layer gives the same bits with others beside it as alone.
+        #[test]
+        fn as_the_dense_product(
+            widths in prop::collection::vec(1..150usize, 1..4),
+            images in prop::collection::vec(prop::collection::btree_map(0..40u32, -2.0..2f32, 0..40), 1..5),
+            seed in any::<u32>(),
+        ) {
+            let number = |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            let weights: Vec<Vec<f32>> = widths.iter().map(|w| (0..40 * w).map(|i| number(i + w)).collect()).collect();
+            let biases: Vec<Vec<f32>> = widths.iter().map(|w| (0..*w).map(|i| number(7 * i)).collect()).collect();
+            let layers: Vec<Layer<'_>> = widths.iter().zip(weights.iter().zip(&biases)).map(|(w, (m, b))| (*w, &m[..], Some(&b[..]))).collect();
+            let (mut ends, mut cells, mut values) = (vec![0], Vec::new(), Vec::new());
+            for image in &images {
+                cells.extend(image.keys());
+                values.extend(image.values());
+                ends.push(cells.len());
+            }
+            let fed = [Fed::Hits(FedHits { ends: &ends, cells: &cells, values: &values })];
+            let said = |layers: &[Layer<'_>]| {
+                let mut into = vec![Vec::new(); layers.len()];
+                Joined::new(vec![0], layers).unwrap().multiply(&fed, images.len(), &mut Hits::default(), &mut into).unwrap();
+                into
+            };
+            let all = said(&layers);
+            for ((layer, said_of_all), (weights, bias)) in layers.iter().zip(&all).zip(weights.iter().zip(&biases)) {
+                prop_assert_eq!(&said(std::slice::from_ref(layer))[0], said_of_all);
+                let width = layer.0;
+                for (event, image) in images.iter().enumerate() {
+                    for column in 0..width {
+                        let terms = image.iter().map(|(cell, v)| f64::from(*v) * f64::from(weights[*cell as usize * width + column]));
+                        let wanted = terms.sum::<f64>() + f64::from(bias[column]);
+                        prop_assert!((f64::from(said_of_all[event * width + column]) - wanted).abs() < 1e-5);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hit_outside_is_an_error() {
+        let joined = Joined::new(vec![0], &[(2, &[0.0; 8], None)]).unwrap();
+        let fed = [Fed::Hits(FedHits { ends: &[0, 1], cells: &[4], values: &[1.0] })];
+        let error = joined.multiply(&fed, 1, &mut Hits::default(), &mut [Vec::new()]).unwrap_err();
+        assert_eq!(error.to_string(), "a hit lies outside of the 4 cells");
     }
 }

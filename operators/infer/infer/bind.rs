@@ -181,7 +181,8 @@ impl Infer {
         }
         bound.remarks.dedup();
         let devices: Vec<String> = bound.processors.iter().map(ToString::to_string).collect();
-        bound.used = json!({ "devices": devices, "models": used });
+        let columns: Vec<&str> = bound.columns.iter().map(|column| column.field.name().as_str()).collect();
+        bound.used = json!({ "devices": devices, "columns": columns, "models": used });
         Ok(bound)
     }
 

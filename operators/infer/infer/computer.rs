@@ -9,7 +9,7 @@ use crate::meter::Meter;
 use crate::onnx::feed::Feed;
 use crate::onnx::provider::Processor;
 use crate::onnx::session::{Input, Network};
-use crate::onnx::sparse::{Hits, Joined};
+use crate::onnx::sparse::{Hits, Joined, Opened};
 use crate::onnx::tensor::{Fed, Values};
 use crate::work::Runtime;
 use anyhow::{Context, anyhow};
@@ -47,7 +47,7 @@ pub(super) struct Station {
 
 /// The first layers of models that read the same.
 struct Layers {
-    joined: Joined,
+    opened: Arc<Opened>,
     /// What they read, by the number of the feed.
     feeds: Vec<usize>,
     hits: Hits,
@@ -62,6 +62,9 @@ struct Seat {
     layer: Option<(usize, usize)>,
     /// Rows of a run, where the device had no memory for more.
     at_most: Option<usize>,
+    /// Rows for which there is memory.
+    #[cfg(test)]
+    room: usize,
     /// Time that went by until its inputs had the form that the model takes, since it was taken.
     upload: Duration,
 }
@@ -78,7 +81,7 @@ impl Station {
                 }
                 None => (Network::open(&model.path, &model.facts, (model.inputs.clone(), outputs), on, runtime)?, None),
             };
-            Ok(Seat { network, model: model.clone(), layer, at_most: None, upload: Duration::ZERO })
+            Ok(Seat { network, model: model.clone(), layer, at_most: None, #[cfg(test)] room: usize::MAX, upload: Duration::ZERO })
         };
         let seats = bound.models.iter().enumerate().map(seat).collect::<anyhow::Result<Vec<_>>>()?;
         let lanes = if bound.key.is_some() { seats.into_iter().map(|seat| vec![seat]).collect() } else { vec![seats] };
@@ -136,11 +139,11 @@ impl Layers {
         let (mut all, mut rests) = (Vec::new(), Rests::new());
         for (feeds, numbers) in groups {
             let models: Vec<_> = numbers.iter().map(|n| (bound.models[*n].path.as_str(), bound.models[*n].facts.as_ref())).collect();
-            let (joined, behind) = Joined::open(&models, &bound.models[numbers[0]].inputs)?;
-            for ((place, number), (input, rest)) in numbers.iter().enumerate().zip(behind) {
-                rests.insert(*number, ((all.len(), place), input, rest));
+            let opened = Joined::open(&models, &bound.models[numbers[0]].inputs)?;
+            for ((place, number), (input, rest)) in numbers.iter().enumerate().zip(&opened.1) {
+                rests.insert(*number, ((all.len(), place), input.clone(), rest.clone()));
             }
-            all.push(Self { joined, feeds: feeds.to_vec(), hits: Hits::default(), values: vec![Vec::new(); numbers.len()] });
+            all.push(Self { opened, feeds: feeds.to_vec(), hits: Hits::default(), values: vec![Vec::new(); numbers.len()] });
         }
         Ok((all, rests))
     }
@@ -148,7 +151,7 @@ impl Layers {
     fn compute(&mut self, job: &Job) -> anyhow::Result<()> {
         let inputs = self.feeds.iter().map(|feed| job.feeds[*feed].as_ref().map(|feed| feed.rows(0, job.rows)));
         let inputs: Vec<Fed<'_>> = inputs.collect::<Option<_>>().context("every feed of a lane")?;
-        self.joined.multiply(&inputs, job.rows, &mut self.hits, &mut self.values)
+        self.opened.0.multiply(&inputs, job.rows, &mut self.hits, &mut self.values)
     }
 }
 
@@ -177,6 +180,11 @@ impl Seat {
         let mut first = 0;
         while first < whole {
             let rows = piece.min(whole - first);
+            #[cfg(test)]
+            anyhow::ensure!(
+                rows <= self.room,
+                "Non-zero status code returned while running Conv node: CUDA failure 2: out of memory ; GPU=0"
+            );
             let feeds = self.model.feeds.iter().map(|f| job.feeds[*f].as_ref().map(|feed| feed.rows(first, rows)));
             let inputs: Vec<Fed<'_>> = feeds.collect::<Option<_>>().context("every feed of a lane")?;
             self.upload += self.network.run(rows, &inputs, said)?;
@@ -294,6 +302,14 @@ impl Gpu {
 
 #[cfg(test)]
 impl Computer {
+    /// As a GPU that has memory for so many rows, computed on the CPU.
+    pub fn with_room(bound: &Bound, room: usize, runtime: &Runtime) -> anyhow::Result<Self> {
+        let mut station = Station::open(bound, &Processor::Cpu, runtime)?;
+        station.on = Processor::Gpu { device: 0, tensorrt: false, cpu_nodes: false };
+        station.lanes.iter_mut().flatten().for_each(|seat| seat.room = room);
+        Ok(Self::Here(Box::new(station), VecDeque::new()))
+    }
+
     /// A thread as of a GPU, which computes on the CPU: for tests of everything but the device.
     pub fn thread_on_cpu(bound: &Bound, name: &str, runtime: &Runtime) -> anyhow::Result<Self> {
         let open = || {

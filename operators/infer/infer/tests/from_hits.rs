@@ -112,6 +112,12 @@ fn first_layers_from_hits_as_in_python() {
         let alone = unit(&mut *start(&alone, &rows.schema(), None), &rows, &[]);
         assert_eq!(bits(&predicted(&alone, "p")), bits(&ours), "{model}");
     }
+    // Layers that put the images side by side in other orders are computed together, too.
+    let orders = of("layers/*.onnx", json!({}));
+    let said = unit(&mut *start(&orders, &rows.schema(), None), &rows, &[40]);
+    for model in ["matmul", "transposed", "half", "twice"] {
+        assert_equal(&predicted(&said, &format!("p_{model}")), &case(&format!("layers.{model}")));
+    }
     assert_eq!(bound.used["models"][0]["first_layer"], "from hits");
     // Where one of the images is dense, or on a GPU, the layer is ONNX Runtime's.
     assert!(sweep.bind(&facts(&sweep), &two_images(false).schema()).unwrap().models.iter().all(|model| !model.from_hits));
