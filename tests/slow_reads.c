@@ -1,4 +1,4 @@
-/* Every read of a file waits 20 ms first: for the test that says what a device is starved by. */
+/* Every read of a file waits 0.2 s first: for the test that says what a device is starved by. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
         if (!real)                                                      \
             *(void **)&real = dlsym(RTLD_NEXT, #name);                  \
         if (count >= 512)                                               \
-            usleep(20000);                                              \
+            usleep(200000);                                              \
         return real(file, into, count, at);                             \
     }
 

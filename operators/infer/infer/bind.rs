@@ -1,8 +1,8 @@
 //! What of the models goes with what of the rows: all that is said before a run, and all that can be wrong with it.
 
+use super::inputs::Fitted;
 use super::models::{Found, One};
 use super::outputs::{self, NewColumn, names};
-use super::inputs::Fitted;
 use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, inputs};
 use crate::onnx::feed::Plan;
 use crate::onnx::model::{Extent, ModelFacts};
@@ -358,14 +358,7 @@ impl Infer {
     }
 
     /// Leaves images of hits as hits where the model gets them so; true where its first layer is computed from them.
-    fn leave_hits(
-        &self,
-        one: &One<'_>,
-        schema: &Schema,
-        bound: &Bound,
-        all: &mut [Fitted],
-        problems: &mut Vec<Problem>,
-    ) -> bool {
+    fn leave_hits(&self, one: &One<'_>, schema: &Schema, bound: &Bound, all: &mut [Fitted], problems: &mut Vec<Problem>) -> bool {
         let is_hits = |name: &str| schema.field_with_name(name).is_ok_and(crate::hits::is_hits);
         let is_fixed = matches!(one.facts.inputs.first().and_then(|i| i.dims.first()), Some(Extent::Fixed(_)));
         if self.upload.value == Upload::Hits {

@@ -81,7 +81,15 @@ impl Station {
                 }
                 None => (Network::open(&model.path, &model.facts, (model.inputs.clone(), outputs), on, runtime)?, None),
             };
-            Ok(Seat { network, model: model.clone(), layer, at_most: None, #[cfg(test)] room: usize::MAX, upload: Duration::ZERO })
+            Ok(Seat {
+                network,
+                model: model.clone(),
+                layer,
+                at_most: None,
+                #[cfg(test)]
+                room: usize::MAX,
+                upload: Duration::ZERO,
+            })
         };
         let seats = bound.models.iter().enumerate().map(seat).collect::<anyhow::Result<Vec<_>>>()?;
         let lanes = if bound.key.is_some() { seats.into_iter().map(|seat| vec![seat]).collect() } else { vec![seats] };
@@ -138,7 +146,8 @@ impl Layers {
         }
         let (mut all, mut rests) = (Vec::new(), Rests::new());
         for (feeds, numbers) in groups {
-            let models: Vec<_> = numbers.iter().map(|n| (bound.models[*n].path.as_str(), bound.models[*n].facts.as_ref())).collect();
+            let models: Vec<_> =
+                numbers.iter().map(|n| (bound.models[*n].path.as_str(), bound.models[*n].facts.as_ref())).collect();
             let opened = Joined::open(&models, &bound.models[numbers[0]].inputs)?;
             for ((place, number), (input, rest)) in numbers.iter().enumerate().zip(&opened.1) {
                 rests.insert(*number, ((all.len(), place), input.clone(), rest.clone()));

@@ -10,7 +10,8 @@ fn both_as_hits() -> RecordBatch {
 }
 
 fn of(model: &str, more: serde_json::Value) -> Infer {
-    let mut all = json!({ "model": path(model), "inputs": { "ECAL": "ecal", "HCAL": "hcal" }, "outputs": { "score": "p" }, "batch": 16 });
+    let mut all =
+        json!({ "model": path(model), "inputs": { "ECAL": "ecal", "HCAL": "hcal" }, "outputs": { "score": "p" }, "batch": 16 });
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     step(all)
 }
@@ -27,8 +28,7 @@ fn a_model_that_makes_its_image_says_what_it_says_of_a_dense_one() {
     let list = whole.column(0).as_list::<i32>();
     let nulls = arrow::buffer::NullBuffer::from_iter((0..ROWS).map(|row| row != 7));
     let DataType::List(item) = list.data_type() else { unreachable!() };
-    let missing =
-        arrow::array::ListArray::new(item.clone(), list.offsets().clone(), list.values().clone(), Some(nulls));
+    let missing = arrow::array::ListArray::new(item.clone(), list.offsets().clone(), list.values().clone(), Some(nulls));
     let fields: Vec<_> = whole.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     let columns = vec![Arc::new(missing) as ArrayRef, whole.column(1).clone(), whole.column(2).clone()];
     rows.push(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap());
@@ -82,7 +82,10 @@ fn what_cannot_get_hits_says_so() {
     model.about.insert("opset".into(), "9".into());
     model.closed = Some("it has functions of its own".into());
     let said = wrong(&step, &old, &both_as_hits().schema());
-    assert!(said.iter().any(|s| s.contains("it is of opset 9")) && said.iter().any(|s| s.contains("functions of its own")), "{said:?}");
+    assert!(
+        said.iter().any(|s| s.contains("it is of opset 9")) && said.iter().any(|s| s.contains("functions of its own")),
+        "{said:?}"
+    );
 }
 
 /// As ONNX Runtime in Python within 1e-6 of the scale; to the bit however rows come, and whatever other models there are.
