@@ -23,6 +23,9 @@ pub enum Need {
     Models(Placed<String>),
     /// Whether a device for models (`cuda:1`) can be had here.
     Processor(Placed<String>),
+    /// Which nodes of these models (paths and patterns) a device other than the CPU would leave to the CPU; looked up after all
+    /// others.
+    Placement(Placed<String>, Vec<Placed<String>>),
     /// A text file, such as a schema that is not one of the built-in ones.
     Text(Placed<String>),
 }
@@ -67,6 +70,8 @@ pub struct Facts {
     pub model_sets: BTreeMap<String, Result<Vec<String>, String>>,
     /// By word: nothing, or why it can't be had.
     pub processors: BTreeMap<String, Result<(), String>>,
+    /// By device and path of the model: the nodes that would compute on the CPU, by name; or why the device does not take it.
+    pub placements: BTreeMap<(String, String), Result<Vec<String>, String>>,
     /// By path.
     pub texts: BTreeMap<String, Result<String, String>>,
     /// True the second time that a step is planned: the columns that nobody reads are gone from its inputs, and that is no

@@ -35,6 +35,7 @@ pub mod hits;
 pub mod interval;
 pub mod kinematics;
 pub mod ladder;
+pub mod meter;
 pub mod motion;
 pub mod names;
 pub mod npz;

@@ -5,6 +5,7 @@
 
 use crate::feeding::Feeding;
 use crate::figure::Summary;
+use crate::meter::Meter;
 use crate::sums::Sums;
 use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
@@ -141,6 +142,10 @@ pub trait Device: Send {
     fn end(&mut self) -> Result<Vec<RecordBatch>, Fault>;
     /// The unit is quarantined: what is held is dropped.
     fn forget(&mut self);
+    /// Where it is counted what the device does: asked once, before the first batch.
+    fn meter(&self) -> Option<Arc<Meter>> {
+        None
+    }
     /// How many rows were cut since this was asked last: asked at the end of each unit.
     fn cut(&mut self) -> u64 {
         0

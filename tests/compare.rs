@@ -80,3 +80,48 @@ fn what_cannot_be_compared_is_said() {
     let said = place.calostream(&["compare", ".", "a.json"]).code(2).err;
     assert_eq!(said, "calostream: . has no tables: is it a run folder, and is the run done?\n");
 }
+
+/// Two runs of one network whose predictions differ in their last digits, as those of a CPU and a GPU do: the tolerance is said, and more
+/// than that is found.
+#[test]
+fn predictions_of_other_devices_agree_to_a_tolerance_that_is_said() {
+    let place = Place::new();
+    place.showers(48, 16, 1);
+    place.model("tiny.onnx", ["ECAL", "HCAL"]);
+    place.write(
+        "p.yaml",
+        "pipeline: p\nparams: { out: cpu }\nout: \"${out}\"\nsteps:\n  events:\n    read_hdf5: { schema: lcd-v1, samples: { electron: data/Ele*.h5 } }\n  \
+         predicted:\n    from: events\n    infer: { model: tiny.onnx, inputs: { ECAL: ecal, HCAL: hcal }, outputs: { energy: said }, batch: 16 }\n  parts:\n    \
+         from: predicted\n    write_parquet: { columns: [energy, said] }\n",
+    );
+    for out in ["cpu", "again", "near", "far"] {
+        place.calostream(&["run", "-q", "p.yaml", "--set", &format!("out={out}")]).code(0);
+    }
+    let said = place.calostream(&["compare", "cpu", "again"]).code(0).out;
+    assert!(
+        said.contains("parts: said: 0 of 48 values apart at most") && said.contains("at most 1e-6 is asked (both on cpu)"),
+        "{said}"
+    );
+    let perturb = "
+import glob, json, sys, pyarrow as pa, pyarrow.parquet as pq
+run, by = sys.argv[1], float(sys.argv[2])
+for path in glob.glob(run + '/parts/*.parquet'):
+    table = pq.read_table(path)
+    said = table['said'].to_numpy()
+    sign = [1 if i % 2 else -1 for i in range(len(said))]
+    said = (said + abs(said).max() * by * pa.array(sign).to_numpy()).astype(said.dtype)
+    pq.write_table(table.set_column(table.schema.get_field_index('said'), 'said', pa.array(said)), path)
+goes = json.load(open(run + '/run.json'))
+goes[-1]['used']['predicted']['devices'] = ['cuda:0']
+json.dump(goes, open(run + '/run.json', 'w'))
+";
+    for (run, by) in [("near", "3e-5"), ("far", "3e-4")] {
+        python(perturb, &[&place.path(run), std::path::Path::new(by)]);
+    }
+    let said = place.calostream(&["compare", "cpu", "near"]).code(0).out;
+    assert!(said.contains("at most 1e-4 is asked (cpu and cuda:0)"), "{said}");
+    let said = place.calostream(&["compare", "cpu", "far"]).code(1).out;
+    assert!(said.contains("too far: at most 1e-4 is asked (cpu and cuda:0)"), "{said}");
+    place.calostream(&["compare", "cpu", "far", "--tolerance", "1e-3"]).code(0);
+    place.calostream(&["compare", "cpu", "near", "--tolerance", "1e-6"]).code(1);
+}

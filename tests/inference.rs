@@ -252,3 +252,74 @@ print('equal')";
         assert!(place.path("sweep").join(name).exists(), "{name}");
     }
 }
+
+/// What `speed.json` says of the CPU that ran the networks.
+fn device(place: &Place, run: &str) -> serde_json::Value {
+    let speed: serde_json::Value = serde_json::from_str(&place.read(&format!("{run}/speed.json"))).expect("speed.json");
+    let devices = speed["devices"].as_array().expect("devices");
+    assert_eq!(devices.len(), 1, "{devices:?}");
+    devices[0].clone()
+}
+
+fn starved(device: &serde_json::Value, by: &str) -> f64 {
+    device["starved_by"][by].as_f64().unwrap_or_else(|| panic!("{by} of {device}"))
+}
+
+/// Its shares are all of its time; and where every read of a file takes long, that is what it waits for.
+#[test]
+fn a_device_says_what_it_waits_for() {
+    const CAUSES: [&str; 5] = ["read", "decode", "transform", "upload", "other"];
+    let place = prepared();
+    place.write("sweep.yaml", &pipeline("16").replace("    premix: {}\n", "    keep: energy > 0\n"));
+    let said = place.calostream(&["run", "sweep.yaml", "-w", "2", "--out", "usual"]).code(0);
+    assert!(said.out.contains("cpu of scored: busy "), "{}", said.out);
+    let source = repository().join("tests/slow_reads.c");
+    let made = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(place.path("slow.so"))
+        .arg(source)
+        .arg("-ldl")
+        .status();
+    assert!(made.expect("cc starts").success());
+    let mut slow = place.command(&["run", "sweep.yaml", "-w", "2", "--out", "slow"]);
+    let output = slow.env("LD_PRELOAD", place.path("slow.so")).output().expect("calostream starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for run in ["usual", "slow"] {
+        let device = device(&place, run);
+        let all = device["busy"].as_f64().expect("a share") + CAUSES.map(|by| starved(&device, by)).iter().sum::<f64>();
+        assert!((all - 1.0).abs() < 1e-9, "{device}");
+        assert_eq!((&device["device"], &device["step"], &device["threads"]), (&"cpu".into(), &"scored".into(), &2.into()));
+        for rate in ["images_per_second", "bytes_up_per_second", "bytes_down_per_second"] {
+            assert!(device[rate].as_f64().expect("a rate") > 0.0, "{rate} of {device}");
+        }
+        assert_eq!(device["batch"], 16.0);
+    }
+    let slow = device(&place, "slow");
+    let read = starved(&slow, "read");
+    assert!(CAUSES.iter().filter(|by| **by != "read").all(|by| starved(&slow, by) < read), "{slow}");
+    assert!(read > starved(&device(&place, "usual"), "read"), "{slow}");
+    assert_same("slow reads", &outputs(&place.path("usual")), &outputs(&place.path("slow")));
+}
+
+/// The same numbers whoever makes the images, through the whole program.
+#[test]
+fn hits_that_go_to_the_model_say_the_same() {
+    let place = Place::new();
+    place.showers(48, 16, 1);
+    place.model("tiny.onnx", ["ECAL", "HCAL"]);
+    for upload in ["dense", "hits"] {
+        place.write(
+            "p.yaml",
+            &format!(
+                "pipeline: p\nout: {upload}\nsteps:\n  events:\n    read_hdf5: {{ schema: lcd-v1, samples: {{ electron: data/Ele*.h5, pion: data/ChPi*.h5 }} }}\n  \
+                 predicted:\n    from: events\n    infer: {{ model: tiny.onnx, inputs: {{ ECAL: ecal, HCAL: hcal }}, outputs: {{ energy: said }}, batch: 16, \
+                 upload: {upload} }}\n  parts:\n    from: predicted\n    write_parquet: {{ columns: [energy, said] }}\n"
+            ),
+        );
+        place.calostream(&["run", "-q", "p.yaml", "-w", "2"]).code(0);
+    }
+    assert_same("made of hits", &outputs(&place.path("dense")), &outputs(&place.path("hits")));
+    let bytes = |run| device(&place, run)["bytes_up_per_second"].as_f64().expect("bytes");
+    let rows = |run| device(&place, run)["images_per_second"].as_f64().expect("rows");
+    assert!(2.0 * bytes("hits") / rows("hits") < bytes("dense") / rows("dense"), "half as many bytes a row, at most");
+}

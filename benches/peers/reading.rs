@@ -1,17 +1,21 @@
-//! Reading without the engine: `read_hdf5` to hits in memory, and on to Parquet, on a few threads.
+//! Reading without the engine: `read_hdf5` and `read_parquet` to hits in memory, on to dense batches, and to Parquet, on a few threads.
 
 use anyhow::{Result, bail, ensure};
 use bare::on_threads;
+use calostream_operators::column;
+use calostream_operators::onnx::feed::{Cells, Feed, Part, Plan, What};
+use calostream_operators::onnx::norm::Transform;
 use calostream_operators::read::read_hdf5::ReadHdf5;
-use calostream_operators::work::{Part, Runtime, Sink, Source, Work, Worker};
+use calostream_operators::read::read_parquet::{self, ReadParquet};
+use calostream_operators::work::{self, Runtime, Sink, Source, Work, Worker};
 use calostream_operators::write::write_parquet::WriteParquet;
 use calostream_operators::{Facts, Fault, Operator, Output, Planned, Start};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
-/// A `read_hdf5` step that is planned.
+/// A step that reads, planned.
 pub struct Reading {
-    step: ReadHdf5,
+    step: Box<dyn Operator>,
     facts: Facts,
     planned: Planned,
     runtime: Runtime,
@@ -30,7 +34,59 @@ impl Reading {
         facts.hdf5.insert(pattern.clone(), calostream_operators::hdf5::probe(&pattern, &runtime));
         let planned = step.plan(&facts, &[]).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         ensure!(planned.quarantined.is_empty(), "{:?}", planned.quarantined);
-        Ok(Self { step, facts, planned, runtime })
+        Ok(Self { step: Box::new(step), facts, planned, runtime })
+    }
+
+    /// Of all parts in a folder.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub fn plan_parts(folder: &Path) -> Result<Self> {
+        let pattern = format!("{}/*.parquet", folder.display());
+        let step: ReadParquet = serde_json::from_value(serde_json::json!({ "files": pattern }))?;
+        let mut facts = Facts::default();
+        facts.parquet.insert(pattern.clone(), read_parquet::probe(&pattern));
+        let planned = step.plan(&facts, &[]).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        Ok(Self { step: Box::new(step), facts, planned, runtime: Runtime::default() })
+    }
+
+    /// Seconds to make dense batches of 128 of the images, which are hits in memory, on so many threads.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn dense(&self, threads: usize, images: &[(&str, usize)]) -> Result<f64> {
+        const BATCH: usize = 128;
+        let mut source = self.source(0, 1)?;
+        let mut all = Vec::new();
+        for unit in &self.planned.units {
+            for batch in source.read(unit).map_err(plain)? {
+                let batch = batch.map_err(plain)?;
+                all.extend((0..batch.num_rows()).step_by(BATCH).map(|at| batch.slice(at, BATCH.min(batch.num_rows() - at))));
+            }
+        }
+        let plans: Vec<Plan> = images
+            .iter()
+            .map(|(column, cells)| {
+                let part = Part {
+                    column: (*column).to_owned(),
+                    what: What::Value(0),
+                    transform: Transform::default(),
+                    cells: Cells::All,
+                };
+                Plan { narrow: true, hits: false, row: *cells, parts: vec![part] }
+            })
+            .collect();
+        on_threads(threads, |_, next| {
+            let mut feeds: Vec<Feed> = plans.iter().map(|plan| Feed::new(plan.clone(), BATCH)).collect();
+            while let Some(batch) = all.get(next()) {
+                for (feed, plan) in feeds.iter_mut().zip(&plans) {
+                    let prepared = plan.prepare(|name| column::get(batch, name)).map_err(plain)?;
+                    feed.fill(&prepared, 0, batch.num_rows(), 0).map_err(plain)?;
+                    black_box(&feed);
+                }
+            }
+            Ok(())
+        })
     }
 
     fn source(&self, index: usize, peers: usize) -> Result<Box<dyn Source>> {
@@ -78,7 +134,8 @@ impl Reading {
             loop {
                 let number = next();
                 let Some(unit) = units.get(number) else { return Ok(()) };
-                let part = Part { number: number as u64 + 1, number_in_sample: number as u64 + 1, sample: None, staging: out };
+                let part =
+                    work::Part { number: number as u64 + 1, number_in_sample: number as u64 + 1, sample: None, staging: out };
                 sink.begin(&part).map_err(plain)?;
                 for batch in source.read(unit).map_err(plain)? {
                     sink.write(&batch.map_err(plain)?).map_err(plain)?;

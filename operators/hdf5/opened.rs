@@ -2,7 +2,7 @@
 //! one of the machine.
 
 use super::stamp::Stamp;
-use crate::Fault;
+use crate::{Fault, meter};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -39,7 +39,7 @@ impl Opened {
         if address.checked_add(into.len() as u64).is_none_or(|end| end > self.bytes) {
             return Err(Fault::content(format!("{} bytes from byte {address} on, in a file of {}", into.len(), self.bytes)));
         }
-        self.file.read_exact_at(into, address).map_err(|error| match error.kind() {
+        meter::reading(|| self.file.read_exact_at(into, address)).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => Fault::content(format!("the file ends before byte {}", address + into.len() as u64)),
             _ => Fault::Machine(anyhow::Error::new(error).context(format!("reading {}", self.path))),
         })

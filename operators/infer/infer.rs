@@ -28,7 +28,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-pub use words::{Batch, Channels, Device, Feeding, Folds, Models, Names, NormWord, NotFinite, Pad, Source, Taking};
+pub use words::{
+    Batch, Channels, Device, Feeding, FirstLayerWord, Folds, Models, Names, NormWord, NotFinite, Pad, Source, Taking, Upload,
+};
 
 /// Runs ONNX models over every row and adds their outputs as columns.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -60,6 +62,14 @@ pub struct Infer {
     /// On a GPU: nodes of the model that it has no code for may compute on the CPU.
     #[serde(default)]
     pub allow_cpu_nodes: bool,
+    /// How images of hits go to the device: `dense`, or as `hits` of which the device makes the image, so that fewer bytes cross the bus.
+    #[serde(default)]
+    #[schemars(with = "Upload")]
+    pub upload: Placed<Upload>,
+    /// On the CPU, dense networks: `auto` computes the first layer from hits alone where it is a product with images of hits (the sum is
+    /// the same up to its order), `dense` leaves it to ONNX Runtime.
+    #[serde(default)]
+    pub first_layer: FirstLayerWord,
     /// Rows for which a model says NaN or infinity: `keep` or `cut`. They are counted either way.
     #[serde(default)]
     pub not_finite: NotFinite,
@@ -74,11 +84,24 @@ impl Describe for Infer {
     const EXAMPLE: &'static str = "predicted:\n  from: events\n  infer:\n    model: models/energy.onnx\n    inputs: { ECAL: ecal, HCAL: { column: hcal, scale: 0.5 } }\n    outputs: { energy: predicted_energy }\n    batch: 256\n";
 }
 
+/// The models among what is needed.
+fn models_of(needs: &[Need]) -> Vec<Placed<String>> {
+    let word = |need: &Need| match need {
+        Need::Model(word) | Need::Models(word) => Some(word.clone()),
+        _ => None,
+    };
+    needs.iter().filter_map(word).collect()
+}
+
 impl Operator for Infer {
     fn needs(&self) -> Vec<Need> {
         let mut needs = self.model_needs();
+        let models = models_of(&needs);
         needs.extend(self.tables().into_iter().map(Need::Text));
-        needs.extend(self.device.0.iter().filter(|word| word.as_str() != "cpu").cloned().map(Need::Processor));
+        for device in self.device.0.iter().filter(|word| word.as_str() != "cpu") {
+            needs.push(Need::Processor(device.clone()));
+            needs.push(Need::Placement(device.clone(), models.clone()));
+        }
         needs
     }
 

@@ -5,7 +5,7 @@
 //! fills up (the zeros around an image, behind a list, behind the last row) is 0 itself. A row without a value is NaN.
 
 use super::norm::{Real, Transform};
-use super::tensor::Fed;
+use super::tensor::{Fed, FedHits};
 use crate::Fault;
 use anyhow::{Context, bail, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
@@ -55,6 +55,15 @@ pub enum Cells {
 }
 
 impl Cells {
+    /// How many there are, in rows of so many values.
+    fn there(&self, width: usize) -> usize {
+        match self {
+            Self::All => width,
+            Self::Strided { count, .. } => *count,
+            Self::Placed(of) => of.len(),
+        }
+    }
+
     fn place(&self, cell: usize) -> Option<usize> {
         match self {
             Self::All => Some(cell),
@@ -69,6 +78,8 @@ impl Cells {
 pub struct Plan {
     /// True where values are prepared in `f32`, else in `f64`.
     pub narrow: bool,
+    /// True where hits stay hits: for models that take them so.
+    pub hits: bool,
     /// The number of values in a row.
     pub row: usize,
     /// What it is filled from.
@@ -79,7 +90,18 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Feed {
     plan: Plan,
+    /// Dense values.
     values: MutableBuffer,
+    /// Hits, where they stay hits.
+    hits: Hits,
+}
+
+/// The hits of some rows.
+#[derive(Debug, Default)]
+struct Hits {
+    ends: Vec<usize>,
+    cells: Vec<u32>,
+    values: Vec<f32>,
 }
 
 /// The columns of one input, ready to be put into its buffer.
@@ -136,6 +158,15 @@ impl Plan {
             parts.iter().map(one).collect()
         }
         Ok(if self.narrow { Prepared::Narrow(all(&self.parts, column)?) } else { Prepared::Wide(all(&self.parts, column)?) })
+    }
+
+    /// True where hits may stay hits: they are images of hits alone, prepared in `f32`, and nothing becomes nothing.
+    #[must_use]
+    pub fn may_stay_hits(&self, is_hits: impl Fn(&str) -> bool) -> bool {
+        let part = |part: &Part| {
+            matches!(part.what, What::Value(_)) && is_hits(&part.column) && part.transform.of_nothing::<f32>().to_bits() == 0
+        };
+        self.narrow && self.parts.iter().all(part)
     }
 
     /// Bytes of a row.
@@ -255,11 +286,7 @@ fn values<R: Real>(column: &ArrayRef, part: &Part) -> anyhow::Result<ScalarBuffe
 }
 
 fn slot<'a, R>(cells: &Cells, cell: usize, into: &'a mut [R]) -> anyhow::Result<&'a mut R> {
-    let there = match cells {
-        Cells::All => into.len(),
-        Cells::Strided { count, .. } => *count,
-        Cells::Placed(of) => of.len(),
-    };
+    let there = cells.there(into.len());
     let outside = || format!("a hit lies outside of the {there} cells");
     cells.place(cell).and_then(|place| into.get_mut(place)).with_context(outside)
 }
@@ -310,8 +337,8 @@ impl Feed {
     /// A buffer for `rows` rows.
     #[must_use]
     pub fn new(plan: Plan, rows: usize) -> Self {
-        let values = MutableBuffer::from_len_zeroed(rows * plan.row_bytes());
-        Self { plan, values }
+        let dense = if plan.hits { 0 } else { rows * plan.row_bytes() };
+        Self { values: MutableBuffer::from_len_zeroed(dense), hits: Hits { ends: vec![0], ..Hits::default() }, plan }
     }
 
     /// What it is made of.
@@ -326,26 +353,124 @@ impl Feed {
     /// A hit that is not in the image.
     pub fn fill(&mut self, prepared: &Prepared, first: usize, rows: usize, at: usize) -> Result<(), Fault> {
         match prepared {
+            Prepared::Narrow(columns) if self.plan.hits => self.hits.fill(&self.plan, columns, first, rows, at),
             Prepared::Narrow(columns) => fill(&self.plan, self.values.typed_data_mut(), columns, first, rows, at),
             Prepared::Wide(columns) => fill(&self.plan, self.values.typed_data_mut(), columns, first, rows, at),
         }
     }
 
+    /// Bytes of so many rows.
+    #[must_use]
+    pub fn bytes(&self, rows: usize) -> usize {
+        if self.plan.hits {
+            return self.hits.cells.len() * (size_of::<u32>() + size_of::<f32>());
+        }
+        rows * self.plan.row_bytes()
+    }
+
     /// Zeroes the rows `from..to`.
     pub fn pad(&mut self, from: usize, to: usize) {
+        if self.plan.hits {
+            self.hits.cut(from);
+            let end = self.hits.cells.len();
+            self.hits.ends.resize(to + 1, end);
+            return;
+        }
         let bytes = self.plan.row_bytes();
         self.values.as_slice_mut()[from * bytes..to * bytes].fill(0);
+    }
+
+    /// Fills hits that stay hits with every tenth cell, as in a shower, to measure with; dense values stay 0.
+    pub fn sketch(&mut self, rows: usize) {
+        if self.plan.hits {
+            self.hits.cut(0);
+            for _ in 0..rows {
+                self.hits.cells.extend((0..self.plan.row as u32).step_by(10));
+                self.hits.ends.push(self.hits.cells.len());
+            }
+            self.hits.values.resize(self.hits.cells.len(), 1.0);
+        }
     }
 
     /// `rows` rows from row `first` on.
     #[must_use]
     pub fn rows(&self, first: usize, rows: usize) -> Fed<'_> {
+        if self.plan.hits {
+            let Hits { ends, cells, values } = &self.hits;
+            return Fed::Hits(FedHits { ends: &ends[first..=first + rows], cells, values });
+        }
         let (from, to) = (first * self.plan.row, (first + rows) * self.plan.row);
         if self.plan.narrow {
             Fed::F32(&self.values.typed_data()[from..to])
         } else {
             Fed::F64(&self.values.typed_data()[from..to])
         }
+    }
+}
+
+impl Hits {
+    /// Forgets all rows from this one on.
+    fn cut(&mut self, at: usize) {
+        self.ends.truncate(at + 1);
+        let end = self.ends.last().copied().unwrap_or(0);
+        self.cells.truncate(end);
+        self.values.truncate(end);
+    }
+
+    fn fill(&mut self, plan: &Plan, columns: &[Ready<f32>], first: usize, rows: usize, at: usize) -> Result<(), Fault> {
+        self.cut(at);
+        for row in first..first + rows {
+            for (column, part) in columns.iter().zip(&plan.parts) {
+                self.put(column, row, &part.cells, plan.row).map_err(|e| fault_in(&part.column, e))?;
+            }
+            self.ends.push(self.cells.len());
+        }
+        Ok(())
+    }
+
+    /// Appends the hits of a row of a column.
+    fn put(&mut self, column: &Ready<f32>, row: usize, cells: &Cells, width: usize) -> anyhow::Result<()> {
+        if column.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            let there = cells.there(width);
+            let all = (0..there).filter_map(|cell| cells.place(cell)).map(|place| place as u32);
+            self.cells.extend(all);
+            self.values.resize(self.cells.len(), f32::NAN);
+            return Ok(());
+        }
+        match &column.form {
+            Form::Narrow(ends, index, values) => {
+                let of = ends.of(row);
+                self.append(&index[of.clone()], &values[of], cells, width)
+            }
+            Form::Wide(ends, index, values) => {
+                let of = ends.of(row);
+                self.append(&index[of.clone()], &values[of], cells, width)
+            }
+            _ => bail!("it holds no hits"),
+        }
+    }
+
+    fn append<C: Copy + Into<u32>>(&mut self, index: &[C], values: &[f32], cells: &Cells, width: usize) -> anyhow::Result<()> {
+        let from = self.cells.len();
+        let mut sorted = true;
+        let mut last = None;
+        for cell in index {
+            let cell: u32 = (*cell).into();
+            sorted &= last.is_none_or(|last| last < cell);
+            last = Some(cell);
+            let place = cells.place(cell as usize).filter(|place| *place < width);
+            let place = place.with_context(|| format!("a hit lies outside of the {} cells", cells.there(width)))?;
+            self.cells.push(place as u32);
+        }
+        self.values.extend_from_slice(values);
+        if !sorted {
+            // The last of several hits of a cell counts, as in a dense image.
+            let mut last: std::collections::BTreeMap<u32, f32> = std::collections::BTreeMap::new();
+            last.extend(self.cells.drain(from..).zip(self.values.drain(from..)));
+            self.cells.extend(last.keys());
+            self.values.extend(last.values());
+        }
+        Ok(())
     }
 }
 

@@ -3,11 +3,17 @@
 //! Invariants: `ort` is named in this folder only; the library is loaded once a process, from an absolute path, when the
 //! first model is looked at; a session belongs to one thread: on the CPU to a worker's, on a GPU to the device's.
 pub mod feed;
+pub mod first_layer;
+pub mod graph;
 pub mod library;
 pub mod model;
 pub mod norm;
+pub mod placement;
 pub mod provider;
+pub mod scatter;
 pub mod session;
+pub mod sparse;
 pub mod tensor;
+pub mod wire;
 
 pub use model::probe;

@@ -3,8 +3,9 @@
 //! A model is known by the hash of its file: `probe` reads the file once, and the sessions that are opened later are made of
 //! bytes with the same hash or not at all. So what was checked is what runs, and a run can say which network it used.
 
-use super::{library, session};
+use super::{first_layer, library, session};
 use crate::work::Runtime;
+use anyhow::{anyhow, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,10 @@ pub struct ModelFacts {
     pub sha256: String,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Why it can't be cut open to put something in front of it or to take its first layer out; none where it can.
+    pub closed: Option<String>,
+    /// The width of its first layer, where that is a product with all of its inputs ([`super::first_layer`]).
+    pub first_layer: Option<usize>,
     /// What it says of itself: `producer`, `opset`, `description`, `metadata.<key>` and the like.
     pub about: BTreeMap<String, String>,
 }
@@ -72,6 +77,16 @@ impl Tensor {
         self.dims.get(1..).unwrap_or_default()
     }
 
+    /// The extents of a row; none where an axis is free.
+    #[must_use]
+    pub fn row(&self) -> Option<Vec<usize>> {
+        let extent = |extent: &Extent| match extent {
+            Extent::Fixed(n) => Some(*n),
+            Extent::Free(_) => None,
+        };
+        self.behind_batch().iter().map(extent).collect()
+    }
+
     /// The number of values in a row; none where an axis is free.
     #[must_use]
     pub fn width(&self) -> Option<usize> {
@@ -90,7 +105,27 @@ pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
     let (bytes, sha256) = read(path)?;
     let library = library::load(runtime)?;
     let look = session::look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
-    Ok(ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes: bytes.len() as u64, about: look.about })
+    let rows: Option<Vec<Vec<usize>>> = look.inputs.iter().map(Tensor::row).collect();
+    let inputs: Vec<(&str, &[usize])> =
+        look.inputs.iter().zip(rows.iter().flatten()).map(|(input, row)| (input.name.as_str(), row.as_slice())).collect();
+    // Where an extent is free, there are no inputs here, and no layer is found.
+    let (closed, first_layer) = match first_layer::find(&bytes, &inputs) {
+        Ok(layer) => (None, layer.map(|layer| layer.width)),
+        Err(error) => (Some(format!("{error:#}")), None),
+    };
+    let bytes = bytes.len() as u64;
+    Ok(ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes, closed, first_layer, about: look.about })
+}
+
+/// The bytes of the model at `path`, which must still be the one of `facts`.
+pub(super) fn read_again(path: &str, facts: &ModelFacts) -> anyhow::Result<Vec<u8>> {
+    let (bytes, sha256) = read(path).map_err(|e| anyhow!(e))?;
+    ensure!(
+        sha256 == facts.sha256,
+        "the model `{path}` has changed since the pipeline was planned (SHA-256 {sha256}, it was {}); run again",
+        facts.sha256
+    );
+    Ok(bytes)
 }
 
 /// The bytes of a model file, and their hash.

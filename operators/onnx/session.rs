@@ -6,16 +6,18 @@
 use super::library::{self, Library};
 use super::model::{self, Extent, ModelFacts, Tensor};
 use super::provider::Processor;
-use super::tensor::{Element, Fed, Values, given};
+use super::scatter::{self, Scattered};
+use super::tensor::{self, Element, Fed, Values, given};
 use crate::work::Runtime;
 use anyhow::{Context, anyhow, ensure};
+use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Sessions are made one at a time: making them at once has crashed execution providers.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -25,6 +27,8 @@ static MAKING: Mutex<()> = Mutex::new(());
 pub struct Network {
     session: Session,
     inputs: Vec<Input>,
+    /// For the inputs that get hits, in their order, the inputs that stand for them.
+    scattered: Vec<Scattered>,
     outputs: Vec<Output>,
 }
 
@@ -37,6 +41,8 @@ pub struct Input {
     pub row: Vec<usize>,
     /// The type that the model declares.
     pub element: Element,
+    /// True where it gets hits and makes the image itself.
+    pub hits: bool,
 }
 
 /// An output as it will be taken.
@@ -63,31 +69,51 @@ impl Network {
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let start = Instant::now();
-        let (bytes, sha256) = model::read(path).map_err(|e| anyhow!(e))?;
+        let bytes = model::read_again(path, facts)?;
         let read = start.elapsed();
-        ensure!(
-            sha256 == facts.sha256,
-            "the model `{path}` has changed since the pipeline was planned (SHA-256 {sha256}, it was {}); run again",
-            facts.sha256
-        );
         let library = library::load(runtime).map_err(|e| anyhow!(e))?;
+        let (bytes, scattered) = with_hits(bytes, &inputs).map_err(|e| anyhow!("`{path}` can't take hits: {e:#}"))?;
         let session = make(&bytes, library, GraphOptimizationLevel::All, on)
             .with_context(|| format!("opening the model `{path}` on {on}"))?;
         tracing::debug!(path, %on, ?read, all = ?start.elapsed(), "a session");
-        Ok(Self { session, inputs, outputs })
+        Ok(Self { session, inputs, scattered, outputs })
+    }
+
+    /// Opens a model that is the rest of one, behind its first layer.
+    ///
+    /// # Errors
+    /// ONNX Runtime refuses it.
+    pub fn open_rest(
+        (path, bytes): (&str, &[u8]),
+        (inputs, outputs): (Vec<Input>, Vec<Output>),
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
+        let library = library::load(runtime).map_err(|e| anyhow!(e))?;
+        let session = make(bytes, library, GraphOptimizationLevel::All, &Processor::Cpu)
+            .with_context(|| format!("opening what stands behind the first layer of `{path}`"))?;
+        Ok(Self { session, inputs, scattered: Vec::new(), outputs })
     }
 
     /// Runs a batch of `rows` rows: `inputs` in the order of [`open`](Self::open), each `rows` times its row; the values of
-    /// each output (`rows` x width) are appended to `outputs`.
+    /// each output (`rows` x width) are appended to `outputs`. Says how long it took to put the inputs into the types of the model.
     ///
     /// # Errors
     /// ONNX Runtime fails, or an output has another shape than the model said.
-    pub fn run(&mut self, rows: usize, inputs: &[Fed<'_>], outputs: &mut [Values]) -> anyhow::Result<()> {
+    pub fn run(&mut self, rows: usize, inputs: &[Fed<'_>], outputs: &mut [Values]) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
         let mut named: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        let mut scattered = self.scattered.iter();
         for (input, fed) in self.inputs.iter().zip(inputs) {
+            if let (Fed::Hits(hits), Some(names)) = (fed, input.hits.then(|| scattered.next()).flatten()) {
+                let names = [&names.places, &names.values, &names.cells, &names.shape];
+                let tensors = tensor::scattered(input.element, &input.row, *hits)?;
+                named.extend(names.into_iter().map(|name| Cow::Borrowed(name.as_str())).zip(tensors));
+                continue;
+            }
             let shape: Vec<usize> = [rows].into_iter().chain(input.row.iter().copied()).collect();
             named.push((Cow::Borrowed(input.name.as_str()), given(input.element, shape, *fed)?));
         }
+        let upload = begun.elapsed();
         let results = self.session.run(named).context("ONNX Runtime")?;
         for (output, into) in self.outputs.iter().zip(outputs) {
             let value = results.get(&output.name).with_context(|| format!("the model gave no output `{}`", output.name))?;
@@ -101,7 +127,7 @@ impl Network {
             );
             into.take(output.element, value).with_context(|| format!("the model's output `{}`", output.name))?;
         }
-        Ok(())
+        Ok(upload)
     }
 
     /// Computes once, of inputs of any shape (in the order of [`open`](Self::open)): each output with its shape.
@@ -122,6 +148,12 @@ impl Network {
         });
         each.collect()
     }
+}
+
+/// The model with hits in place of the images of the inputs that get hits.
+fn with_hits(bytes: Vec<u8>, inputs: &[Input]) -> anyhow::Result<(Vec<u8>, Vec<Scattered>)> {
+    let images: Vec<_> = inputs.iter().filter(|i| i.hits).map(|i| (i.name.as_str(), i.element, i.row.as_slice())).collect();
+    if images.is_empty() { Ok((bytes, Vec::new())) } else { scatter::in_front(&bytes, &images) }
 }
 
 /// What ONNX Runtime says of a model.
@@ -154,8 +186,8 @@ pub(super) fn look(bytes: &[u8], library: &Library) -> Result<Look, String> {
         about.insert("opset".into(), opset.to_string());
     }
     Ok(Look {
-        inputs: session.inputs().iter().map(tensor).collect(),
-        outputs: session.outputs().iter().map(tensor).collect(),
+        inputs: session.inputs().iter().map(tensor_of).collect(),
+        outputs: session.outputs().iter().map(tensor_of).collect(),
         about,
     })
 }
@@ -189,8 +221,25 @@ fn explain(error: &ort::Error) -> String {
     format!("{what}; ONNX Runtime says: {message}")
 }
 
+/// What ONNX Runtime says while it opens a model, at its most talkative; the session is thrown away.
+pub(super) fn told_while_opened(bytes: &[u8], library: &Library, on: &Processor) -> ort::Result<Vec<String>> {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let into = Arc::clone(&told);
+    let logger = Arc::new(move |_: LogLevel, _: &str, _: &str, _: &str, message: &str| {
+        into.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+    });
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let builder = builder(library, GraphOptimizationLevel::All)?.with_logger(logger)?.with_log_level(LogLevel::Verbose)?;
+    drop(on.prepare(builder)?.commit_from_memory(bytes)?);
+    Ok(std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
 fn make(bytes: &[u8], library: &Library, level: GraphOptimizationLevel, on: &Processor) -> ort::Result<Session> {
     let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    on.prepare(builder(library, level)?)?.commit_from_memory(bytes)
+}
+
+fn builder(library: &Library, level: GraphOptimizationLevel) -> ort::Result<SessionBuilder> {
     let builder: SessionBuilder = Session::builder(library.environment())?
         .with_optimization_level(level)?
         .with_intra_threads(1)?
@@ -198,10 +247,10 @@ fn make(bytes: &[u8], library: &Library, level: GraphOptimizationLevel, on: &Pro
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_deterministic_compute(true)?;
-    on.prepare(builder)?.commit_from_memory(bytes)
+    Ok(builder)
 }
 
-fn tensor(outlet: &Outlet) -> Tensor {
+fn tensor_of(outlet: &Outlet) -> Tensor {
     let name = outlet.name().to_owned();
     match outlet.dtype() {
         ValueType::Tensor { ty, shape, dimension_symbols } => {

@@ -81,6 +81,17 @@ impl Element {
         }
     }
 
+    /// Bytes of a value.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F16 | Self::I16 | Self::U16 => 2,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+        }
+    }
+
     /// True for a type with fractions.
     #[must_use]
     pub fn is_real(self) -> bool {
@@ -113,6 +124,19 @@ pub enum Fed<'a> {
     F32(&'a [f32]),
     /// For all others.
     F64(&'a [f64]),
+    /// Hits, for models that take them so.
+    Hits(FedHits<'a>),
+}
+
+/// The hits of some rows.
+#[derive(Debug, Clone, Copy)]
+pub struct FedHits<'a> {
+    /// Where the hits of row `i` begin and end: at `ends[i]` and `ends[i + 1]`; one more than there are rows.
+    pub ends: &'a [usize],
+    /// The cells of all hits, each within its row.
+    pub cells: &'a [u32],
+    /// The values of all hits.
+    pub values: &'a [f32],
 }
 
 /// What a model gives.
@@ -145,6 +169,12 @@ impl Values {
             Self::F64(v) => v.len(),
             Self::I64(v) => v.len(),
         }
+    }
+
+    /// How many bytes they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len() * if matches!(self, Self::F32(_)) { 4 } else { 8 }
     }
 
     /// True where there are none.
@@ -202,6 +232,34 @@ impl Values {
     }
 }
 
+/// The tensors of hits, for a model that makes its image of them: places in the whole batch, values, the number of cells, and the
+/// shape.
+pub(super) fn scattered<'a>(to: Element, row: &[usize], hits: FedHits<'_>) -> anyhow::Result<[SessionInputValue<'a>; 4]> {
+    let rows = hits.ends.len().saturating_sub(1);
+    let cells: usize = row.iter().product();
+    i32::try_from(rows * cells).context("a batch of more than 2^31 cells")?;
+    let (first, last) = (hits.ends.first().copied().unwrap_or(0), hits.ends.last().copied().unwrap_or(0));
+    let mut places: Vec<i32> = Vec::with_capacity(last - first);
+    for (number, of) in hits.ends.windows(2).enumerate() {
+        let before = (number * cells) as u32;
+        places.extend(hits.cells[of[0]..of[1]].iter().map(|cell| (before + cell) as i32));
+    }
+    let values = &hits.values[first..last];
+    let count = values.len();
+    let values: SessionInputValue<'a> = match to {
+        Element::F32 => Tensor::from_array((vec![count], values.to_vec()))?.into(),
+        Element::F16 => Tensor::from_array((vec![count], values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>()))?.into(),
+        other => bail!("hits for a model of {}", other.name()),
+    };
+    let shape: Vec<i64> = [rows].iter().chain(row).map(|n| *n as i64).collect();
+    Ok([
+        Tensor::from_array((vec![count], places))?.into(),
+        values,
+        Tensor::from_array((vec![1], vec![(rows * cells) as i64]))?.into(),
+        Tensor::from_array((vec![shape.len()], shape))?.into(),
+    ])
+}
+
 /// The tensor that a model gets: in place where the types agree, else converted. Reals that become integers lose their
 /// fraction, as in C and numpy; beyond the ends they are the ends, and NaN is 0.
 pub(super) fn given<'a>(to: Element, shape: Vec<usize>, fed: Fed<'a>) -> anyhow::Result<SessionInputValue<'a>> {
@@ -213,6 +271,7 @@ pub(super) fn given<'a>(to: Element, shape: Vec<usize>, fed: Fed<'a>) -> anyhow:
         let values: Vec<T> = match fed {
             Fed::F32(values) => values.iter().map(|v| from(f64::from(*v))).collect(),
             Fed::F64(values) => values.iter().map(|v| from(*v)).collect(),
+            Fed::Hits(_) => bail!("hits for a model that takes dense values"),
         };
         Ok(Tensor::from_array((shape, values))?.into())
     }

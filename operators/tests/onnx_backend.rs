@@ -49,7 +49,8 @@ impl Tensor {
 fn run(test: &Test, all: &[f64]) -> Result<(), String> {
     let runtime = Runtime::default();
     let facts = onnx::probe(&test.model, &runtime)?;
-    let inputs = test.inputs.iter().map(|t| Input { name: t.name.clone(), row: Vec::new(), element: t.element() }).collect();
+    let inputs =
+        test.inputs.iter().map(|t| Input { name: t.name.clone(), row: Vec::new(), element: t.element(), hits: false }).collect();
     let outputs = test.outputs.iter().map(|t| Output { name: t.name.clone(), width: 1, element: t.element() }).collect();
     let mut network =
         Network::open(&test.model, &facts, (inputs, outputs), &Processor::Cpu, &runtime).map_err(|e| format!("{e:#}"))?;

@@ -4,11 +4,15 @@
 //! matched by what names their row: texts and the edges of bins. They agree when they are as close as their errors allow, or with
 //! `--tolerance` as close as that.
 //!
+//! Of two run folders the predictions that networks wrote into parts are compared, too, row by row, to a tolerance that is said with
+//! them: see [`predictions`].
+//!
 //! Among many numbers some are far apart by chance. So `--sigmas 3` is asked of all of them together: each may be so far off that the
 //! chance that any one is, is that of 3 sigma (Bonferroni), which for 1,000 numbers is 4.7 sigma of each. Exit code 0: they agree; 1: they
 //! differ; 2: they can't be compared.
 
 mod numbers;
+mod predictions;
 
 use anyhow::{Result, bail, ensure};
 use calostream_operators::{interval, words};
@@ -126,8 +130,12 @@ fn differences(args: &CompareArgs) -> Result<(String, bool)> {
             compared.iter().filter_map(|pair| pair.apart).filter(|apart| apart.is_finite()).map(|z| z * z).collect();
         said += &format!("sum of squares over errors: {} of {}\n", words::significant(squares.iter().sum(), 4), squares.len());
     }
-    ensure!(!compared.is_empty() || !agree, "there is no number to compare");
-    Ok((said, agree && far.is_empty()))
+    let both = args.a.is_dir() && args.b.is_dir();
+    let predictions = if both { predictions::compare(&args.a, &args.b, args.tolerance)? } else { (String::new(), 0, true) };
+    let (of_predictions, columns, predictions_agree) = predictions;
+    said += &of_predictions;
+    ensure!(!compared.is_empty() || !agree || columns > 0, "there is no number to compare");
+    Ok((said, agree && predictions_agree && far.is_empty()))
 }
 
 /// How far two numbers are apart in units of their error; none where there is no error.
@@ -172,7 +180,7 @@ fn results(path: &Path) -> Result<BTreeMap<String, Numbers>> {
             results.insert(format!("{step}/{name}"), numbers::of_file(&histogram)?);
         }
     }
-    if results.is_empty() {
+    if results.is_empty() && predictions::predicted(path).is_empty() {
         bail!("{} has no tables: is it a run folder, and is the run done?", path.display());
     }
     Ok(results)

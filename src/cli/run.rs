@@ -199,7 +199,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if process != 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let speed = shared.speed(&plan, start.elapsed().as_secs_f64());
+    let (speed, devices) = shared.speed(&plan, start.elapsed().as_secs_f64());
     files::write_whole(&plan.out.join("speed.json"), &serde_json::to_vec_pretty(&speed)?)?;
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
@@ -222,6 +222,9 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         if !args.quiet {
             super::print(&show_balance(&plan, &rows, &ledger.state))?;
             super::print(&show_mixes(&plan, &outcome.mixes))?;
+            for device in &devices {
+                super::print(&format!("{}\n", device.words()))?;
+            }
         }
         for report in &pages.reports {
             super::print(&format!("report: {report}\n"))?;

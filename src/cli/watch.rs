@@ -105,7 +105,7 @@ fn patterns(args: &RunArgs) -> Result<BTreeSet<String>> {
     let needs = pipeline.iter().flat_map(|p| &p.steps).filter_map(|s| s.operator.as_ref()).flat_map(|o| o.needs());
     let pattern = |need| match need {
         Need::Hdf5(word) | Need::Parquet(word) => Some(word.value),
-        Need::Model(_) | Need::Models(_) | Need::Text(_) | Need::Processor(_) => None,
+        Need::Model(_) | Need::Models(_) | Need::Text(_) | Need::Processor(_) | Need::Placement(..) => None,
     };
     Ok(needs.filter_map(pattern).collect())
 }

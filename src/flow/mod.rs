@@ -36,6 +36,7 @@ mod budget;
 mod cluster;
 mod columns;
 mod commit;
+pub mod devices;
 mod failure;
 mod gather;
 mod kept;
@@ -71,6 +72,7 @@ use budget::Budget;
 use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
+use devices::{Devices, Figures};
 use operator::On;
 use phase::{PartPlan, strata};
 use progress::Counter;
@@ -113,6 +115,7 @@ pub struct Shared {
     /// Bytes that a shuffle holds on one worker until it writes a run.
     aside: u64,
     counters: Vec<Arc<Counter>>,
+    devices: Devices,
     folder: PathBuf,
     /// Runs that stay in memory; none where nothing may.
     kept: Option<Arc<kept::Kept>>,
@@ -168,10 +171,13 @@ impl Shared {
         self.kept.as_ref()?.get(name)
     }
 
-    /// What the steps did in so many seconds.
-    pub fn speed(&self, plan: &Plan, seconds: f64) -> serde_json::Value {
+    /// What the steps did in so many seconds, and the devices since they were opened.
+    pub fn speed(&self, plan: &Plan, seconds: f64) -> (serde_json::Value, Vec<Figures>) {
         let steps: Vec<_> = plan.steps.iter().map(|s| s.name.clone()).zip(self.counters.iter().cloned()).collect();
-        timeline::shares(&steps, seconds, self.threads)
+        let mut speed = timeline::shares(&steps, seconds, self.threads);
+        let devices = self.devices.figures(plan, &BTreeMap::new(), &self.devices.see(plan, &self.counters));
+        speed["devices"] = devices.iter().map(Figures::json).collect();
+        (speed, devices)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -213,6 +219,7 @@ impl Shared {
             failure: Failure::default(),
             budget: Budget::new(options.budget - aside * at_work),
             aside: options.sizes.run.unwrap_or(aside / options.workers as u64),
+            devices: Devices::default(),
             counters: plan.steps.iter().map(|s| Arc::new(Counter::of(&s.name))).collect(),
             folder: plan.out.clone(),
             kept: options.sizes.run.is_none().then(Arc::default),
@@ -647,7 +654,10 @@ fn step_stage(
     let surveyed = pass.phase.surveyed.get(&step).cloned();
     let kind = match start(plan, &shared.runtime, step, ((worker, shared.peers), surveyed))? {
         Work::Map(map) => Kind::Map(map),
-        Work::Device(device) => Kind::Device(device),
+        Work::Device(device) => {
+            device.meter().into_iter().for_each(|meter| shared.devices.add(step, meter));
+            Kind::Device(device)
+        }
         Work::Fold(fold) => Kind::Fold(fold, Sums::default()),
         Work::Sink(sink) => {
             let place = SinkPlace {

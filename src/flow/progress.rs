@@ -7,6 +7,7 @@
 use super::timeline;
 use crate::plan::Plan;
 use calostream_operators::Shape;
+use calostream_operators::meter;
 use calostream_operators::words;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -35,6 +36,8 @@ pub struct Counter {
     queued: AtomicU64,
     /// Nanoseconds, by [`Spent`], over all threads.
     spent: [AtomicU64; 3],
+    /// Nanoseconds that its threads waited for storage, of those that they worked.
+    storage: AtomicU64,
     /// The name of the step, for a timeline.
     step: Option<Arc<str>>,
 }
@@ -68,6 +71,20 @@ impl Counter {
         self.spent[on as usize].fetch_add(nanoseconds, Ordering::Relaxed);
         timeline::keep(self.step.as_ref(), on, start, lasted);
         made
+    }
+
+    /// Does some work that reads from storage, and adds how long it took and how much of that was for storage.
+    pub fn read<T>(&self, what: impl FnOnce() -> T) -> T {
+        let before = meter::read_so_far();
+        let made = self.spend(Spent::Busy, what);
+        self.storage.fetch_add(meter::read_so_far() - before, Ordering::Relaxed);
+        made
+    }
+
+    /// Nanoseconds of its work that were for storage.
+    #[must_use]
+    pub fn storage(&self) -> u64 {
+        self.storage.load(Ordering::Relaxed)
     }
 
     /// Bytes now stand in the queue.
@@ -154,7 +171,7 @@ pub struct Display {
 
 impl Display {
     /// Starts the display; nothing is shown where `quiet`.
-    pub fn start(plan: &Plan, shared: &Arc<super::Shared>, quiet: bool) -> Option<Self> {
+    pub fn start(plan: &Arc<Plan>, shared: &Arc<super::Shared>, quiet: bool) -> Option<Self> {
         if quiet {
             return None;
         }
@@ -170,7 +187,7 @@ impl Display {
             }
         };
         let steps: Vec<Shown> = kept.iter().map(shown).collect();
-        let (shared, terminal) = (Arc::clone(shared), std::io::stderr().is_terminal());
+        let (shared, planned, terminal) = (Arc::clone(shared), Arc::clone(plan), std::io::stderr().is_terminal());
         let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
             // Long enough that waits, which are added when they are over, are seen in proportion.
             let (tick, span) = if terminal {
@@ -182,6 +199,8 @@ impl Display {
             let lines = Lines::of(&steps, terminal);
             let start = Instant::now();
             let (mut told, mut before, mut states) = (start, see(), vec![String::new(); steps.len()]);
+            let see_devices = || shared.devices.see(&planned, &shared.counters);
+            let (mut devices_before, mut devices) = (see_devices(), String::new());
             loop {
                 let over = stopped.recv_timeout(tick) != Err(RecvTimeoutError::Timeout);
                 let (now, seconds) = (see(), start.elapsed().as_secs_f64());
@@ -191,6 +210,10 @@ impl Display {
                     let shares = shares(&before, &now, told.elapsed().as_secs_f64(), shared.threads);
                     states = (0..steps.len()).map(|s| state(&steps, &shares, s)).collect();
                     (told, before) = (Instant::now(), now.clone());
+                    let devices_now = see_devices();
+                    let figures = shared.devices.figures(&planned, &devices_before, &devices_now);
+                    devices = figures.iter().map(|device| format!("; {}", device.words())).collect();
+                    devices_before = devices_now;
                 }
                 for (bar, ((step, seen), state)) in lines.bars.iter().zip(steps.iter().zip(&now).zip(&states)) {
                     bar.set_position(seen.rows);
@@ -198,11 +221,11 @@ impl Display {
                     bar.set_message(format!("{per_second:>8}/s {:>10}  {}", rate(seen, seconds), standing(seen, state)));
                     step.rows.is_none().then(|| bar.tick());
                 }
-                lines.budget.set_message(format!("budget {full:.0} % full"));
+                lines.budget.set_message(format!("budget {full:.0} % full{devices}"));
                 if !terminal && !over && due {
                     let each = steps.iter().zip(&now).zip(&states).filter(|((_, seen), _)| seen.rows > 0);
                     let each: Vec<String> = each.map(|((step, seen), state)| line(step, seen, state, seconds)).collect();
-                    eprintln!("{seconds:.0} s, budget {full:.0} % full: {}", each.join("; "));
+                    eprintln!("{seconds:.0} s, budget {full:.0} % full: {}{devices}", each.join("; "));
                 }
                 if over {
                     lines.bars.iter().for_each(ProgressBar::abandon);

@@ -254,11 +254,11 @@ fn read_once(
     // Until the first batch is seen: what it may hold at most.
     let mut expected = (unit.rows * unit.row_bytes).min(16 << 20);
     let mut before = usize::try_from(*gone)?;
-    let mut batches = counter.spend(Spent::Busy, || source.read(unit))?;
+    let mut batches = counter.read(|| source.read(unit))?;
     loop {
         let permit = counter.spend(Spent::Blocked, || budget.take(expected, stop));
         let Some(mut permit) = permit else { return Ok(false) };
-        let Some(batch) = counter.spend(Spent::Busy, || batches.next()) else { return Ok(true) };
+        let Some(batch) = counter.read(|| batches.next()) else { return Ok(true) };
         let batch = batch?;
         expected = batch.get_array_memory_size() as u64;
         permit.settle(expected);

@@ -39,7 +39,7 @@ pub fn form<'a>(seed: u64, steps: impl Iterator<Item = &'a Step>, facts: &Facts)
                     words.insert(word.value, format!("models {}", all.join(", ")))
                 }
                 // The word itself is part of the parameters; what is there is not.
-                Need::Processor(_) => continue,
+                Need::Processor(_) | Need::Placement(..) => continue,
                 Need::Text(word) => {
                     let text = facts.texts.get(&word.value).and_then(|t| t.as_ref().ok());
                     words.insert(word.value, text.map(|t| format!("text {}", sha256(t.as_bytes()))).unwrap_or_default())

@@ -23,9 +23,10 @@ pub fn probe(pipeline: &Pipeline, known: &Cache, hidden: &BTreeSet<String>, runt
     let hdf5: Vec<&str> = hdf5.into_iter().collect();
     let found = hdf5::probe_all(&hdf5, known, hidden, runtime);
     facts.hdf5 = hdf5.into_iter().map(str::to_owned).zip(found).collect();
+    let (placements, needs): (Vec<Need>, Vec<Need>) = needs.into_iter().partition(|n| matches!(n, Need::Placement(..)));
     for need in needs {
         match need {
-            Need::Hdf5(_) => {}
+            Need::Hdf5(_) | Need::Placement(..) => {}
             Need::Parquet(pattern) => {
                 facts.parquet.entry(pattern.value).or_insert_with_key(|p| read_parquet::probe_but(p, hidden));
             }
@@ -45,6 +46,20 @@ pub fn probe(pipeline: &Pipeline, known: &Cache, hidden: &BTreeSet<String>, runt
                 let read = |path: &String| std::fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"));
                 facts.texts.entry(path.value).or_insert_with_key(read);
             }
+        }
+    }
+    for need in placements {
+        let Need::Placement(device, words) = need else { continue };
+        if !matches!(facts.processors.get(&device.value), Some(Ok(()))) {
+            continue;
+        }
+        let paths = words.iter().flat_map(|word| match facts.model_sets.get(&word.value) {
+            Some(found) => found.clone().unwrap_or_default(),
+            None => vec![word.value.clone()],
+        });
+        for path in paths.filter(|path| matches!(facts.models.get(path), Some(Ok(_)))).collect::<Vec<_>>() {
+            let entry = facts.placements.entry((device.value.clone(), path));
+            entry.or_insert_with_key(|(device, path)| onnx::placement::on_cpu(path, device, runtime));
         }
     }
     facts

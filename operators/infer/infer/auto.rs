@@ -29,8 +29,13 @@ impl Bound {
         let mut best: Option<(usize, f64)> = None;
         for rows in TRIED {
             let room = self.models.iter().map(|m| m.room(rows)).max().unwrap_or(rows);
-            let feeds = self.feeds.iter().map(|plan| Some(Feed::new(plan.clone(), room))).collect();
-            let job = Job { lane: 0, rows, feeds };
+            let feeds = self.feeds.iter().map(|plan| {
+                let mut feed = Feed::new(plan.clone(), room);
+                feed.sketch(room);
+                Some(feed)
+            });
+            let feeds = feeds.collect();
+            let job = Job { lane: 0, rows, filled: rows, feeds };
             // The first run allocates.
             station.compute(&job)?;
             let (begun, mut times, mut fastest) = (Instant::now(), 0, f64::INFINITY);

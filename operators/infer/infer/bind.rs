@@ -1,13 +1,16 @@
 //! What of the models goes with what of the rows: all that is said before a run, and all that can be wrong with it.
 
-use super::models::Found;
+use super::inputs::Fitted;
+use super::models::{Found, One};
 use super::outputs::{self, NewColumn, names};
-use super::{Batch, Infer, NotFinite, inputs};
+use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, inputs};
 use crate::onnx::feed::Plan;
 use crate::onnx::model::{Extent, ModelFacts};
 use crate::onnx::provider::Processor;
+use crate::onnx::scatter;
 use crate::onnx::session::{Input, Output};
-use crate::{Facts, Placed, Problem, Reads, column, work};
+use crate::onnx::tensor::Element;
+use crate::{Facts, Placed, Problem, Reads, column, words, work};
 use arrow::datatypes::Schema;
 use serde_json::json;
 use std::sync::Arc;
@@ -53,6 +56,8 @@ pub(super) struct BoundModel {
     pub slots: Vec<usize>,
     /// The rows of a run, where the model takes just so many.
     pub fixed: Option<usize>,
+    /// True where its first layer is computed from hits.
+    pub from_hits: bool,
 }
 
 /// What a model says that is taken.
@@ -165,6 +170,7 @@ impl Infer {
                 }
                 break;
             }
+            self.check_placement(one, facts, &mut bound.remarks, &mut problems);
             used.push(record(&one.name, &model, &bound));
             bound.models.push(model);
         }
@@ -175,7 +181,8 @@ impl Infer {
         }
         bound.remarks.dedup();
         let devices: Vec<String> = bound.processors.iter().map(ToString::to_string).collect();
-        bound.used = json!({ "devices": devices, "models": used });
+        let columns: Vec<&str> = bound.columns.iter().map(|column| column.field.name().as_str()).collect();
+        bound.used = json!({ "devices": devices, "columns": columns, "models": used });
         Ok(bound)
     }
 
@@ -207,6 +214,32 @@ impl Infer {
             problems.push(Problem::at(&self.device, "the list of devices is empty").help("write `device: cpu`"));
         }
         processors
+    }
+
+    /// Names the nodes that a GPU leaves to the CPU: a mistake, or a remark where that is permitted.
+    fn check_placement(&self, one: &One<'_>, facts: &Facts, remarks: &mut Vec<String>, problems: &mut Vec<Problem>) {
+        for word in &self.device.0 {
+            let place = if word.place == crate::Place::default() { self.device.place } else { word.place };
+            let at = Placed { value: (), place };
+            match facts.placements.get(&(word.value.clone(), one.path.clone())) {
+                Some(Ok(nodes)) if !nodes.is_empty() => {
+                    let what = format!(
+                        "{} of {} would compute on the CPU, not on `{}`: {}",
+                        words::counted(nodes.len() as u64, "node"),
+                        one.path,
+                        word.value,
+                        some(nodes)
+                    );
+                    if self.allow_cpu_nodes {
+                        remarks.push(what);
+                    } else {
+                        problems.push(Problem::at(&at, what).help("`allow_cpu_nodes: true` permits that"));
+                    }
+                }
+                Some(Err(reason)) => problems.push(Problem::at(&at, reason.clone())),
+                _ => {}
+            }
+        }
     }
 
     fn new_names(&self, found: Option<&Found<'_>>, schema: &Schema, problems: &mut Vec<Problem>) {
@@ -264,7 +297,7 @@ impl Infer {
 
     fn fit_model(
         &self,
-        one: &super::models::One<'_>,
+        one: &One<'_>,
         name: Option<&str>,
         (schema, facts): (&Schema, &Facts),
         bound: &mut Bound,
@@ -278,7 +311,9 @@ impl Infer {
             outputs: Vec::new(),
             slots: Vec::new(),
             fixed: None,
+            from_hits: false,
         };
+        let mut all = Vec::new();
         for wanted in &one.facts.inputs {
             let Some(source) = self.inputs.get(&wanted.name) else {
                 let fitting = inputs::fitting(schema, wanted).unwrap_or("COLUMN");
@@ -290,17 +325,19 @@ impl Infer {
             };
             match inputs::fit(wanted, source, schema, facts) {
                 Ok(None) => {}
-                Ok(Some(fitted)) => {
-                    let feed = bound.feeds.iter().position(|f| *f == fitted.plan).unwrap_or_else(|| {
-                        bound.feeds.push(fitted.plan);
-                        bound.feeds.len() - 1
-                    });
-                    bound.remarks.extend(fitted.remarks.into_iter().filter(|r| !bound.remarks.contains(r)).collect::<Vec<_>>());
-                    model.feeds.push(feed);
-                    model.inputs.push(fitted.input);
-                }
+                Ok(Some(fitted)) => all.push(fitted),
                 Err(found) => problems.extend(found),
             }
+        }
+        model.from_hits = self.leave_hits(one, schema, bound, &mut all, problems);
+        for fitted in all {
+            let feed = bound.feeds.iter().position(|f| *f == fitted.plan).unwrap_or_else(|| {
+                bound.feeds.push(fitted.plan);
+                bound.feeds.len() - 1
+            });
+            bound.remarks.extend(fitted.remarks.into_iter().filter(|r| !bound.remarks.contains(r)).collect::<Vec<_>>());
+            model.feeds.push(feed);
+            model.inputs.push(fitted.input);
         }
         self.fit_outputs(one, name, schema, (&mut model, bound), problems);
         let fixed = |t: &crate::onnx::model::Tensor| match t.dims.first() {
@@ -320,9 +357,43 @@ impl Infer {
         model
     }
 
+    /// Leaves images of hits as hits where the model gets them so; true where its first layer is computed from them.
+    fn leave_hits(&self, one: &One<'_>, schema: &Schema, bound: &Bound, all: &mut [Fitted], problems: &mut Vec<Problem>) -> bool {
+        let is_hits = |name: &str| schema.field_with_name(name).is_ok_and(crate::hits::is_hits);
+        let is_fixed = matches!(one.facts.inputs.first().and_then(|i| i.dims.first()), Some(Extent::Fixed(_)));
+        if self.upload.value == Upload::Hits {
+            if let Some(reason) = &one.facts.closed {
+                problems.push(Problem::at(&self.upload, format!("{} can't get hits: {reason}", one.path)));
+            }
+            let opset: i64 = one.facts.about.get("opset").and_then(|opset| opset.parse().ok()).unwrap_or(0);
+            if opset < scatter::OPSET {
+                let what = format!("{} can't get hits: it is of opset {opset}", one.path);
+                problems.push(Problem::at(&self.upload, what).help(format!("export it with opset {} or later", scatter::OPSET)));
+            }
+            for fitted in all.iter_mut().filter(|fitted| fitted.plan.may_stay_hits(is_hits)) {
+                (fitted.plan.hits, fitted.input.hits) = (true, true);
+            }
+            if !all.iter().any(|fitted| fitted.plan.hits) {
+                let what = format!("no input of {} gets images of hits alone in which nothing stays nothing", one.path);
+                problems.push(Problem::at(&self.upload, what).help("write `upload: dense`"));
+            }
+            return false;
+        }
+        let from_hits = self.first_layer == FirstLayerWord::Auto
+            && one.facts.first_layer.is_some()
+            && bound.processors == [Processor::Cpu]
+            && bound.key.is_none()
+            && !is_fixed
+            && all.len() == one.facts.inputs.len()
+            && all.iter().all(|fitted| fitted.input.element == Element::F32 && fitted.plan.may_stay_hits(is_hits))
+            && all.iter().zip(&one.facts.inputs).all(|(fitted, input)| input.row().as_ref() == Some(&fitted.input.row));
+        all.iter_mut().for_each(|fitted| fitted.plan.hits = from_hits);
+        from_hits
+    }
+
     fn fit_outputs(
         &self,
-        one: &super::models::One<'_>,
+        one: &One<'_>,
         name: Option<&str>,
         schema: &Schema,
         (model, bound): (&mut BoundModel, &mut Bound),
@@ -357,6 +428,16 @@ impl Infer {
     }
 }
 
+/// The first few of many names.
+fn some(names: &[String]) -> String {
+    const FEW: usize = 8;
+    let mut said = names.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > FEW {
+        said += &format!(" and {} more", names.len() - FEW);
+    }
+    said
+}
+
 /// What the record of a run says of a model.
 fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
     let inputs = model.inputs.iter().zip(&model.feeds).map(|(input, feed)| {
@@ -384,5 +465,6 @@ fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
         "bytes": model.facts.bytes,
         "about": model.facts.about,
         "inputs": inputs,
+        "first_layer": if model.from_hits { "from hits" } else { "by ONNX Runtime" },
     })
 }

@@ -3,6 +3,7 @@
 use super::bind::Bound;
 use super::computer::{Computer, Done, Job};
 use super::outputs::not_finite;
+use crate::meter::Meter;
 use crate::onnx::feed::{Feed, Prepared};
 use crate::onnx::tensor::Values;
 use crate::work::{self, Noticed, notice};
@@ -11,6 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBa
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The models and the rows that wait for them.
 pub(super) struct Batches {
@@ -142,7 +144,7 @@ impl Batches {
         let whose = std::mem::take(&mut into.filled);
         let room = self.bound.models.iter().map(|m| m.room(size)).max().unwrap_or(size);
         feeds.iter_mut().flatten().for_each(|feed| feed.pad(filled, room));
-        self.computer.submit(Job { lane, rows: size, feeds })?;
+        self.computer.submit(Job { lane, rows: size, filled, feeds })?;
         self.under_way.push_back((lane, whose));
         while self.under_way.len() >= self.computer.depth() {
             self.collect()?;
@@ -297,6 +299,10 @@ impl work::Device for Batches {
         self.lanes.iter_mut().for_each(|lane| lane.filled.clear());
         self.gone += self.waiting.len() as u64;
         self.waiting.clear();
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(self.computer.meter())
     }
 
     fn cut(&mut self) -> u64 {

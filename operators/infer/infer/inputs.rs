@@ -250,8 +250,8 @@ pub(super) fn fit(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let plan = Plan { narrow: element.is_narrow(), row: layout.row.iter().product(), parts };
-    let input = Input { name: wanted.name.clone(), row: layout.row, element };
+    let plan = Plan { narrow: element.is_narrow(), hits: false, row: layout.row.iter().product(), parts };
+    let input = Input { name: wanted.name.clone(), row: layout.row, element, hits: false };
     Ok(Some(Fitted { input, plan, remarks }))
 }
 

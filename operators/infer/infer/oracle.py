@@ -129,6 +129,31 @@ def dense(rng, path, width, layers):
     save(path, nodes, [("ECAL", ["N", 7, 7, 9]), ("HCAL", ["N", 3, 3, 5])], [("score", ["N", 1])], initializers)
 
 
+def first_layers(rng, folder):
+    """First layers in the forms in which exporters write them, and layers that are no product with the images alone."""
+    node, width = helper.make_node, 37
+    ecal, both = 7 * 7 * 9, 7 * 7 * 9 + 45
+    flat = lambda image, name: node("Flatten", [image], [name])
+    of = lambda *values: numpy_helper.from_array(np.array(values), "shape")
+    slow = lambda name, shape: helper.make_tensor(name, TensorProto.FLOAT, shape, rng.standard_normal(shape).ravel() / 20)
+    concat = lambda *names: node("Concat", [*names], ["x"], axis=1)
+    sides = [flat("ECAL", "e"), node("Identity", ["HCAL"], ["i"]), flat("i", "h")]
+    layers = {
+        "matmul": ([node("Reshape", ["ECAL", "shape"], ["e"]), flat("HCAL", "h"), concat("h", "e"), node("MatMul", ["x", "w"], ["m"]),
+                    node("Add", ["m", "b"], ["y"])], [of(-1, ecal), slow("w", (both, width)), slow("b", (width,))]),
+        "transposed": ([*sides, concat("e", "h"), node("Gemm", ["x", "w", "b"], ["y"], transB=1)],
+                       [weights(rng, "w", (width, both)), slow("b", (1, width))]),
+        "half": ([*sides, concat("e", "h"), node("Gemm", ["x", "w"], ["y"], alpha=0.5)], [slow("w", (both, width))]),
+        "twice": ([*sides, concat("e", "h"), node("Gemm", ["x", "w"], ["g"]), node("Gemm", ["h", "v"], ["k"]), node("Add", ["g", "k"], ["y"])],
+                  [slow("w", (both, width)), slow("v", (45, width))]),
+    }
+    (folder / "layers").mkdir()
+    for name, (nodes, initializers) in layers.items():
+        nodes = [*nodes, node("Tanh", ["y"], ["t"]), node("Gemm", ["t", "last"], ["score"])]
+        inputs = [("ECAL", ["N", 7, 7, 9]), ("HCAL", ["N", 3, 3, 5])]
+        save(folder / "layers" / f"{name}.onnx", nodes, inputs, [("score", ["N", 1])], [*initializers, slow("last", (width, 1))])
+
+
 def tables(folder):
     """Robust and quantile tables, and what scikit-learn makes of some values by them."""
     import json
@@ -183,6 +208,7 @@ def cases(folder):
         outputs = {name: np.concatenate(part)[:ROWS] for name, part in zip(names, zip(*parts))}
         for name, values in (inputs | outputs).items():
             values.astype("<f4").tofile(folder / f"{path.stem}.{name}")
+    first_layers(np.random.default_rng(3), folder)
     sweep_of_the_two_images(folder)
     for name in ["float16", "double", "int64", "int32", "uint8"]:
         typed(folder / f"typed.{name}.onnx", getattr(TensorProto, name.upper()))
@@ -218,9 +244,9 @@ def sweep_of_the_two_images(folder):
     """What the models of the sweep say of the rows of `two_images`."""
     ecal = np.fromfile(folder / "two_images.ECAL", "<f4").reshape(ROWS, 7, 7, 9)
     hcal = np.fromfile(folder / "two_images.HCAL", "<f4").reshape(ROWS, 3, 3, 5)
-    for path in folder.glob("sweep/*.onnx"):
+    for path in [*folder.glob("sweep/*.onnx"), *folder.glob("layers/*.onnx")]:
         model = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        model.run(["score"], {"ECAL": ecal, "HCAL": hcal})[0].astype("<f4").tofile(folder / f"sweep.{path.stem}")
+        model.run(["score"], {"ECAL": ecal, "HCAL": hcal})[0].astype("<f4").tofile(folder / f"{path.parent.name}.{path.stem}")
 
 
 def run(model, hdf5, dataset, folder):

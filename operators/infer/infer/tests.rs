@@ -1,6 +1,7 @@
 //! Against ONNX Runtime in Python, and against a slow obvious order of rows.
 
 mod forms;
+mod from_hits;
 mod sweeps;
 
 use super::device::padded;
@@ -132,6 +133,7 @@ fn facts(infer: &Infer) -> Facts {
                 facts.texts.insert(path.value, text);
             }
             Need::Processor(word) => drop(facts.processors.insert(word.value.clone(), onnx::provider::check(&word, &runtime))),
+            Need::Placement(..) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -461,12 +463,14 @@ fn a_model_that_changed_is_refused() {
 
 #[test]
 fn what_a_model_wants_and_gives() {
-    let ModelFacts { inputs, outputs, sha256, bytes, about } =
+    let ModelFacts { inputs, outputs, sha256, bytes, closed, first_layer, about } =
         onnx::probe(&path("two_images.onnx"), &Runtime::default()).unwrap();
     let say = |tensors: &[onnx::model::Tensor]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(say(&inputs), ["ECAL float32(N, 7, 7, 9)", "HCAL float32(N, 3, 3, 5)"]);
     assert_eq!(say(&outputs), ["energy float32(N, 1)", "probabilities float32(N, 4)"]);
     assert_eq!((sha256.len(), bytes), (64, std::fs::metadata(path("two_images.onnx")).unwrap().len()));
+
+    assert_eq!((closed, first_layer), (None, None), "a convolution stands in front of the first product");
 
     assert_eq!((about["opset"].as_str(), about["producer"].as_str()), ("17", "oracle"));
 

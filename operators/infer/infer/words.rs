@@ -110,6 +110,28 @@ pub enum Pad {
     Centre,
 }
 
+/// How images of hits go to a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Upload {
+    /// Made dense here.
+    #[default]
+    Dense,
+    /// As hits: the device makes the image.
+    Hits,
+}
+
+/// How the first layer of a dense network is computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstLayerWord {
+    /// On the CPU from hits, where the layer is a product with images of hits.
+    #[default]
+    Auto,
+    /// By ONNX Runtime, from dense images.
+    Dense,
+}
+
 /// A column, or a column with what happens to its values.
 #[derive(Debug, Clone)]
 pub enum Source {

@@ -9,7 +9,7 @@ use super::probe::{in_memory, leaf_bytes};
 use crate::column::{self, SAMPLE};
 use crate::hits::retyped;
 use crate::work::{Batches, Source};
-use crate::{Fault, Unit};
+use crate::{Fault, Unit, meter};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int8Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int8Type, SchemaRef};
@@ -92,7 +92,7 @@ impl ChunkReader for Input {
             return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.bytes)));
         }
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, start).map_err(|error| self.kept(error))?;
+        meter::reading(|| self.file.read_exact_at(&mut bytes, start)).map_err(|error| self.kept(error))?;
         Ok(bytes.into())
     }
 }

@@ -136,3 +136,27 @@ fn workers_share_the_thread_of_a_device() {
         }
     });
 }
+
+/// A device without memory for a whole batch gets halves; without memory for a half it stops the run, with its own words.
+#[test]
+fn a_batch_is_halved_once_where_there_is_no_memory() {
+    let rows = two_images(false);
+    let step = sweep(json!(path("sweep/*.onnx")), "p");
+    let known = facts(&step);
+    let planned = step.plan(&known, &[stream(rows.schema())]).unwrap();
+    let wanted = unit(&mut *start(&step, &rows.schema(), None), &rows, &[]);
+    let device = |room| {
+        let bound = step.bind(&known, &rows.schema()).unwrap();
+        let computer = crate::infer::infer::computer::Computer::with_room(&bound, room, &Runtime::default()).unwrap();
+        crate::infer::infer::device::Batches::with(computer, bound, planned.outputs[0].schema.clone(), 32)
+    };
+    for room in [16, 20, 31] {
+        let halves = unit(&mut device(room), &rows, &[]);
+        for model in SWEEP {
+            let name = format!("p_{}", model.replace('-', "_"));
+            assert_equal(&predicted(&halves, &name), &predicted(&wanted, &name));
+        }
+    }
+    let Err(error) = work::Device::push(&mut device(15), rows) else { panic!("there was no memory") };
+    assert!(matches!(&error, Fault::Machine(error) if format!("{error:#}").contains("out of memory")), "{error}");
+}
