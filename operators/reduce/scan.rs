@@ -449,8 +449,10 @@ impl Fold for Scanning {
         let row = |model: usize, spot: &Spot| -> Row {
             (model, spot.clone(), self.metrics.iter().map(|metric| metric.entry(model, spot, &tables[model])).collect())
         };
-        let mut rows: Vec<Row> =
-            (0..self.models.len()).flat_map(|model| spots.iter().map(move |spot| (model, spot))).map(|(m, s)| row(m, s)).collect();
+        let mut rows: Vec<Row> = (0..self.models.len())
+            .flat_map(|model| spots.iter().map(move |spot| (model, spot)))
+            .map(|(m, s)| row(m, s))
+            .collect();
         rows.sort_by(|(_, _, a), (_, _, b)| {
             let orders = self.sort.iter().map(|(metric, descending)| a[*metric].compare(&b[*metric], *descending));
             orders.fold(Ordering::Equal, Ordering::then)

@@ -260,7 +260,8 @@ impl Measuring {
         }
         let reason = |(series, told): &(&Series, &Told)| {
             let unfitted = series.fit.as_ref().and_then(|fit| fit.as_ref().err()).filter(|_| told.bin.is_ok());
-            let reasons: Vec<String> = told.reason().into_iter().chain(unfitted.map(|reason| format!("no fit: {reason}"))).collect();
+            let reasons: Vec<String> =
+                told.reason().into_iter().chain(unfitted.map(|reason| format!("no fit: {reason}"))).collect();
             (!reasons.is_empty()).then(|| reasons.join("; "))
         };
         columns.push(Arc::new(rows.iter().map(reason).collect::<StringArray>()));

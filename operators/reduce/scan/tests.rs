@@ -177,5 +177,8 @@ fn each_bin_has_a_row_of_each_model_and_the_numbers_of_the_steps_by_themselves()
     let scores = scan.models.value.values().next().unwrap().scores.clone().unwrap();
     let (_, roc) = fold(&scan.roc(scores), &batch, 1);
     // The first rows of the table are of all bins, two for each working point.
-    assert_eq!(column_of(&summary.table, "electron_auc")[2..], [column_of(&roc.table, "auc")[2], column_of(&roc.table, "auc")[4]]);
+    assert_eq!(
+        column_of(&summary.table, "electron_auc")[2..],
+        [column_of(&roc.table, "auc")[2], column_of(&roc.table, "auc")[4]]
+    );
 }
