@@ -7,9 +7,11 @@
 //! Categories are bins too, in the order in which they are named: everything else is in their overflow, nulls and NaN are beside, and
 //! the underflow is always empty. Along a plot, category `i` (from 1) lies between `i - 1/2` and `i + 1/2`.
 
-use crate::{Placed, Problem, column};
+use crate::column::{self, Floats};
+use crate::{Placed, Problem};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
+use multiversion::multiversion;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -295,8 +297,14 @@ impl Axis {
     /// Goes one axis deeper by a column of a batch, as [`Axis::plan_column`] has found it right.
     pub fn refine_by(&self, batch: &RecordBatch, name: &str, numbers: &mut [u32]) -> anyhow::Result<()> {
         let Self::Texts { names } = self else {
-            self.refine(&column::floats(batch, name)?, numbers);
-            return Ok(());
+            return column::with_floats(batch, name, |values| match (self, values) {
+                (Self::Regular { low, high, bins }, values) => regular(*low, high - low, *bins, values, numbers),
+                (_, Floats::Double(values)) => self.refine(values, numbers),
+                (_, Floats::Single(values)) => {
+                    let values: Vec<f64> = values.iter().map(|x| f64::from(*x)).collect();
+                    self.refine(&values, numbers);
+                }
+            });
         };
         let (slots, nan) = (self.slots() as u32, self.nan() as u32);
         let slot = |text: &str| names.iter().position(|name| name == text).map_or(nan - 1, |i| i as u32 + 1);
@@ -320,16 +328,7 @@ impl Axis {
     pub fn refine(&self, values: &[f64], numbers: &mut [u32]) {
         let (slots, nan) = (self.slots() as u32, self.nan() as u32);
         match self {
-            Self::Regular { low, high, bins } => {
-                let (low, width, bins, overflow) = (*low, high - low, f64::from(*bins), bins + 1);
-                for (number, x) in numbers.iter_mut().zip(values) {
-                    let z = (x - low) / width;
-                    // Cut off first, then counted from 1: adding 1 first would round values just below an edge up.
-                    let bin = if z >= 0.0 { (z * bins) as u32 + 1 } else { 0 };
-                    let slot = if z < 1.0 { bin } else { overflow };
-                    *number = *number * slots + if x.is_nan() { nan } else { slot };
-                }
-            }
+            Self::Regular { low, high, bins } => regular(*low, high - low, *bins, Floats::Double(values), numbers),
             Self::Variable { edges } => {
                 for (number, x) in numbers.iter_mut().zip(values) {
                     let slot = if x.is_nan() { nan } else { edges.partition_point(|edge| edge <= x) as u32 };
@@ -363,11 +362,66 @@ impl Axis {
     }
 }
 
+/// [`Axis::refine`] by bins of equal width.
+fn regular(low: f64, width: f64, bins: u32, values: Floats<'_>, numbers: &mut [u32]) {
+    let (from, inverse) = ((low, width, f64::from(bins)), (low, 1.0 / width, f64::from(bins)));
+    // A product with the inverse of a power of two is the quotient to the bit, and sooner there.
+    match (width.to_bits().trailing_zeros() >= 52, values) {
+        (true, Floats::Single(values)) => single_scaled(inverse, values, numbers),
+        (true, Floats::Double(values)) => double_scaled(inverse, values, numbers),
+        (false, Floats::Single(values)) => single_divided(from, values, numbers),
+        (false, Floats::Double(values)) => double_divided(from, values, numbers),
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn single_scaled((low, inverse, bins): (f64, f64, f64), values: &[f32], numbers: &mut [u32]) {
+    deeper(bins, values, numbers, |x| (x - low) * inverse);
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn double_scaled((low, inverse, bins): (f64, f64, f64), values: &[f64], numbers: &mut [u32]) {
+    deeper(bins, values, numbers, |x| (x - low) * inverse);
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn single_divided((low, width, bins): (f64, f64, f64), values: &[f32], numbers: &mut [u32]) {
+    deeper(bins, values, numbers, |x| (x - low) / width);
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn double_divided((low, width, bins): (f64, f64, f64), values: &[f64], numbers: &mut [u32]) {
+    deeper(bins, values, numbers, |x| (x - low) / width);
+}
+
+/// `number * slots + slot` of values that are at `z` of the way from the lowest edge to the highest one. Without a branch, and with
+/// nothing that compilers can't do for several values at a time: a conversion with a check is such a thing.
+#[inline(always)]
+fn deeper<T: Copy + Into<f64>>(bins: f64, values: &[T], numbers: &mut [u32], z: impl Fn(f64) -> f64) {
+    // What is added to it is rounded to a whole number, which then is in its lower bits.
+    const WHOLE: f64 = 1.5 * (1_u64 << 52) as f64;
+    let slots = bins as u64 + 3;
+    for (number, x) in numbers.iter_mut().zip(values) {
+        let x: f64 = (*x).into();
+        let at = z(x) * bins;
+        let at = if at < bins { at } else { bins };
+        let at = if at > -1.0 { at } else { -1.0 };
+        // Cut off first, then counted from 1: adding 1 first would round values just below an edge up.
+        let near = (at + WHOLE) - WHOLE;
+        let floor = near - if near > at { 1.0 } else { 0.0 };
+        let slot = floor + if x.is_nan() { 1.0 } else { 0.0 } + (WHOLE + 1.0);
+        *number = (u64::from(*number) * slots + (slot.to_bits() & 0xffff_ffff)) as u32;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::trial::{at, bits, floats, python, uniform, word};
+    use arrow::array::{ArrayRef, Float32Array};
+    use proptest::prelude::*;
     use serde_json::json;
+    use std::sync::Arc;
 
     fn problems(words: &AxisWords) -> Vec<String> {
         let problems = Axis::plan(&at(1, 7, "energy".to_owned()), words).unwrap_err();
@@ -458,6 +512,51 @@ answer({'slots': [int(i) + 1 for i in axis.index(floats(given))], 'edges': bits(
         let wrong =
             Axis::plan_column(&crate::trial::batch(&["a"], &[0], &[("x", &[1.0])]).schema(), &word("x"), &of(vec![text("a")]));
         assert_eq!(wrong.unwrap_err()[0].what, "column `x` is Float64, not text");
+    }
+
+    /// Ranges of every kind: whole numbers, powers of two, any.
+    fn range() -> impl Strategy<Value = (f64, f64)> {
+        let masked = |mask: u64| {
+            let end = move |bits: u64| f64::from_bits(bits & mask);
+            (any::<u64>(), any::<u64>()).prop_map(move |(a, b)| (end(a).min(end(b)), end(a).max(end(b))))
+        };
+        let whole = (-9_i32..9, 1_i32..100).prop_map(|(low, width)| (f64::from(low), f64::from(low + width)));
+        let any = prop_oneof![2 => whole, 1 => masked(!0), 1 => masked(!0 << 52), 1 => masked(!0 << 40)];
+        any.prop_filter("a range", |(low, high)| low < high && (high - low).is_finite())
+    }
+
+    proptest! {
+        #[test]
+        fn slots_are_those_that_a_branch_for_each_case_gives(
+            (low, high) in range(),
+            bins in prop_oneof![1_u32..20, Just(MOST_BINS), 1..MOST_BINS],
+            bits in prop::collection::vec(any::<u64>(), 1..20),
+            shares in prop::collection::vec(-0.5..1.5, 1..20),
+            numbers in prop::collection::vec(0_u32..200, 50),
+        ) {
+            let axis = Axis::Regular { low, high, bins };
+            let mut values: Vec<f64> = bits.into_iter().map(f64::from_bits).collect();
+            values.extend(shares.iter().map(|share| low + share * (high - low)));
+            values.extend([low, high, low.next_down(), high.next_down(), -0.0, 0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+            let slot = |x: f64| {
+                let z = (x - low) / (high - low);
+                let bin = if z >= 0.0 { ((z * f64::from(bins)) as u32).saturating_add(1) } else { 0 };
+                let slot = if z < 1.0 { bin } else { bins + 1 };
+                if x.is_nan() { bins + 2 } else { slot }
+            };
+            let numbers = &numbers[..values.len()];
+            let expected: Vec<u32> = numbers.iter().zip(&values).map(|(n, x)| n.wrapping_mul(bins + 3).wrapping_add(slot(*x))).collect();
+            let mut refined = numbers.to_vec();
+            axis.refine(&values, &mut refined);
+            prop_assert_eq!(&refined, &expected, "{} to {}: {:?}", low, high, values);
+            let small: Vec<f32> = values.iter().map(|x| *x as f32).collect();
+            let widened: Vec<f64> = small.iter().map(|x| f64::from(*x)).collect();
+            let batch = RecordBatch::try_from_iter([("x", Arc::new(Float32Array::from(small)) as ArrayRef)]).unwrap();
+            let (mut of_small, mut of_widened) = (numbers.to_vec(), numbers.to_vec());
+            axis.refine_by(&batch, "x", &mut of_small).unwrap();
+            axis.refine(&widened, &mut of_widened);
+            prop_assert_eq!(of_small, of_widened);
+        }
     }
 
     #[test]

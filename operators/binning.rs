@@ -65,6 +65,12 @@ pub fn labelled(label: String, axis: Option<&Axis>) -> String {
     format!("{label}: {}", names.join(", "))
 }
 
+/// Rows whose columns stay in the cache while they are put into bins, one axis after the other; all, where an axis has texts to look up.
+#[must_use]
+pub fn at_once(columns: &[Binned]) -> usize {
+    if columns.iter().any(|c| matches!(c.axis, Axis::Texts { .. })) { usize::MAX } else { 1 << 12 }
+}
+
 /// The axis of a column; of bins of equal population one that stands for it.
 fn planned(schema: &Schema, name: &Placed<String>, words: &AxisWords) -> Result<Axis, Vec<Problem>> {
     let AxisWords { populations: Some(bins), .. } = words else { return Axis::plan_column(schema, name, words) };

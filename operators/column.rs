@@ -10,7 +10,7 @@ use arrow::array::{
     UInt32Array, UInt64Array,
 };
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, Int8Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int8Type, Schema, SchemaRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -244,8 +244,70 @@ pub fn sample_numbers(batch: &RecordBatch) -> Option<&[i8]> {
     batch.column_by_name(SAMPLE).map(|c| &c.as_dictionary::<Int8Type>().keys().values()[..])
 }
 
+/// Numbers as they are in memory.
+#[derive(Debug, Clone, Copy)]
+pub enum Floats<'a> {
+    /// float32s.
+    Single(&'a [f32]),
+    /// float64s.
+    Double(&'a [f64]),
+}
+
+impl Floats<'_> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Single(values) => values.len(),
+            Self::Double(values) => values.len(),
+        }
+    }
+
+    /// True where there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// One of them.
+    #[must_use]
+    #[inline]
+    pub fn at(self, row: usize) -> f64 {
+        match self {
+            Self::Single(values) => f64::from(values[row]),
+            Self::Double(values) => values[row],
+        }
+    }
+}
+
+/// Does something with the values of a numeric column as they are in memory: float32s without a null, or what [`floats`] makes of them.
+pub fn with_floats<T>(batch: &RecordBatch, name: &str, with: impl FnOnce(Floats<'_>) -> T) -> anyhow::Result<T> {
+    match get(batch, name).as_primitive_opt::<Float32Type>().filter(|small| small.null_count() == 0) {
+        Some(small) => Ok(with(Floats::Single(small.values()))),
+        None => Ok(with(Floats::Double(&floats(batch, name)?))),
+    }
+}
+
+/// A batch in blocks of so many rows, with the number of the first row of each; of the columns only those of these names.
+pub fn blocks(
+    batch: &RecordBatch,
+    at_once: usize,
+    names: &[&str],
+) -> anyhow::Result<impl Iterator<Item = (usize, RecordBatch)> + use<>> {
+    let mut columns = names.iter().map(|name| batch.schema_ref().index_of(name)).collect::<Result<Vec<usize>, _>>()?;
+    columns.sort_unstable();
+    columns.dedup();
+    let batch = batch.project(&columns)?;
+    let rows = batch.num_rows();
+    Ok((0..rows).step_by(at_once).map(move |first| (first, batch.slice(first, at_once.min(rows - first)))))
+}
+
 /// The values of a numeric column as f64 (a null is NaN), without a copy where it holds f64s and no null.
 pub fn floats(batch: &RecordBatch, name: &str) -> anyhow::Result<ScalarBuffer<f64>> {
+    // Arrow's cast asks of each value whether it can be had.
+    if let Some(small) = get(batch, name).as_primitive_opt::<Float32Type>().filter(|small| small.null_count() == 0) {
+        return Ok(small.values().iter().map(|x| f64::from(*x)).collect::<Vec<f64>>().into());
+    }
     let cast = arrow::compute::cast(get(batch, name), &DataType::Float64)?;
     let values = cast.as_primitive::<Float64Type>();
     if values.null_count() == 0 {

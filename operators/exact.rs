@@ -1,41 +1,39 @@
 //! An exact sum of f64s: order-independent, mergeable, invertible.
 //!
-//! A sum is a number in units of 2^-1074 (the smallest f64), held as digits of 32 bits in slots of 128, so that adding is one
-//! integer addition (a mantissa, shifted by less than a digit, has 84 bits) and carries can wait. Only the digits in use are held: sums of one quantity span few of the 68.
-//! NaN and infinities are counted beside the sum and never poured in, so they too can be taken back.
+//! Nearly all values of one quantity lie within some fifty octaves, and their sum for a long time within 126 bits: so a sum has a
+//! window, a whole number of 128 bits in units that suit its values, to which most are added by one multiplication and one addition,
+//! in half a cache line. What lies outside of the window, and the window's content when it is full, goes into a [wide sum](Wide), which has
+//! room for everything. Where more than a few values miss the window, it moves to where they are.
 //!
-//! Invariants: no digit exceeds `(pending + 1) * 2^84`, and `pending` stays below 2^32, so no slot overflows. The digits as
-//! held depend on history; what is compared, encoded and rounded is the [magnitude](Exact::magnitude), which does not: a
-//! sign and digits in `0..2^32` without zeros at either end. So equal sums are equal, and equal bytes.
+//! Invariants: the sum is `window * 2^(low - 1075)` plus the wide sum, and `|window| < 2^126`. How a sum is shared by the two depends
+//! on history; what is compared, encoded and rounded is the canonical form of both together, which does not. So equal
+//! sums are equal, and equal bytes.
 
-use crate::varint::{Reader, write_signed, write_unsigned};
-use anyhow::ensure;
+use crate::varint::Reader;
+use crate::wide::Wide;
 
-const DIGIT: u32 = 32;
-const MASK: i128 = 0xffff_ffff;
-/// Digits that any sum of fewer than 2^63 finite values can have.
-const DIGITS: usize = 68;
-/// Additions after which carries are settled.
-const SETTLE: u32 = 1 << 29;
+/// Octaves above that of the window's unit whose values are added to the window.
+const SPAN: u32 = 50;
+/// The octave of the window in which the first value is put: spreads lie below it more than above.
+const FIRST: u32 = 36;
+/// The highest `low`: NaN and infinities are above its window.
+const HIGHEST: u32 = 0x7fe - SPAN;
+/// Values outside of the window after which it moves.
+const MISSES: u16 = 64;
+/// Where a window is that has no place for any value.
+const NOWHERE: u16 = u16::MAX;
 const FRACTION: u64 = (1 << 52) - 1;
 
 /// An exact sum of f64s. See the module's documentation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
+#[repr(align(32))]
 pub struct Exact {
-    digits: Vec<i128>,
-    /// The place of `digits[0]`: its unit is `2^(32 low - 1074)`.
-    low: u32,
-    pending: u32,
-    /// How many +infinity, -infinity, NaN.
-    beside: [i64; 3],
-}
-
-/// The canonical form of a finite sum.
-#[derive(Debug, PartialEq, Eq)]
-struct Magnitude {
-    negative: bool,
-    low: usize,
-    digits: Vec<u32>,
+    window: i128,
+    /// The exponent field of the values whose mantissas are in the window as they are, from 1 on; [`NOWHERE`] before there are any.
+    low: u16,
+    /// Values that missed the window since it was put there.
+    missed: u16,
+    wide: Option<Box<Wide>>,
 }
 
 impl Exact {
@@ -43,200 +41,163 @@ impl Exact {
     #[inline]
     pub fn add(&mut self, x: f64) {
         let bits = x.to_bits();
-        let exponent = (bits >> 52) & 0x7ff;
-        let mantissa = (bits & FRACTION) | (u64::from(exponent != 0) << 52);
-        let shift = exponent.max(1) as u32 - 1; // x = mantissa * 2^(shift - 1074)
-        let at = ((shift / DIGIT) as usize).wrapping_sub(self.low as usize);
-        match self.digits.get_mut(at) {
-            Some(digit) if self.pending < SETTLE && exponent != 0x7ff => {
-                let sign = (bits as i64) >> 63;
-                let signed = (mantissa as i64 ^ sign) - sign;
-                *digit += i128::from(signed) << (shift % DIGIT);
-                self.pending += 1;
-            }
-            _ => self.add_slowly(x, (shift / DIGIT) as usize, mantissa == 0),
+        let up = ((bits >> 52) as u32 & 0x7ff).wrapping_sub(u32::from(self.low));
+        // No zero and no subnormal, whose exponent field is 0, and nothing that is not finite.
+        if up <= SPAN {
+            let mantissa = ((bits & FRACTION) | (1 << 52)) as i64;
+            let sign = (bits as i64) >> 63;
+            let unit = ((1_i64 << up) ^ sign) - sign;
+            self.window += i128::from(mantissa) * i128::from(unit);
+            self.keep_room();
+        } else {
+            self.add_beyond(x);
         }
     }
 
-    /// Adds what the fast way can't: no value, a value beside the sum, or one that the digits held have no room for.
+    /// Empties a window that is nearly full.
+    #[inline]
+    fn keep_room(&mut self) {
+        let high = (self.window >> 64) as i64;
+        if high.overflowing_add(high).1 {
+            self.pour();
+        }
+    }
+
+    /// Adds a value that the window has no place for.
     #[cold]
-    fn add_slowly(&mut self, x: f64, at: usize, zero: bool) {
-        if !x.is_finite() {
-            self.beside[if x.is_nan() { 2 } else { usize::from(x < 0.0) }] += 1;
-        } else if !zero {
-            self.settle();
-            self.hold(at.saturating_sub(1), at + 2);
-            self.add(x);
+    #[inline(never)]
+    fn add_beyond(&mut self, x: f64) {
+        let exponent = (x.to_bits() >> 52) as u32 & 0x7ff;
+        if x == 0.0 {
+            return;
         }
+        if !x.is_finite() || exponent == 0 {
+            return self.wide().add(x);
+        }
+        self.missed += 1;
+        if self.low != NOWHERE && self.missed < MISSES {
+            return self.wide().add(x);
+        }
+        self.pour();
+        self.missed = 0;
+        self.low = exponent.saturating_sub(FIRST).clamp(1, HIGHEST) as u16;
+        self.add(x);
     }
 
-    /// Makes room for the digits `from..to`.
-    fn hold(&mut self, from: usize, to: usize) {
-        if self.digits.is_empty() {
-            self.low = from as u32;
-        }
-        let low = self.low as usize;
-        if from < low {
-            self.digits.splice(0..0, std::iter::repeat_n(0, low - from));
-            self.low = from as u32;
-        }
-        let length = to - self.low as usize;
-        if self.digits.len() < length {
-            self.digits.resize(length, 0);
-        }
+    fn wide(&mut self) -> &mut Wide {
+        self.wide.get_or_insert_default()
     }
 
-    /// Carries, so that every digit but the last lies in `0..2^32` and the last within 2^32 of 0.
-    fn settle(&mut self) {
-        let mut carry = 0;
-        for digit in &mut self.digits {
-            *digit += carry;
-            carry = *digit >> DIGIT;
-            *digit &= MASK;
+    /// Empties the window into the wide sum.
+    #[cold]
+    fn pour(&mut self) {
+        if self.window != 0 {
+            let (window, low) = (std::mem::take(&mut self.window), u32::from(self.low));
+            self.wide().add_scaled(window, low - 1);
         }
-        match self.digits.last_mut() {
-            Some(last) if carry == -1 && *last != 0 => *last -= MASK + 1,
-            Some(_) if carry != 0 => {
-                self.digits.push(carry);
-                return self.settle();
-            }
-            _ => {}
-        }
-        self.pending = 0;
     }
 
     /// Adds another sum.
     pub fn plus(&mut self, other: &Self) {
-        for (a, b) in self.beside.iter_mut().zip(&other.beside) {
-            *a += b;
+        if let Some(wide) = &other.wide {
+            self.wide().plus(wide);
         }
-        if other.digits.is_empty() {
+        self.plus_window(other.window, other.low);
+    }
+
+    /// Adds `whole * 2^power`, where `|whole| < 2^126` and `|power| < 1000`.
+    pub(crate) fn plus_scaled(&mut self, whole: i128, power: i32) {
+        self.plus_window(whole, (power + 1075) as u16);
+    }
+
+    /// Adds `whole * 2^(low - 1075)`.
+    fn plus_window(&mut self, whole: i128, low: u16) {
+        if whole == 0 {
             return;
         }
-        self.settle();
-        self.hold(other.low as usize, other.low as usize + other.digits.len());
-        for (a, b) in self.digits[(other.low - self.low) as usize..].iter_mut().zip(&other.digits) {
-            *a += b;
+        if self.window == 0 {
+            self.low = low;
         }
-        self.pending = other.pending + 1;
+        let raised = |whole: i128, by: u16| (whole.unsigned_abs().leading_zeros() >= 2 + u32::from(by)).then(|| whole << by);
+        let aligned = if low < self.low {
+            raised(self.window, self.low - low).map(|own| (own, whole, low))
+        } else {
+            raised(whole, low - self.low).map(|whole| (self.window, whole, self.low))
+        };
+        match aligned {
+            Some((own, whole, low)) => {
+                (self.window, self.low) = (own + whole, low);
+                self.keep_room();
+            }
+            None => self.wide().add_scaled(whole, u32::from(low) - 1),
+        }
     }
 
     /// Makes it what takes the sum back: `x.plus(-x)` is zero.
     pub fn negate(&mut self) {
-        self.digits.iter_mut().for_each(|digit| *digit = -*digit);
-        self.beside.iter_mut().for_each(|count| *count = -*count);
+        self.window = -self.window;
+        if let Some(wide) = &mut self.wide {
+            wide.negate();
+        }
     }
 
     /// True where nothing is left: no digit, and nothing beside.
     #[must_use]
     pub fn is_zero(&self) -> bool {
-        self.beside == [0; 3] && self.magnitude().digits.is_empty()
+        match &self.wide {
+            None => self.window == 0,
+            Some(_) => self.whole().is_zero(),
+        }
     }
 
-    fn magnitude(&self) -> Magnitude {
-        let mut digits = self.digits.clone();
-        let carried = |digits: &mut Vec<i128>| {
-            let mut carry = 0;
-            for digit in digits.iter_mut() {
-                *digit += carry;
-                carry = *digit >> DIGIT;
-                *digit &= MASK;
-            }
-            carry
-        };
-        let mut carry = carried(&mut digits);
-        let negative = carry < 0;
-        if negative {
-            digits = self.digits.iter().map(|d| -d).collect();
-            carry = carried(&mut digits);
+    /// Both parts together.
+    fn whole(&self) -> Wide {
+        let mut whole = self.wide.as_deref().cloned().unwrap_or_default();
+        if self.window != 0 {
+            whole.add_scaled(self.window, u32::from(self.low) - 1);
         }
-        while carry != 0 {
-            digits.push(carry & MASK);
-            carry >>= DIGIT;
-        }
-        let zeros = digits.iter().take_while(|d| **d == 0).count();
-        let end = digits.iter().rposition(|d| *d != 0).map_or(zeros, |last| last + 1);
-        if zeros >= end {
-            return Magnitude { negative: false, low: 0, digits: Vec::new() };
-        }
-        Magnitude { negative, low: self.low as usize + zeros, digits: digits[zeros..end].iter().map(|d| *d as u32).collect() }
+        whole
     }
 
     /// The sum, rounded once to the nearest f64 (ties to even); infinite or NaN as IEEE 754 would have it.
     #[must_use]
     pub fn value(&self) -> f64 {
-        match self.beside.map(|n| n != 0) {
-            [false, false, false] => self.magnitude().value(),
-            [true, false, false] => f64::INFINITY,
-            [false, true, false] => f64::NEG_INFINITY,
-            _ => f64::NAN,
+        // A conversion rounds as a sum is rounded; what a power of two makes of it stays within the normal numbers.
+        match &self.wide {
+            None if self.window == 0 => 0.0,
+            None if (100..1900).contains(&self.low) => {
+                self.window as f64 * f64::from_bits(((i64::from(self.low) - 1075 + 1023) as u64) << 52)
+            }
+            _ => self.whole().value(),
         }
     }
 
     /// Appends the canonical bytes.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        let Magnitude { negative, low, digits } = self.magnitude();
-        let beside = self.beside != [0; 3];
-        write_unsigned(into, (low as u64) << 2 | u64::from(beside) << 1 | u64::from(negative));
-        write_unsigned(into, digits.len() as u64);
-        for digit in digits {
-            into.extend(digit.to_le_bytes());
-        }
-        if beside {
-            for count in self.beside {
-                write_signed(into, count);
-            }
-        }
+        self.whole().encode(into);
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
     pub fn decode(from: &mut Reader<'_>) -> anyhow::Result<Self> {
-        let (header, length) = (from.unsigned()?, from.unsigned()?);
-        let low = header >> 2;
-        ensure!(low.saturating_add(length) <= DIGITS as u64, "a sum with digits beyond those of any f64");
-        let sign = if header & 1 == 1 { -1 } else { 1 };
-        let mut digits = Vec::with_capacity(length as usize);
-        for _ in 0..length {
-            digits.push(i128::from(u32::from_le_bytes(from.take()?)) * sign);
+        let wide = Wide::decode(from)?;
+        let mut sum = Self::default();
+        match wide.scaled() {
+            Some((whole, shift)) if shift < HIGHEST => sum.plus_window(whole, shift as u16 + 1),
+            _ => sum.wide = Some(Box::new(wide)),
         }
-        let mut beside = [0; 3];
-        if header & 2 == 2 {
-            for count in &mut beside {
-                *count = from.signed()?;
-            }
-        }
-        Ok(Self { digits, low: low as u32, pending: 0, beside })
+        Ok(sum)
     }
 }
 
-impl Magnitude {
-    fn value(&self) -> f64 {
-        let Some(top) = self.digits.last() else { return 0.0 };
-        let digit = |back: usize| self.digits.len().checked_sub(1 + back).map_or(0, |i| u128::from(self.digits[i]));
-        let leading = digit(0) << 64 | digit(1) << 32 | digit(2); // at least 65 bits where there are three digits
-        let highest = (self.low + self.digits.len()) as u32 * DIGIT - top.leading_zeros(); // bits of the whole number
-        let magnitude = if highest <= 53 {
-            // So small that the bits of an f64 are the number in units of 2^-1074.
-            let whole = self.digits.iter().rev().fold(0_u64, |whole, digit| whole << DIGIT | u64::from(*digit));
-            f64::from_bits(whole << (DIGIT as usize * self.low))
-        } else {
-            let spare = 96 - top.leading_zeros() - 53;
-            let mantissa = (leading >> spare) as u64;
-            let rest = leading & ((1 << spare) - 1);
-            let half = 1 << (spare - 1);
-            let below = self.digits.len() > 3; // the lowest digit is not zero
-            let up = rest > half || (rest == half && (below || mantissa & 1 == 1));
-            // The leading bit of the mantissa adds the 1 that is missing in the exponent, and a carry adds one more.
-            let bits = (u64::from(highest - 53) << 52) + mantissa + u64::from(up);
-            f64::from_bits(bits.min(f64::INFINITY.to_bits()))
-        };
-        if self.negative { -magnitude } else { magnitude }
+impl Default for Exact {
+    fn default() -> Self {
+        Self { window: 0, low: NOWHERE, missed: 0, wide: None }
     }
 }
 
 impl PartialEq for Exact {
     fn eq(&self, other: &Self) -> bool {
-        self.beside == other.beside && self.magnitude() == other.magnitude()
+        self.whole() == other.whole()
     }
 }
 
@@ -246,6 +207,7 @@ impl Eq for Exact {}
 mod tests {
     use super::*;
     use crate::trial::{bits, floats, python};
+    use crate::varint::write_unsigned;
     use proptest::prelude::*;
     use proptest::strategy::ValueTree;
     use serde_json::{Value, json};
@@ -362,19 +324,103 @@ answer(bits([rounded(floats(l)) for l in given]))
         }
     }
 
+    /// Values as sums meet them, and as they should not: near each other, far apart, cancelling, tiny, huge, none at all.
+    fn any_value() -> impl Strategy<Value = f64> {
+        let special = prop::sample::select(vec![
+            0.0,
+            -0.0,
+            f64::MAX,
+            -f64::MAX,
+            f64::MIN_POSITIVE,
+            -f64::MIN_POSITIVE,
+            f64::from_bits(1),
+            -f64::from_bits((1 << 52) - 1),
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1.0,
+            -1.0,
+        ]);
+        let around = (-1.0..1.0, -60_i32..60).prop_map(|(m, e)| m * f64::from(e).exp2());
+        prop_oneof![4 => -1.0..1.0, 2 => around, 1 => finite(), 1 => any::<f64>(), 1 => special]
+    }
+
+    /// Runs of one value each, so that windows are filled, missed and moved.
+    fn runs() -> impl Strategy<Value = Vec<(f64, usize)>> {
+        prop::collection::vec((any_value(), prop_oneof![3 => 1_usize..4, 1 => 60_usize..140]), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_changes_no_sum(left in runs(), right in runs()) {
+            let both = |runs: &[(f64, usize)]| {
+                let (mut sum, mut wide) = (Exact::default(), Wide::default());
+                for (x, times) in runs {
+                    for _ in 0..*times {
+                        sum.add(*x);
+                        wide.add(*x);
+                    }
+                }
+                (sum, wide)
+            };
+            let ((mut a, mut wide_a), (b, wide_b)) = (both(&left), both(&right));
+            prop_assert_eq!(a.whole(), wide_a.clone());
+            prop_assert_eq!(a.value().to_bits(), wide_a.value().to_bits());
+            prop_assert_eq!(a.is_zero(), wide_a.is_zero());
+            a.plus(&b);
+            wide_a.plus(&wide_b);
+            prop_assert_eq!(a.whole(), wide_a.clone());
+            let read = Exact::decode(&mut Reader(&encoded(&a))).unwrap();
+            prop_assert_eq!(&read, &a);
+            let mut more = read;
+            right.iter().for_each(|(x, _)| more.add(*x));
+            right.iter().for_each(|(x, _)| wide_a.add(*x));
+            prop_assert_eq!(more.whole(), wide_a.clone());
+            more.negate();
+            wide_a.negate();
+            prop_assert_eq!(more.whole(), wide_a);
+        }
+
+        #[test]
+        fn a_full_window_is_emptied(up in 0..=SPAN, negative: bool, below in 0_i64..4, more in prop::collection::vec(-1.0..1.0, 0..8)) {
+            // As full as it may be, but for a few units.
+            let x = f64::from_bits((u64::from(up) + 1000) << 52 | FRACTION) * if negative { -1.0 } else { 1.0 };
+            let full = (1_i128 << 126) - 1 - i128::from(below);
+            let window = if negative { -full } else { full };
+            let mut sum = Exact { window, low: 1000, missed: 0, wide: None };
+            let mut wide = sum.whole();
+            for x in [x, x].into_iter().chain(more) {
+                sum.add(x);
+                wide.add(x);
+                prop_assert!(sum.window.unsigned_abs() < 1 << 126);
+            }
+            prop_assert_eq!(sum.whole(), wide);
+        }
+
+        #[test]
+        fn scaled_wholes_are_added(wholes in prop::collection::vec((any::<i64>(), any::<i64>(), -400_i32..400), 1..12)) {
+            let (mut sum, mut wide) = (Exact::default(), Wide::default());
+            for (high, low, power) in wholes {
+                // 61 bits and 60 bits: products are no more than the 126 that are allowed.
+                let (high, low) = (high >> 3, low >> 4);
+                sum.plus_scaled(i128::from(high) * i128::from(low), power);
+                wide.add_scaled(i128::from(high) * i128::from(low), (power + 1074) as u32);
+            }
+            prop_assert_eq!(sum.whole(), wide);
+        }
+    }
+
     #[test]
-    fn carries_are_settled_before_a_digit_overflows() {
-        let mut many = Exact { pending: SETTLE - 2, ..sum(&[f64::MAX, -1.5]) };
-        for digit in &mut many.digits {
-            *digit += i128::from(SETTLE - 2) << 84; // as large as the invariant lets it be
+    fn many_fourth_powers_are_summed_wherever_they_are() {
+        for scale in [1.0, 1e-200, 1e200] {
+            let (mut normal, mut sum, mut wide) = (crate::trial::normal(3), Exact::default(), Wide::default());
+            for _ in 0..100_000 {
+                let fourth = scale * normal().powi(4);
+                sum.add(fourth);
+                wide.add(fourth);
+            }
+            assert_eq!(sum.whole(), wide);
         }
-        let mut before = many.clone();
-        for _ in 0..5 {
-            many.add(-1.5);
-        }
-        assert!(many.pending < 5, "settled on the way");
-        before.plus(&sum(&[-7.5]));
-        assert_eq!(many, before);
     }
 
     #[test]

@@ -86,7 +86,15 @@ impl Classes {
             })
         };
         match column.as_dictionary_opt::<Int8Type>() {
-            Some(small) => into.extend(small.keys().values().iter().map(|key| class(*key as usize))),
+            Some(small) => {
+                // Each key is looked up once, and a row's in a table that has them all.
+                let keys = small.keys().values();
+                let mut seen = [false; 256];
+                keys.iter().for_each(|key| seen[usize::from(*key as u8)] = true);
+                let mut classes = [0; 256];
+                (0..256).filter(|key| seen[*key]).for_each(|key| classes[key] = class(key as u8 as i8 as usize));
+                into.extend(keys.iter().map(|key| classes[usize::from(*key as u8)]));
+            }
             None => into.extend(dictionary.normalized_keys().into_iter().map(class)),
         }
         match unknown {

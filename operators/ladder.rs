@@ -155,6 +155,19 @@ impl Ladder {
 pub struct Window {
     /// First rung, rungs, and number of the first; that of most values in front.
     pieces: Vec<(u64, u64, u64)>,
+    /// How values of each stretch between 0, 1/2 and 1 climb, from the lowest, for [`Window::find`].
+    stretches: [Stretch; 6],
+    ladder: Ladder,
+}
+
+/// Values that climb in one direction: below 0, 0, up to 1/2, up to 1, 1, above 1.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// The rung of `k` climbed is `base + way * k`, in wrapping arithmetic.
+    base: u64,
+    way: u64,
+    /// The piece of the window that they are in.
+    piece: (u64, u64, u64),
 }
 
 impl Window {
@@ -165,7 +178,7 @@ impl Window {
     #[must_use]
     pub fn of_scores(ladder: Ladder) -> Self {
         let (low, high) = (ladder.rung((-60_f64).exp2()), ladder.rung(1.0 - (-26_f64).exp2()));
-        Self { pieces: vec![(low, high + 1 - low, 1), (ladder.zero(), 1, 0), (ladder.one(), 1, high + 2 - low)] }
+        Self::new(ladder, vec![(low, high + 1 - low, 1), (ladder.zero(), 1, 0), (ladder.one(), 1, high + 2 - low)])
     }
 
     /// That of all values that [`Window::within`] gives.
@@ -180,7 +193,38 @@ impl Window {
             (ladder.zero(), 1, below),
             (ladder.one(), above, below + 1 + between),
         ];
-        Self { pieces }
+        Self::new(ladder, pieces)
+    }
+
+    fn new(ladder: Ladder, pieces: Vec<(u64, u64, u64)>) -> Self {
+        const DOWN: u64 = u64::MAX;
+        let steps = u64::from(ladder.steps);
+        let stretch = |first: u64, last: u64, base: u64, way: u64| {
+            let overlaps = |piece: &&(u64, u64, u64)| piece.0 <= last && piece.0 + piece.1 > first;
+            Stretch { base, way, piece: pieces.iter().find(overlaps).copied().unwrap_or_default() }
+        };
+        let (zero, half, one) = (ladder.zero(), ladder.half(), ladder.one());
+        let stretches = [
+            stretch(0, zero - 1, zero - 1, DOWN),
+            stretch(zero, zero, zero, 0),
+            stretch(zero + 1, half - 1, zero + 1, 1),
+            stretch(half, one - 1, half + HALF * steps, DOWN),
+            stretch(one, one, one, 0),
+            stretch(one + 1, ladder.rungs() - 1, (one + 1).wrapping_sub(ONE * steps), 1),
+        ];
+        Self { pieces, stretches, ladder }
+    }
+
+    /// The number of a finite value's rung, or the rung itself where it is outside of the window: without asking where the value lies,
+    /// as that is not to be guessed.
+    #[inline]
+    pub fn find(&self, x: f64) -> Result<usize, u64> {
+        let number =
+            usize::from(x >= 0.0) + usize::from(x > 0.0) + usize::from(x >= 0.5) + usize::from(x >= 1.0) + usize::from(x > 1.0);
+        let Stretch { base, way, piece: (first, length, start) } = self.stretches[number];
+        let rung = base.wrapping_add(way.wrapping_mul(self.ladder.climb(if number == 3 { 1.0 - x } else { x.abs() })));
+        let up = rung.wrapping_sub(first);
+        if up < length { Ok((start + up) as usize) } else { Err(rung) }
     }
 
     /// The value, or the nearest one that a coarse window tells apart.
@@ -284,6 +328,9 @@ mod tests {
                         prop_assert_eq!(window.rung(*place), ladder.rung(x));
                     }
                 }
+            }
+            for (window, x) in [&scores, &coarse].into_iter().flat_map(|window| [(window, x), (window, y), (window, Window::within(x))]) {
+                prop_assert_eq!(window.find(x), window.place(ladder.rung(x)).ok_or(ladder.rung(x)), "{:e}", x);
             }
             prop_assert!(coarse.place(ladder.rung(Window::within(x))).is_some());
             prop_assert!(!(0.0..=1.0).contains(&x) || x < 1e-18 || 1.0 - x < 1e-7 || scores.place(ladder.rung(x)).is_some());

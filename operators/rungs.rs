@@ -286,7 +286,7 @@ impl Counter {
         let finite = |row: usize| weights.as_ref().is_none_or(|weights| weights[row].is_finite());
         for (number, (score, values)) in scores.iter().zip(&columns).enumerate() {
             let (counts, _) = into.dense(layout.dense(), 0);
-            let first = layout.first_dense_rung();
+            let (first, rungs) = (layout.first_dense_rung(), layout.window.as_ref().map_or(0, Window::len));
             hand.elsewhere.clear();
             for (row, ((class, slot), x)) in hand.classes.iter().zip(&hand.slots).zip(values.iter()).enumerate() {
                 let Some(side) = score.sides[*class as usize] else { continue };
@@ -295,11 +295,10 @@ impl Counter {
                     counts[group] += 1;
                     continue;
                 }
-                let rung = layout.ladder.rung(*x);
-                let near = layout.window.as_ref().and_then(|window| Some(first + group * window.len() + window.place(rung)?));
-                match near {
-                    Some(key) => counts[key] += 1,
-                    None => hand.elsewhere.push((layout.rung(group, rung), row)),
+                let found = layout.window.as_ref().map_or_else(|| Err(layout.ladder.rung(*x)), |window| window.find(*x));
+                match found {
+                    Ok(place) => counts[first + group * rungs + place] += 1,
+                    Err(rung) => hand.elsewhere.push((layout.rung(group, rung), row)),
                 }
             }
             for (key, row) in &hand.elsewhere {

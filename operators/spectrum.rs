@@ -90,19 +90,14 @@ impl Spectrum {
     pub fn add(&self, batch: &RecordBatch, cells: &mut Vec<u32>, into: &mut Sums) -> Result<(), Fault> {
         self.cells(batch, cells)?;
         let all = self.classes.names.len() * self.binning.slots();
-        let weights = self.weight.as_ref().map(|w| column::floats(batch, w)).transpose()?;
-        let (counts, sums) = into.dense(all + 1, if weights.is_some() { 2 * all } else { 0 });
-        for (row, cell) in cells.iter().enumerate() {
-            let cell = *cell as usize;
-            match weights.as_ref().map(|w| w[row]) {
-                None => counts[cell] += 1,
-                Some(w) if w.is_finite() => {
-                    counts[cell] += 1;
-                    sums[2 * cell].add(w);
-                    sums[2 * cell + 1].add(w * w);
-                }
-                Some(_) => counts[all] += 1,
-            }
+        let Some(weight) = &self.weight else {
+            let (counts, _) = into.dense(all, 0);
+            cells.iter().for_each(|cell| counts[*cell as usize] += 1);
+            return Ok(());
+        };
+        match column::with_floats(batch, weight, |weights| into.weigh(all, cells, weights))? {
+            0 => {}
+            not_finite => into.tally(all as u64, not_finite as i64),
         }
         Ok(())
     }

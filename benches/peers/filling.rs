@@ -1,7 +1,7 @@
 //! Histograms and tables in bins, in memory: what the engine does with the batches of a `histogram` and of a `resolution` with
 //! quantiles.
 
-use super::reduction::in_memory;
+use super::reduction::{in_memory, made_meanwhile};
 use anyhow::Result;
 use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use calostream_operators::reduce::histogram::Histogram;
@@ -33,15 +33,38 @@ pub fn quantiles(rows: usize, times: usize) -> Result<f64> {
     in_memory(&step, &batches(rows, true)?, 200, times)
 }
 
-/// Uniform x, y and z (classes 0 to 3 or numbers), weights around 1: what the scripts beside have.
-fn batches(rows: usize, classes: bool) -> Result<Vec<RecordBatch>> {
-    let mut state = 1_u64;
-    let mut random = || {
+/// Reduces so many rows to mean, sigma and five quantiles in 50 bins, at the usual precision: batches are made meanwhile, so that the memory
+/// that the program takes is that of the sums.
+///
+/// # Errors
+/// The step is not what it was when this was written.
+pub fn many(rows: usize) -> Result<()> {
+    let by = serde_json::json!({ "x": { "range": [0.0, 1.0], "bins": 50 } });
+    let step: Resolution = serde_json::from_value(serde_json::json!({ "of": "w", "by": by, "robust": 256 }))?;
+    let made = |seed: u64| {
+        let mut random = random(seed);
+        let mut column =
+            move |add: f32| -> ArrayRef { Arc::new(Float32Array::from_iter_values((0..BATCH).map(|_| random() + add))) };
+        std::iter::repeat_with(move || RecordBatch::try_from_iter([("x", column(0.0)), ("w", column(0.5))]).expect("two columns"))
+    };
+    let each = rows.div_ceil(2 * BATCH);
+    let first = made(1).next().expect("a batch");
+    made_meanwhile(&step, &first, [made(1).take(each), made(2).take(each)], 50)
+}
+
+/// Numbers from 0 to 1.
+fn random(mut state: u64) -> impl FnMut() -> f32 {
+    move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         (state >> 40) as f32 / (1_u64 << 24) as f32
-    };
+    }
+}
+
+/// Uniform x, y and z (classes 0 to 3 or numbers), weights around 1: what the scripts beside have.
+fn batches(rows: usize, classes: bool) -> Result<Vec<RecordBatch>> {
+    let mut random = random(1);
     let mut batches = Vec::new();
     for first in (0..rows).step_by(BATCH) {
         let n = BATCH.min(rows - first);

@@ -32,6 +32,8 @@ const TIMES: usize = 3;
 const EVENTS: f64 = 5000.0;
 const SWEEP_EVENTS: f64 = 2000.0;
 const ROWS: f64 = 1e7;
+/// The word that makes this program one that reduces so many rows.
+const MANY_ROWS: &str = "many-rows";
 const FILES: usize = 5;
 const CELL_BYTES: usize = 4 * (25 * 25 * 25 + 5 * 5 * 60);
 const MIB: f64 = (1 << 20) as f64;
@@ -43,6 +45,13 @@ const RUN: &str = "134217728";
 const BUDGET_MIB: f64 = 1024.0 + 300.0;
 
 fn main() {
+    // A program of its own, so that its memory can be measured (`fill`).
+    if let [_, word, rows] = &std::env::args().collect::<Vec<_>>()[..]
+        && word == MANY_ROWS
+    {
+        filling::many(rows.parse().expect("a number of rows")).expect("sums");
+        return;
+    }
     // `cargo test --benches` calls this too, without the word.
     if !std::env::args().any(|word| word == "--bench") {
         return;
@@ -411,7 +420,7 @@ fn resolve(place: &Place, claims: &mut Claims) {
     add("", "the same, two processes", arithmetic_two, Asked::Nothing);
 }
 
-/// Ten million rows into histograms, and into bins with quantiles.
+/// Ten million rows into histograms, and into bins with quantiles; and a hundred million, for the memory that they take.
 fn fill(place: &Place, claims: &mut Claims) {
     let rows = (ROWS * place.scale).ceil() as usize;
     let time = |seconds: f64| (1e9 * seconds / rows as f64, "ns/row");
@@ -427,6 +436,12 @@ fn fill(place: &Place, claims: &mut Claims) {
     let [ours, theirs] = turns([&mut || filling::quantiles(rows, 3).expect("summed"), &mut || script(&words)]);
     let what = "mean, sigma, five quantiles in 200 bins";
     claims.add(what, time(ours), Some(("duckdb, two threads", time(theirs), theirs / ours)), Asked::AtLeast(3.0));
+    let rows = 10 * rows;
+    let program = std::env::current_exe().expect("this program");
+    let seen = run(Command::new(program).args([MANY_ROWS, &rows.to_string()]), None);
+    let what = format!("the same of {rows:.0e} rows in 50 bins, with the making of them");
+    claims.add(&what, (1e9 * seen.seconds / rows as f64, "ns/row"), None, Asked::Nothing);
+    claims.add("- peak memory", (seen.peak as f64 / MIB, "MiB"), None, Asked::Below(1024.0, "MiB"));
 }
 
 /// Two million rows to areas under ROC curves.

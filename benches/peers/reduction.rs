@@ -32,27 +32,18 @@ pub fn seconds(rows: usize, times: usize) -> Result<f64> {
 /// The step can't be started, or the table is another one.
 pub fn in_memory(step: &dyn Operator, batches: &[RecordBatch], lines: usize, times: usize) -> Result<f64> {
     let (left, right) = batches.split_at(batches.len() / 2);
-    let (first, facts, runtime) = (&batches[0], Facts::default(), Runtime::default());
-    let inputs = [Output { name: String::new(), schema: first.schema(), table: false, rows: None, row_bytes: 17 }];
-    let planned = step.plan(&facts, &inputs).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    let fold = |index| -> Result<Box<dyn Fold>> {
-        let worker = Worker { index, peers: 2 };
-        let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
-        let Work::Fold(fold) = step.start(&start)? else { bail!("the step is no fold") };
-        Ok(fold)
-    };
-    let mut folds = [fold(0)?, fold(1)?];
+    let mut folds = folds(step, &batches[0])?;
     let mut least = f64::INFINITY;
     for _ in 0..times {
         let (begin, [ours, other]) = (Barrier::new(2), &mut folds);
         let seconds = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 begin.wait();
-                reduce(other.as_mut(), right)
+                reduce(other.as_mut(), right.iter().cloned())
             });
             begin.wait();
             let begun = Instant::now();
-            let mut sums = reduce(ours.as_mut(), left)?;
+            let mut sums = reduce(ours.as_mut(), left.iter().cloned())?;
             sums.merge(&other.join().ok().context("a thread")??);
             let seconds = begun.elapsed().as_secs_f64();
             anyhow::Ok((seconds, ours.finish(&sums)?.table.num_rows()))
@@ -63,10 +54,46 @@ pub fn in_memory(step: &dyn Operator, batches: &[RecordBatch], lines: usize, tim
     Ok(least)
 }
 
-fn reduce(fold: &mut dyn Fold, batches: &[RecordBatch]) -> Result<Sums> {
+/// Reduces batches that are made when they are wanted to a table of so many lines, by two threads with batches of their own.
+///
+/// # Errors
+/// The step can't be started, or the table is another one.
+pub fn made_meanwhile<I: Iterator<Item = RecordBatch> + Send>(
+    step: &dyn Operator,
+    first: &RecordBatch,
+    batches: [I; 2],
+    lines: usize,
+) -> Result<()> {
+    let ([mut ours, mut other], [left, right]) = (folds(step, first)?, batches);
+    let sums = std::thread::scope(|scope| {
+        let other = scope.spawn(|| reduce(other.as_mut(), right));
+        let mut sums = reduce(ours.as_mut(), left)?;
+        sums.merge(&other.join().ok().context("a thread")??);
+        anyhow::Ok(sums)
+    })?;
+    let found = ours.finish(&sums)?.table.num_rows();
+    anyhow::ensure!(found == lines, "{found} lines");
+    Ok(())
+}
+
+/// The work of two workers with batches like this one.
+fn folds(step: &dyn Operator, first: &RecordBatch) -> Result<[Box<dyn Fold>; 2]> {
+    let (facts, runtime) = (Facts::default(), Runtime::default());
+    let inputs = [Output { name: String::new(), schema: first.schema(), table: false, rows: None, row_bytes: 17 }];
+    let planned = step.plan(&facts, &inputs).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let fold = |index| -> Result<Box<dyn Fold>> {
+        let worker = Worker { index, peers: 2 };
+        let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
+        let Work::Fold(fold) = step.start(&start)? else { bail!("the step is no fold") };
+        Ok(fold)
+    };
+    Ok([fold(0)?, fold(1)?])
+}
+
+fn reduce(fold: &mut dyn Fold, batches: impl Iterator<Item = RecordBatch>) -> Result<Sums> {
     let mut sums = Sums::default();
     for batch in batches {
-        fold.add(batch, &mut sums).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+        fold.add(&batch, &mut sums).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
     }
     Ok(sums)
 }

@@ -12,7 +12,7 @@
 mod telling;
 
 use crate::axis::{Axis, AxisWords, Category};
-use crate::binning::{Binned, By, labelled};
+use crate::binning::{Binned, By, at_once, labelled};
 use crate::column;
 use crate::folding::{gather, one_input, table};
 use crate::for_each::{ForEach, Regions};
@@ -282,48 +282,46 @@ impl Filling {
     }
 
     fn add_rows(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
-        let batch = &*self.groups.enter(batch, &mut self.of_groups, into)?;
-        for Part { columns, first, .. } in &self.parts {
-            self.numbers.clone_from(&self.of_groups);
-            for Binned { column, axis, .. } in columns {
-                axis.refine_by(batch, column, &mut self.numbers)?;
+        let (mut of_groups, mut numbers) = (std::mem::take(&mut self.of_groups), std::mem::take(&mut self.numbers));
+        let batch = &*self.groups.enter(batch, &mut of_groups, into)?;
+        let others = self.weight.as_deref().into_iter().chain(self.profile.as_ref().map(|(name, _)| name.as_str()));
+        for part in &self.parts {
+            let names: Vec<&str> = part.columns.iter().map(|c| c.column.as_str()).chain(others.clone()).collect();
+            for (first, block) in column::blocks(batch, at_once(&part.columns), &names)? {
+                numbers.clear();
+                numbers.extend_from_slice(&of_groups[first..first + block.num_rows()]);
+                self.add_block(&block, part, &mut numbers, into)?;
             }
-            if *first > 0 {
-                self.numbers.iter_mut().for_each(|number| *number += *first as u32);
-            }
-            self.add_part(batch, into)?;
         }
+        (self.of_groups, self.numbers) = (of_groups, numbers);
         Ok(())
     }
 
-    /// Adds the rows to the cells of these numbers.
-    fn add_part(&self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
+    /// Adds rows of which the groups are known to the cells of a part.
+    fn add_block(&self, batch: &RecordBatch, part: &Part, numbers: &mut [u32], into: &mut Sums) -> Result<(), Fault> {
+        for Binned { column, axis, .. } in &part.columns {
+            axis.refine_by(batch, column, numbers)?;
+        }
+        if part.first > 0 {
+            numbers.iter_mut().for_each(|number| *number += part.first as u32);
+        }
         let (cells, powers, [no_weight, no_value]) = (self.cells(), self.powers(), self.beside());
-        let weights = self.weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
         let profiled = self.profile.as_ref().map(|(name, _)| column::floats(batch, name)).transpose()?;
-        match (&weights, &profiled) {
+        match (&self.weight, &profiled) {
             (None, None) => {
                 let (counts, _) = into.dense(cells, 0);
-                for number in &self.numbers {
+                for number in &*numbers {
                     counts[*number as usize] += 1;
                 }
             }
-            (Some(weights), None) => {
-                let (counts, sums) = into.dense(cells + 1, 2 * cells);
-                for (number, w) in self.numbers.iter().zip(weights.iter()) {
-                    let number = *number as usize;
-                    if w.is_finite() {
-                        counts[number] += 1;
-                        sums[2 * number].add(*w);
-                        sums[2 * number + 1].add(w * w);
-                    } else {
-                        counts[no_weight] += 1;
-                    }
-                }
-            }
-            (weights, Some(profiled)) => {
+            (Some(weight), None) => match column::with_floats(batch, weight, |weights| into.weigh(cells, numbers, weights))? {
+                0 => {}
+                not_finite => into.tally(no_weight as u64, not_finite as i64),
+            },
+            (weight, Some(profiled)) => {
+                let weights = weight.as_ref().map(|weight| column::floats(batch, weight)).transpose()?;
                 let (counts, sums) = into.dense(cells + 2, powers * cells);
-                for (row, (number, y)) in self.numbers.iter().zip(profiled.iter()).enumerate() {
+                for (row, (number, y)) in numbers.iter().zip(profiled.iter()).enumerate() {
                     let number = *number as usize;
                     let w = weights.as_ref().map(|weights| weights[row]);
                     if w.is_some_and(|w| !w.is_finite()) {

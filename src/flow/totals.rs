@@ -141,7 +141,7 @@ impl Totals {
         for (step, sums) in changed {
             let step = self.number(step)?;
             change.counts.extend(sums.counts().into_iter().map(|(key, n)| ((step, key), n)));
-            change.sums.extend(sums.exact_sums().into_iter().map(|(key, sum)| ((step, key), Sum(sum.clone()))));
+            change.sums.extend(sums.exact_sums().into_iter().map(|(key, sum)| ((step, key), Sum(sum))));
         }
         let send = self.send.as_ref().context("the totals are closed")?;
         send.send(change).map_err(|_| anyhow!("the totals broke off"))?;

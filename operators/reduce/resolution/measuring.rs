@@ -7,7 +7,7 @@
 
 use super::Measuring;
 use crate::Fault;
-use crate::binning::{Binning, Cell};
+use crate::binning::{Binned, Binning, Cell, at_once};
 use crate::bootstrap::{self, Replicas};
 use crate::column::{self, EVENT};
 use crate::ladder::{Ladder, Window};
@@ -33,7 +33,7 @@ pub(super) struct Keys {
     quantities: usize,
     axes: usize,
     weighted: bool,
-    /// The number of each slot among the bins.
+    /// The number of each class and slot among the classes and bins.
     bins: Vec<u32>,
     cells: usize,
     ladder: Option<Ladder>,
@@ -45,7 +45,6 @@ pub(super) struct Keys {
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     numbers: Vec<u32>,
-    slots: Vec<u32>,
     places: Vec<u32>,
     drawn: Vec<i64>,
     elsewhere: Vec<(u64, f64)>,
@@ -59,9 +58,10 @@ impl Keys {
         replicas: Option<&Replicas>,
     ) -> Self {
         let slots = binning.slots();
-        let mut bins = vec![FLOW; slots];
+        let mut bins = vec![FLOW; classes * slots];
         let cells = if binning.is_empty() { vec![Cell { slot: 0, edges: Vec::new() }] } else { binning.cells() };
-        cells.iter().enumerate().for_each(|(number, cell)| bins[cell.slot] = number as u32);
+        let all = (0..classes).flat_map(|class| cells.iter().map(move |cell| class * slots + cell.slot));
+        all.zip(0..).for_each(|(place, number)| bins[place] = number);
         let window = ladder.map(Window::coarse).filter(|_| !weighted);
         let replica_cells = replicas.map_or(0, Replicas::cells);
         let (axes, cells) = (binning.columns.len(), cells.len());
@@ -83,8 +83,13 @@ impl Keys {
 
     /// The number of a bin and quantity; none for the flow.
     pub(super) fn group(&self, class: usize, slot: usize, quantity: usize) -> Option<usize> {
-        let bin = self.bins[slot];
-        (bin != FLOW).then(|| (class * self.cells + bin as usize) * self.quantities + quantity)
+        self.group_of(class * self.slots + slot, quantity)
+    }
+
+    /// The same by the number of class and slot together.
+    fn group_of(&self, number: usize, quantity: usize) -> Option<usize> {
+        let bin = self.bins[number];
+        (bin != FLOW).then(|| bin as usize * self.quantities + quantity)
     }
 
     fn groups(&self) -> usize {
@@ -156,10 +161,23 @@ impl Measuring {
 
     /// Adds the rows of a batch.
     pub(super) fn add_rows(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
-        let Self { quantities, binning, groups, keys, hand, ladder, replicas, pivot, .. } = self;
-        let batch = &*groups.enter(batch, &mut hand.numbers, into)?;
-        binning.numbers(batch, &mut hand.slots)?;
-        hand.numbers.iter_mut().zip(&hand.slots).for_each(|(number, slot)| *number = *number * keys.slots as u32 + slot);
+        let mut numbers = std::mem::take(&mut self.hand.numbers);
+        let batch = &*self.groups.enter(batch, &mut numbers, into)?;
+        let reads = self.reads();
+        let names: Vec<&str> = reads.iter().map(String::as_str).collect();
+        for (first, block) in column::blocks(batch, at_once(&self.binning.columns), &names)? {
+            self.add_block(&block, &mut numbers[first..first + block.num_rows()], into)?;
+        }
+        self.hand.numbers = numbers;
+        Ok(())
+    }
+
+    /// Adds rows of which the groups are known.
+    fn add_block(&mut self, batch: &RecordBatch, numbers: &mut [u32], into: &mut Sums) -> Result<(), Fault> {
+        let Self { quantities, binning, keys, hand, ladder, replicas, pivot, .. } = self;
+        for Binned { column, axis, .. } in &binning.columns {
+            axis.refine_by(batch, column, numbers)?;
+        }
         let columns = |names: &mut dyn Iterator<Item = &str>| -> anyhow::Result<Vec<ScalarBuffer<f64>>> {
             names.map(|name| column::floats(batch, name)).collect()
         };
@@ -180,7 +198,7 @@ impl Measuring {
         let powers = keys.powers();
         for (quantity, x) in values.iter().enumerate() {
             let (counts, sums) = into.dense(keys.dense(), keys.dense_sums());
-            for (row, (number, x)) in hand.numbers.iter().zip(x.iter()).enumerate() {
+            for (row, (number, x)) in numbers.iter().zip(x.iter()).enumerate() {
                 let place = *number as usize * keys.quantities + quantity;
                 let w = weights.as_ref().map(|weights| weights[row]);
                 if !(x.is_finite() && w.is_none_or(f64::is_finite)) {
@@ -209,17 +227,17 @@ impl Measuring {
                 }
             }
             let Some(ladder) = ladder else { continue };
-            let first = keys.first_window();
+            let (first, rungs) = (keys.first_window(), keys.window.as_ref().map_or(0, Window::len));
             hand.elsewhere.clear();
-            for (row, (number, x)) in hand.numbers.iter().zip(x.iter()).enumerate() {
+            for (row, (number, x)) in numbers.iter().zip(x.iter()).enumerate() {
                 let w = weights.as_ref().map_or(1.0, |weights| weights[row]);
-                let (class, slot) = (*number as usize / keys.slots, *number as usize % keys.slots);
-                let Some(group) = keys.group(class, slot, quantity).filter(|_| x.is_finite() && w.is_finite()) else { continue };
-                let rung = ladder.rung(x - *pivot);
-                let near = keys.window.as_ref().and_then(|window| Some(first + group * window.len() + window.place(rung)?));
-                match near {
-                    Some(key) => counts[key] += 1,
-                    None => hand.elsewhere.push((keys.rung(*ladder, group, rung), w)),
+                let Some(group) = keys.group_of(*number as usize, quantity).filter(|_| x.is_finite() && w.is_finite()) else {
+                    continue;
+                };
+                let found = keys.window.as_ref().map_or_else(|| Err(ladder.rung(x - *pivot)), |window| window.find(x - *pivot));
+                match found {
+                    Ok(place) => counts[first + group * rungs + place] += 1,
+                    Err(rung) => hand.elsewhere.push((keys.rung(*ladder, group, rung), w)),
                 }
             }
             for (key, w) in &hand.elsewhere {
@@ -236,13 +254,13 @@ impl Measuring {
         hand.drawn.resize(replicas.number(), 0);
         for (row, event) in column::get(batch, EVENT).as_primitive::<UInt64Type>().values().iter().enumerate() {
             let w = weights.as_ref().map_or(1.0, |weights| weights[row]);
-            let (class, slot) = (hand.numbers[row] as usize / keys.slots, hand.numbers[row] as usize % keys.slots);
-            if keys.bins[slot] == FLOW || !w.is_finite() {
+            let number = numbers[row] as usize;
+            if keys.bins[number] == FLOW || !w.is_finite() {
                 continue;
             }
             bootstrap::counts(*event, self.seed, &mut hand.drawn);
             for (quantity, x) in values.iter().enumerate().filter(|(_, x)| x[row].is_finite()) {
-                let Some(group) = keys.group(class, slot, quantity) else { continue };
+                let Some(group) = keys.group_of(number, quantity) else { continue };
                 if !replicas.add(&mut counts[keys.replicas(group)], x[row] - *pivot, w, &hand.drawn) {
                     counts[keys.unplayed() as usize] += 1;
                 }
