@@ -128,13 +128,13 @@ fn steps() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             vec![],
         ),
         ("resolution", json!({ "of": "value", "by": by, "fit": "calorimeter" }), vec![]),
-        ("resolution", json!({ "of": ["value", "other"], "robust": 64, "core": 2, "reference": "other" }), reference.to_vec()),
-        ("resolution", json!({ "of": "value", "by": by, "robust": 64, "bootstrap": 10, "pivot": 1.0 }), vec![]),
+        ("resolution", json!({ "of": ["value", "other"], "robust": 8, "core": 2, "reference": "other" }), reference.to_vec()),
+        ("resolution", json!({ "of": "value", "by": by, "robust": 8, "bootstrap": 4, "pivot": 1.0 }), vec![]),
         ("roc", json!({ "scores": { "a": "p_a", "b": "p_b" }, "by": by, "at": points }), ends.clone()),
-        ("roc", json!({ "scores": { "a": "p_a" }, "against": "each", "bootstrap": 10, "at": points }), ends.clone()),
+        ("roc", json!({ "scores": { "a": "p_a" }, "against": "each", "bootstrap": 4, "at": points }), ends.clone()),
         (
             "roc",
-            json!({ "scores": { "one": "p_a", "two": "p_b" }, "signal": "a", "gain": { "of": "one", "over": "two" }, "bootstrap": 10, "at": points }),
+            json!({ "scores": { "one": "p_a", "two": "p_b" }, "signal": "a", "gain": { "of": "one", "over": "two" }, "bootstrap": 4, "at": points }),
             [&ends[..], &gains[..]].concat(),
         ),
         ("efficiency", json!({ "cut": "p_a > 0.5", "by": by, "for_each": "sample" }), vec![]),
@@ -191,13 +191,16 @@ fn findings(of: &dyn Fn(&str) -> bool, cases: Vec<(&'static str, Rows, usize)>) 
                 if weighted {
                     words["weight"] = json!("w");
                 }
+                if ["roc", "efficiency", "scan"].contains(&kind) && words.get("cut").is_none() {
+                    words["precision"] = json!(8);
+                }
                 if grouped {
                     words["regions"] = json!({ "none": "energy < -1", "all": "true" });
                     if words.get("for_each").is_none() {
                         words["for_each"] = json!(["hot"]);
                     }
                 }
-                let (_, summary) = fold(step(kind, &words).as_ref(), &batch, 2);
+                let (_, summary) = fold(step(kind, &words).as_ref(), &batch, 1);
                 let found = wrong(&summary.table, &needs_none);
                 all.extend(found.into_iter().take(1).map(|what| format!("{case}: {kind} {words}: {what}")));
                 for figure in &summary.figures {

@@ -107,7 +107,10 @@ impl Efficiency {
         let binomial = value * (1.0 - value) / variance;
         let kish = all * all / (passed.w2 + failed.w2);
         let effective = if binomial.is_finite() && binomial > 0.0 { binomial } else { kish };
-        let possible = (0.0..=1.0).contains(&value) && effective.is_finite() && effective > 0.0;
+        if !effective.is_finite() {
+            return Err("the weights are too small or too large for their squares");
+        }
+        let possible = (0.0..=1.0).contains(&value) && effective > 0.0;
         // A share of rows is that of whole numbers: no rounding of k / n n.
         let passing = if passed.w == passed.n as f64 && failed.w == failed.n as f64 {
             (passed.w, all)

@@ -228,7 +228,12 @@ impl Scoring {
             reasons.push("a gain without the bootstrap has no error".to_owned());
         }
         let mut error = |values: &mut dyn Iterator<Item = Option<f64>>| match spread(values) {
-            Ok(error) => Some(error),
+            Ok(error) => {
+                if error == 0.0 {
+                    reasons.push("a gain is the same in all replicas, whose spread knows nothing but 0".to_owned());
+                }
+                Some(error)
+            }
             Err(reason) => {
                 if drawn {
                     reasons.push(format!("no error of the gain: {reason}"));
