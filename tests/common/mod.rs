@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -152,14 +154,26 @@ pub const MIX: &str = include_str!("mix.yaml");
 /// Events straight to Parquet: no phase but the first.
 pub const STREAMING: &str = include_str!("streaming.yaml");
 
-/// A command under way.
+/// A command under way. What it says is read as it comes: a pipe that nobody reads is full after 64 KiB, and would hold it up.
 pub struct Running {
     child: Option<Child>,
+    said: Option<[JoinHandle<Vec<u8>>; 2]>,
+}
+
+/// Reads to the end on a thread of its own.
+fn reading(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("what it says is read");
+        bytes
+    })
 }
 
 impl Running {
     fn of(mut command: Command) -> Self {
-        Self { child: Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("calostream starts")) }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("calostream starts");
+        let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        Self { child: Some(child), said: Some([reading(out), reading(err)]) }
     }
 
     /// Ends it as a power cut does.
@@ -185,7 +199,9 @@ impl Running {
             assert!(start.elapsed() < at_most, "it hangs: not ended after {at_most:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Said::of(&self.child.take().expect("ended").wait_with_output().expect("what it said"))
+        let status = self.child.take().expect("ended").wait().expect("its status");
+        let [stdout, stderr] = self.said.take().expect("read").map(|pipe| pipe.join().expect("read to the end"));
+        Said::of(&Output { status, stdout, stderr })
     }
 }
 
