@@ -144,13 +144,15 @@ impl Seen {
             return None;
         }
         let idle = window - computing;
-        let transform = (self.worked - computing * f64::from(u8::from(on_threads)) - upload - waited_for).max(0.0);
+        let starved = (idle - upload).max(0.0);
+        let of_the_device = if on_threads { computing + upload } else { waited_for };
+        let transform = (self.worked - of_the_device).max(0.0);
         let (transform, waited) = if on_threads {
-            let transform = transform.min(idle - upload);
-            (transform, self.waited.min(idle - upload - transform))
+            let transform = transform.min(starved);
+            (transform, self.waited.min(starved - transform))
         } else {
             let both = (transform + self.waited).max(f64::MIN_POSITIVE);
-            ((idle - upload) * transform / both, (idle - upload) * self.waited / both)
+            (starved * transform / both, starved * self.waited / both)
         };
         let behind: f64 = self.behind.iter().sum();
         let share = |i: usize| if behind > 0.0 { waited * self.behind[i] / behind } else { 0.0 };

@@ -374,7 +374,7 @@ impl Infer {
                 (fitted.plan.hits, fitted.input.hits) = (true, true);
             }
             if !all.iter().any(|fitted| fitted.plan.hits) {
-                let what = format!("no input of {} gets images of hits alone in which nothing stays nothing", one.path);
+                let what = format!("no input of {} gets images of hits alone in which an empty cell stays 0", one.path);
                 problems.push(Problem::at(&self.upload, what).help("write `upload: dense`"));
             }
             return false;
