@@ -9,6 +9,7 @@ pub mod library;
 pub mod model;
 pub mod norm;
 pub mod placement;
+pub mod probe;
 pub mod provider;
 pub mod scatter;
 pub mod session;
@@ -16,4 +17,4 @@ pub mod sparse;
 pub mod tensor;
 pub mod wire;
 
-pub use model::probe;
+pub use probe::probe;

@@ -3,8 +3,6 @@
 //! A model is known by the hash of its file: `probe` reads the file once, and the sessions that are opened later are made of
 //! bytes with the same hash or not at all. So what was checked is what runs, and a run can say which network it used.
 
-use super::{first_layer, library, session};
-use crate::work::Runtime;
 use anyhow::{anyhow, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -95,26 +93,6 @@ impl Tensor {
             Extent::Free(_) => None,
         })
     }
-}
-
-/// Looks at a model file.
-///
-/// # Errors
-/// Says in words why it is no model that can be used.
-pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
-    let (bytes, sha256) = read(path)?;
-    let library = library::load(runtime)?;
-    let look = session::look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
-    let rows: Option<Vec<Vec<usize>>> = look.inputs.iter().map(Tensor::row).collect();
-    let inputs: Vec<(&str, &[usize])> =
-        look.inputs.iter().zip(rows.iter().flatten()).map(|(input, row)| (input.name.as_str(), row.as_slice())).collect();
-    // Where an extent is free, there are no inputs here, and no layer is found.
-    let (closed, first_layer) = match first_layer::find(&bytes, &inputs) {
-        Ok(layer) => (None, layer.map(|layer| layer.width)),
-        Err(error) => (Some(format!("{error:#}")), None),
-    };
-    let bytes = bytes.len() as u64;
-    Ok(ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes, closed, first_layer, about: look.about })
 }
 
 /// The bytes of the model at `path`, which must still be the one of `facts`.

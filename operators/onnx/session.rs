@@ -4,7 +4,7 @@
 //! pools of several sessions do not fight for the cores. Why no spinning: between batches the core belongs to the dataflow.
 
 use super::library::{self, Library};
-use super::model::{self, Extent, ModelFacts, Tensor};
+use super::model::{self, ModelFacts};
 use super::provider::Processor;
 use super::scatter::{self, Scattered};
 use super::tensor::{self, Element, Fed, Values, given};
@@ -13,9 +13,7 @@ use anyhow::{Context, anyhow, ensure};
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
-use ort::value::{Outlet, ValueType};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -156,71 +154,6 @@ fn with_hits(bytes: Vec<u8>, inputs: &[Input]) -> anyhow::Result<(Vec<u8>, Vec<S
     if images.is_empty() { Ok((bytes, Vec::new())) } else { scatter::in_front(&bytes, &images) }
 }
 
-/// What ONNX Runtime says of a model.
-pub(super) struct Look {
-    pub inputs: Vec<Tensor>,
-    pub outputs: Vec<Tensor>,
-    pub about: BTreeMap<String, String>,
-}
-
-/// Looks at a model. It is opened on the CPU, without any optimisation.
-pub(super) fn look(bytes: &[u8], library: &Library) -> Result<Look, String> {
-    let session = make(bytes, library, GraphOptimizationLevel::Disable, &Processor::Cpu).map_err(|error| explain(&error))?;
-    let mut about = BTreeMap::new();
-    if let Ok(metadata) = session.metadata() {
-        let mut note = |key: &str, value: Option<String>| {
-            if let Some(value) = value.filter(|v| !v.is_empty()) {
-                about.insert(key.to_owned(), value);
-            }
-        };
-        note("producer", metadata.producer());
-        note("description", metadata.description());
-        note("domain", metadata.domain());
-        note("graph", metadata.name());
-        note("version", metadata.version().filter(|v| *v != 0 && *v != i64::MAX).map(|v| v.to_string()));
-        for key in metadata.custom_keys().unwrap_or_default() {
-            note(&format!("metadata.{key}"), metadata.custom(&key));
-        }
-    }
-    if let Some(opset) = session.opset_for_domain("") {
-        about.insert("opset".into(), opset.to_string());
-    }
-    Ok(Look {
-        inputs: session.inputs().iter().map(tensor_of).collect(),
-        outputs: session.outputs().iter().map(tensor_of).collect(),
-        about,
-    })
-}
-
-/// What ONNX Runtime says, and what can be done about it.
-fn explain(error: &ort::Error) -> String {
-    let message = error.message().trim();
-    // Some begin with the place in ONNX Runtime's own source, and the signature of a function.
-    let message = message.strip_prefix('/').and_then(|m| m.split_once(") ")).map_or(message, |(_, rest)| rest);
-    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let what = if has(&["external data", "model_path must not be empty", "External data", "external initializer"]) {
-        return "its weights are in another file; save it as one (`onnx.save(onnx.load(path), path, save_as_external_data=False)`)".into();
-    } else if has(&["Protobuf parsing failed", "No graph was found", "Failed to load model because protobuf"]) {
-        "it is no ONNX model, or only a part of one (was it copied whole?)"
-    } else if has(&[
-        "is under development and support for this is limited",
-        "Current official support for domain",
-        "Unsupported model IR version",
-    ]) {
-        "it is of a newer version of ONNX than this ONNX Runtime knows; export it with a lower opset, or use a newer ONNX Runtime"
-    } else if has(&[
-        "is not a registered function/op",
-        "No Op registered for",
-        "Could not find an implementation",
-        "Fatal error: ",
-    ]) {
-        "it has an operator that this ONNX Runtime does not know"
-    } else {
-        return format!("ONNX Runtime says: {message}");
-    };
-    format!("{what}; ONNX Runtime says: {message}")
-}
-
 /// What ONNX Runtime says while it opens a model, at its most talkative; the session is thrown away.
 pub(super) fn told_while_opened(bytes: &[u8], library: &Library, on: &Processor) -> ort::Result<Vec<String>> {
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -234,7 +167,7 @@ pub(super) fn told_while_opened(bytes: &[u8], library: &Library, on: &Processor)
     Ok(std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-fn make(bytes: &[u8], library: &Library, level: GraphOptimizationLevel, on: &Processor) -> ort::Result<Session> {
+pub(super) fn make(bytes: &[u8], library: &Library, level: GraphOptimizationLevel, on: &Processor) -> ort::Result<Session> {
     let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     on.prepare(builder(library, level)?)?.commit_from_memory(bytes)
 }
@@ -248,19 +181,4 @@ fn builder(library: &Library, level: GraphOptimizationLevel) -> ort::Result<Sess
         .with_inter_op_spinning(false)?
         .with_deterministic_compute(true)?;
     Ok(builder)
-}
-
-fn tensor_of(outlet: &Outlet) -> Tensor {
-    let name = outlet.name().to_owned();
-    match outlet.dtype() {
-        ValueType::Tensor { ty, shape, dimension_symbols } => {
-            let dims = shape.iter().zip(dimension_symbols.iter());
-            let dims = dims.map(|(n, symbol)| usize::try_from(*n).map_or_else(|_| Extent::Free(symbol.clone()), Extent::Fixed));
-            let element = Element::of(*ty).map_or_else(|| ty.to_string().to_lowercase(), |element| element.name().to_owned());
-            Tensor { name, element, dims: dims.collect() }
-        }
-        ValueType::Sequence(_) => Tensor { name, element: "a sequence".into(), dims: Vec::new() },
-        ValueType::Map { .. } => Tensor { name, element: "a map".into(), dims: Vec::new() },
-        ValueType::Optional(_) => Tensor { name, element: "an optional value".into(), dims: Vec::new() },
-    }
 }

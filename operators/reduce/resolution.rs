@@ -24,6 +24,7 @@ mod fitting;
 mod measuring;
 mod robust;
 mod telling;
+mod told;
 
 use crate::binning::{Binning, By};
 use crate::bootstrap::{MOST_REPLICAS, REPLICAS, Replicas};

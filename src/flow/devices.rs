@@ -7,7 +7,7 @@
 //! reader's time for storage (`read`), its other work (`decode`), and the work of the steps between (`transform`). What nobody
 //! can be named for is `other`: the beginning and the end of a run, and rows on their way from thread to thread.
 
-use super::progress::Counter;
+use super::counter::Counter;
 use crate::plan::Plan;
 use calostream_operators::meter::{Meter, Metered};
 use calostream_operators::words;

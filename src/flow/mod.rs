@@ -36,6 +36,7 @@ mod budget;
 mod cluster;
 mod columns;
 mod commit;
+mod counter;
 pub mod devices;
 mod failure;
 mod gather;
@@ -72,10 +73,10 @@ use budget::Budget;
 use calostream_operators::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
+use counter::Counter;
 use devices::{Devices, Figures};
 use operator::On;
 use phase::{PartPlan, strata};
-use progress::Counter;
 use ranks::{Router, Tally};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -174,7 +175,7 @@ impl Shared {
     /// What the steps did in so many seconds, and the devices since they were opened.
     pub fn speed(&self, plan: &Plan, seconds: f64) -> (serde_json::Value, Vec<Figures>) {
         let steps: Vec<_> = plan.steps.iter().map(|s| s.name.clone()).zip(self.counters.iter().cloned()).collect();
-        let mut speed = timeline::shares(&steps, seconds, self.threads);
+        let mut speed = counter::shares(&steps, seconds, self.threads);
         let devices = self.devices.figures(plan, &BTreeMap::new(), &self.devices.see(plan, &self.counters));
         speed["devices"] = devices.iter().map(Figures::json).collect();
         (speed, devices)

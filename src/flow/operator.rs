@@ -6,8 +6,8 @@
 
 use super::Shared;
 use super::parcel::{Chunk, Parcel};
-use super::progress::Spent;
 use super::stage::{Given, Record, Stage};
+use super::timeline::Spent;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};

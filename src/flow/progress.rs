@@ -1,121 +1,18 @@
-//! What is going on, for people: counters that every stage adds to, and their display.
+//! What is going on, for people: the display of the counters that every stage adds to.
 //!
 //! A step's threads spend their time on one of three things: work, waiting for their input, waiting for room (the budget,
 //! the window, or a full queue, so for a later step). The display shows the shares of the last moments, and names the step
 //! that is waited for: so one sees at a glance which step all others wait for.
 
-use super::timeline;
+use super::counter::{Counter, Seen};
 use crate::plan::Plan;
 use calostream_operators::Shape;
-use calostream_operators::meter;
 use calostream_operators::words;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
-
-/// What a thread of a step spends its time on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spent {
-    /// Its work.
-    Busy,
-    /// Waiting for its input.
-    Hungry,
-    /// Waiting until there is room for what it has made.
-    Blocked,
-}
-
-/// What went through a step so far, in this process.
-#[derive(Debug, Default)]
-pub struct Counter {
-    rows: AtomicU64,
-    bytes: AtomicU64,
-    /// Bytes that stand in front of the step's threads.
-    queued: AtomicU64,
-    /// Nanoseconds, by [`Spent`], over all threads.
-    spent: [AtomicU64; 3],
-    /// Nanoseconds that its threads waited for storage, of those that they worked.
-    storage: AtomicU64,
-    /// The name of the step, for a timeline.
-    step: Option<Arc<str>>,
-}
-
-impl Counter {
-    /// Of the step of this name.
-    #[must_use]
-    pub fn of(step: &str) -> Self {
-        Self { step: Some(step.into()), ..Self::default() }
-    }
-
-    /// Rows, bytes, and nanoseconds by [`Spent`] so far.
-    #[must_use]
-    pub fn total(&self) -> (u64, u64, [u64; 3]) {
-        let Seen { rows, bytes, spent, .. } = self.see();
-        (rows, bytes, spent)
-    }
-
-    /// Adds a batch.
-    pub fn add(&self, rows: u64, bytes: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Does something and adds the time that it took.
-    pub fn spend<T>(&self, on: Spent, what: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let made = what();
-        let lasted = start.elapsed();
-        let nanoseconds = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
-        self.spent[on as usize].fetch_add(nanoseconds, Ordering::Relaxed);
-        timeline::keep(self.step.as_ref(), on, start, lasted);
-        made
-    }
-
-    /// Does some work that reads from storage, and adds how long it took and how much of that was for storage.
-    pub fn read<T>(&self, what: impl FnOnce() -> T) -> T {
-        let before = meter::read_so_far();
-        let made = self.spend(Spent::Busy, what);
-        self.storage.fetch_add(meter::read_so_far() - before, Ordering::Relaxed);
-        made
-    }
-
-    /// Nanoseconds of its work that were for storage.
-    #[must_use]
-    pub fn storage(&self) -> u64 {
-        self.storage.load(Ordering::Relaxed)
-    }
-
-    /// Bytes now stand in the queue.
-    pub fn queue(&self, bytes: u64) {
-        self.queued.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes left the queue.
-    pub fn dequeue(&self, bytes: u64) {
-        self.queued.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn see(&self) -> Seen {
-        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        Seen {
-            rows: read(&self.rows),
-            bytes: read(&self.bytes),
-            queued: read(&self.queued),
-            spent: self.spent.each_ref().map(read),
-        }
-    }
-}
-
-/// A counter at one moment.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
-    rows: u64,
-    bytes: u64,
-    queued: u64,
-    spent: [u64; 3],
-}
 
 /// A step as the display knows it.
 struct Shown {
@@ -313,6 +210,7 @@ impl Drop for Display {
 
 #[cfg(test)]
 mod tests {
+    use super::super::timeline::Spent;
     use super::*;
 
     #[test]

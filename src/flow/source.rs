@@ -8,9 +8,10 @@
 //! after it, and whose worker has done its share is free, not whose reader has.
 
 use super::budget::{Budget, Permit};
+use super::counter::Counter;
 use super::parcel::{Chunk, Content, Parcel};
-use super::progress::{Counter, Spent};
 use super::stage::Record;
+use super::timeline::Spent;
 use super::{Pass, Shared};
 use crate::files::Patience;
 use anyhow::{Context, Result};

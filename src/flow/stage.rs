@@ -9,9 +9,9 @@
 //! - What comes out has the planned columns, in the planned order; anything else is a mistake in calostream and stops the run.
 
 use super::columns::{project, with_copies};
+use super::counter::Counter;
 use super::parcel::{Content, Parcel};
 use super::phase::Phase;
-use super::progress::Counter;
 use super::ranks::{Counts, Place, Router, Tally};
 use super::spiller::{Made, Spiller};
 use crate::files;

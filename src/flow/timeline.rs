@@ -1,14 +1,13 @@
-//! What every step's threads did, for who wants to know why a run was not faster: shares over the whole run, as JSON beside
-//! `run.json`, and a timeline that Perfetto (ui.perfetto.dev) and `chrome://tracing` open.
+//! What every step's threads did, for who wants to know why a run was not faster: a timeline that Perfetto (ui.perfetto.dev)
+//! and `chrome://tracing` open.
 //!
 //! A timeline is the "Trace Event Format" of Chrome: an array of complete events (`ph: X`) with microseconds from the start, a
 //! line a thread. Spans are kept in memory and written at the end; what is shorter than [`LEAST`] and all beyond [`MOST`] spans
 //! is left out and counted.
 
-use super::progress::{Counter, Spent};
 use crate::files;
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +18,17 @@ use std::time::{Duration, Instant};
 const LEAST: Duration = Duration::from_micros(20);
 /// No more spans than this are kept: some 100 MB of JSON.
 const MOST: usize = 1_000_000;
+
+/// What a thread of a step spends its time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// Its work.
+    Busy,
+    /// Waiting for its input.
+    Hungry,
+    /// Waiting until there is room for what it has made.
+    Blocked,
+}
 
 /// The spans of this process, where a timeline is wanted.
 static TIMELINE: OnceLock<Timeline> = OnceLock::new();
@@ -109,29 +119,10 @@ fn events(threads: &[String], spans: &[Span], process: usize, left_out: u64) -> 
     format!("{{\"displayTimeUnit\": \"ms\", \"leftOut\": {left_out}, \"traceEvents\": [\n{}\n]}}\n", events.join(",\n"))
 }
 
-/// What each step did in a go of so many seconds: rows and bytes that came, and the shares of the time of `threads` threads
-/// that it worked, waited for its input, and waited for room behind it.
-#[must_use]
-pub fn shares(steps: &[(String, Arc<Counter>)], seconds: f64, threads: usize) -> Value {
-    let each = steps.iter().map(|(name, counter)| {
-        let (rows, bytes, spent) = counter.total();
-        let share = |on: Spent| (spent[on as usize] as f64 / 1e9 / seconds.max(1e-9) / threads as f64).min(1.0);
-        json!({
-            "step": name,
-            "rows": rows,
-            "rows_per_second": rows as f64 / seconds.max(1e-9),
-            "bytes": bytes,
-            "busy": share(Spent::Busy),
-            "waiting_for_input": share(Spent::Hungry),
-            "waiting_for_room": share(Spent::Blocked),
-        })
-    });
-    json!({ "seconds": seconds, "threads": threads, "steps": each.collect::<Vec<_>>() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn events_are_as_perfetto_reads_them() {
@@ -150,20 +141,5 @@ mod tests {
         assert_eq!(events[0], json!({ "ph": "M", "name": "thread_name", "pid": 3, "tid": 1, "args": { "name": "reader-0" } }));
         assert_eq!(events[2], json!({ "ph": "X", "name": "events", "cat": "busy", "pid": 3, "tid": 1, "ts": 10.0, "dur": 2.5 }));
         assert_eq!((&events[3]["name"], &events[3]["cat"]), (&json!("predicted waits for input"), &json!("waiting")));
-    }
-
-    #[test]
-    fn shares_are_of_all_threads() {
-        let counter = Arc::new(Counter::default());
-        counter.add(50, 4000);
-        counter.spend(Spent::Busy, || std::thread::sleep(Duration::from_millis(30)));
-        let said = shares(&[("predicted".into(), counter)], 0.1, 2);
-        let step = &said["steps"][0];
-        assert_eq!(
-            (&step["rows"], &step["rows_per_second"], &step["waiting_for_input"]),
-            (&json!(50), &json!(500.0), &json!(0.0))
-        );
-        let busy = step["busy"].as_f64().unwrap();
-        assert!((0.15..0.6).contains(&busy), "{busy}");
     }
 }

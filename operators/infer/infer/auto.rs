@@ -3,14 +3,12 @@
 //! The rows that were chosen are written into the run's log, so that every process, and whoever goes on with the run, takes the
 //! same: predictions may differ in their last bits with the batch.
 
-use super::bind::{Bound, MOST_ROWS};
+use super::bind::{Bound, MOST_ROWS, USUAL_ROWS};
 use super::computer::{Job, Station};
 use crate::Start;
 use crate::onnx::feed::Feed;
 use std::time::Instant;
 
-/// Rows at a time where nothing was measured (a step that is only looked at).
-pub(super) const USUAL: usize = 128;
 /// What is tried: small batches stay in the cache, large ones cost less each.
 const TRIED: [usize; 7] = [8, 16, 32, 64, 128, 256, MOST_ROWS];
 /// A larger batch must be faster by this much, so that noise does not choose it.
@@ -56,7 +54,7 @@ impl Bound {
                 _ => best = Some((rows, fastest)),
             }
         }
-        let rows = best.map_or(USUAL, |(rows, _)| rows);
+        let rows = best.map_or(USUAL_ROWS, |(rows, _)| rows);
         Ok(Some((self.settled_as(), rows as u64)))
     }
 }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// The most rows that `batch: auto` tries.
 pub(super) const MOST_ROWS: usize = 512;
+/// Rows at a time where nothing was measured (a step that is only looked at).
+pub(super) const USUAL_ROWS: usize = 128;
 
 /// The models and the columns, fitted together.
 #[derive(Debug, Clone)]
@@ -109,7 +111,7 @@ impl Bound {
     /// Rows of a model batch: those that were said, or were measured.
     pub fn rows(&self, runtime: &work::Runtime) -> usize {
         let measured = || runtime.settled.get(&self.settled_as()).and_then(|rows| usize::try_from(*rows).ok());
-        self.batch.or_else(measured).unwrap_or(super::auto::USUAL)
+        self.batch.or_else(measured).unwrap_or(USUAL_ROWS)
     }
 }
 

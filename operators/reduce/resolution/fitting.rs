@@ -1,6 +1,6 @@
 //! The calorimeter fit of a series of bins, and how it is written down.
 
-use super::telling::Series;
+use super::told::{Fit, Series, Told};
 use super::{Compat, Measuring};
 use crate::fit::{Calorimeter, Measured, NAMES, Sum, TERMS};
 use crate::words;
@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 pub const FITS_KEY: &str = "calostream.fits";
 /// What the published fit allowed: 1000 %.
 const NIPS_MOST: f64 = 10.0;
-
-/// The fit of a series, where one is asked for, or why there is none.
-pub(super) type Fit = Option<Result<Calorimeter, String>>;
 
 impl Measuring {
     /// Where a bin's point stands on the axis: at the mean of the column, or where an older code put it.
@@ -29,7 +26,7 @@ impl Measuring {
         if !self.fit {
             return None;
         }
-        let point = |(number, bin): (usize, &super::telling::Told)| {
+        let point = |(number, bin): (usize, &Told)| {
             let bin = bin.bin.as_ref().ok()?;
             let (resolution, error) = (bin.resolution?, bin.resolution_error.filter(|error| *error > 0.0)?);
             let energy = self.place(number, bin.by[self.along]);

@@ -1,8 +1,9 @@
 //! Numbers to tables, plots and the few lines that people read first.
 
-use super::fitting::{FITS_KEY, Fit};
+use super::fitting::FITS_KEY;
 use super::measuring::{Bin, Moments, Summed};
-use super::robust::{EIQR, NAMES, Read, Robust};
+use super::robust::{EIQR, NAMES, Read};
+use super::told::{Series, Told};
 use super::{Compat, Measuring, Over};
 use crate::binning::Cell;
 use crate::column;
@@ -25,24 +26,6 @@ const MOST_LINES: usize = 60;
 
 /// A number of a bin with its error, where there is one.
 type Value = fn(&Told) -> Option<(f64, Option<f64>)>;
-
-/// What is known of a bin.
-pub(super) struct Told {
-    pub cell: Option<Cell>,
-    pub bin: Result<Bin, String>,
-    pub robust: Option<Robust>,
-}
-
-/// The bins of a quantity and a group along the axis that plots go along, within one bin of each other axis.
-pub(super) struct Series {
-    pub quantity: usize,
-    pub group: usize,
-    /// The bins of the other axes, in words.
-    pub others: Vec<String>,
-    pub bins: Vec<Told>,
-    pub whole: Result<Bin, String>,
-    pub fit: Fit,
-}
 
 impl Fold for Measuring {
     fn add(&mut self, batch: &RecordBatch, into: &mut Sums) -> Result<(), Fault> {
