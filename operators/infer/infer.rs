@@ -5,7 +5,7 @@
 //! models are fed from the same buffers where they want the same, so that an event is read, decoded and densified once.
 //!
 //! Invariants: a model batch is the next `batch` rows of a unit (of a fold, those of its rows), however the rows were cut into
-//! Arrow batches, and the tail of a unit is padded with zeros to the next of `batch`, `batch`/2, .. 1; so a prediction depends
+//! Arrow batches, and the tail of a unit is computed in sizes of `batch`/2, `batch`/4, .. 1 (`tail.rs`); so a prediction depends
 //! on the unit alone. A batch that came in goes out whole but for rows that are cut, once, in order, when its last row is
 //! predicted.
 
@@ -16,6 +16,7 @@ mod device;
 mod inputs;
 mod models;
 mod outputs;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod words;

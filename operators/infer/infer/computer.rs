@@ -5,6 +5,7 @@
 //! other is computed.
 
 use super::bind::{Bound, BoundModel};
+use super::tail;
 use crate::meter::Meter;
 use crate::onnx::feed::Feed;
 use crate::onnx::provider::Processor;
@@ -117,14 +118,15 @@ impl Station {
         for seat in self.lanes.get_mut(job.lane).into_iter().flatten() {
             let from = said.len();
             said.extend(seat.model.outputs.iter().map(|o| Values::zeros(o.element, 0)));
-            if let Err(error) = seat.run(job, &self.layers, &mut said[from..]) {
+            let halves = self.on == Processor::Cpu;
+            if let Err(error) = seat.run(job, &self.layers, halves, &mut said[from..]) {
                 let rows = seat.at_most.unwrap_or(job.rows);
                 let memory = self.on != Processor::Cpu && is_out_of_memory(&error);
                 anyhow::ensure!(memory && rows > 1 && seat.model.fixed.is_none() && seat.at_most.is_none(), error);
                 seat.at_most = Some(rows.div_ceil(2));
                 tracing::warn!("{} has no memory for {rows} rows of {}: half as many are tried", self.on, seat.model.path);
                 said[from..].iter_mut().for_each(Values::clear);
-                seat.run(job, &self.layers, &mut said[from..])?;
+                seat.run(job, &self.layers, false, &mut said[from..])?;
             }
         }
         Ok(said)
@@ -178,17 +180,20 @@ impl Seat {
         feeds.map(|feed| feed.bytes(self.model.room(job.rows))).sum()
     }
 
-    fn run(&mut self, job: &Job, layers: &[Layers], said: &mut [Values]) -> anyhow::Result<()> {
+    fn run(&mut self, job: &Job, layers: &[Layers], halves: bool, said: &mut [Values]) -> anyhow::Result<()> {
         if let Some((group, number)) = self.layer {
             let values = &layers[group].values[number];
             self.upload += self.network.run(job.rows, &[Fed::F32(values)], said)?;
             return Ok(());
         }
         let whole = self.model.room(job.rows);
-        let piece = self.model.fixed.or(self.at_most).unwrap_or(whole).min(whole);
+        let runs = match self.model.fixed.or(self.at_most) {
+            Some(piece) => (0..whole).step_by(piece).map(|first| piece.min(whole - first)).collect(),
+            None if halves => tail::halves(job.filled, whole),
+            None => vec![whole],
+        };
         let mut first = 0;
-        while first < whole {
-            let rows = piece.min(whole - first);
+        for rows in runs {
             #[cfg(test)]
             anyhow::ensure!(
                 rows <= self.room,

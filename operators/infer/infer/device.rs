@@ -3,6 +3,7 @@
 use super::bind::Bound;
 use super::computer::{Computer, Done, Job};
 use super::outputs::not_finite;
+use super::tail;
 use crate::meter::Meter;
 use crate::onnx::feed::{Feed, Prepared};
 use crate::onnx::tensor::Values;
@@ -280,7 +281,7 @@ impl work::Device for Batches {
         for lane in 0..self.lanes.len() {
             let filled = self.in_lane(lane);
             if filled > 0 {
-                self.run(lane, padded(filled, self.rows))?;
+                self.run(lane, tail::padded(filled, self.rows))?;
             }
         }
         while !self.under_way.is_empty() {
@@ -320,13 +321,4 @@ fn columns_once(bound: &Bound) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-/// The smallest of `batch`, `batch`/2, .. 1 that holds `rows`, where `1 <= rows <= batch`.
-pub(super) fn padded(rows: usize, batch: usize) -> usize {
-    let mut size = batch;
-    while size / 2 >= rows {
-        size /= 2;
-    }
-    size
 }

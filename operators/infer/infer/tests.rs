@@ -4,7 +4,6 @@ mod forms;
 mod from_hits;
 mod sweeps;
 
-use super::device::padded;
 use super::*;
 use crate::onnx::model::ModelFacts;
 use crate::work::{self, Runtime, Worker};
@@ -285,13 +284,6 @@ proptest! {
             prop_assert_eq!(order, (0..ROWS as u64).collect::<Vec<_>>());
             prop_assert_eq!(&cut, &whole);
         }
-    }
-
-    #[test]
-    fn tails_are_padded_to_the_next_half(rows in 1_usize..2000, more in 0_usize..2000) {
-        let batch = rows + more;
-        let halves: Vec<usize> = std::iter::successors(Some(batch), |b| Some(b / 2).filter(|b| *b > 0)).collect();
-        prop_assert_eq!(padded(rows, batch), *halves.iter().rev().find(|b| **b >= rows).unwrap());
     }
 }
 
