@@ -129,6 +129,16 @@ impl Queue {
     }
 }
 
+/// How long a reader that finds no room waits before it looks again, at first and at most.
+const NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_millis(8);
+
+/// Waits, and the next time longer: whoever computes on the same core is seldom disturbed, and no wait is twice as long as needed.
+fn doze(nap: &mut Duration) {
+    std::thread::sleep(*nap);
+    *nap = (*nap * 2).min(LONGEST_NAP);
+}
+
 /// Reads parts from the queue until it is empty: what a reader thread of phase 0 does.
 pub fn read_parts(
     pass: &Pass,
@@ -139,12 +149,15 @@ pub fn read_parts(
     let phase = &pass.phase;
     let stop = || shared.failure.raised();
     let (mut last, mut begun): (_, Vec<Weak<()>>) = (None, Vec::new());
-    let mut source_before = None;
+    let (mut source_before, mut nap): (Option<usize>, _) = (None, NAP);
     loop {
         begun.retain(|part| part.strong_count() > 0);
         if begun.len() > 1 && !stop() {
-            let wait = || std::thread::sleep(Duration::from_millis(1));
-            source_before.map_or_else(wait, |step: usize| shared.counters[step].spend(Spent::Blocked, wait));
+            let wait = || doze(&mut nap);
+            match source_before {
+                Some(step) => shared.counters[step].spend(Spent::Blocked, wait),
+                None => wait(),
+            }
             continue;
         }
         let number = match pass.queue.take(pass) {
@@ -158,11 +171,11 @@ pub fn read_parts(
                     reading.send(Read::Bound(bound))?;
                 }
                 let counter = &shared.counters[phase.part(bound)?.origin.step];
-                counter.spend(Spent::Blocked, || std::thread::sleep(Duration::from_millis(2)));
+                counter.spend(Spent::Blocked, || doze(&mut nap));
                 continue;
             }
         };
-        last = Some(number);
+        (last, nap) = (Some(number), NAP);
         reading.send(Read::Bound(number))?;
         let part = phase.part(number)?;
         let (step, output) = (part.origin.step, phase.origin(part.origin));
