@@ -153,7 +153,7 @@ pub fn read_parts(
     loop {
         begun.retain(|part| part.strong_count() > 0);
         if begun.len() > 1 && !stop() {
-            let wait = || doze(&mut nap);
+            let mut wait = || doze(&mut nap);
             match source_before {
                 Some(step) => shared.counters[step].spend(Spent::Blocked, wait),
                 None => wait(),
