@@ -309,19 +309,20 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     };
     let hits = place.folder.join("predict-hits-data");
     run(&mut converting(place, &input.data, &hits), None);
-    let from_hits = || {
+    let from_hits = |batch: &str| {
         let mut command = place.run("benches/peers/predict_hits.yaml", &place.folder.join("predict-hits"), 2);
-        command.arg("--set").arg(format!("data={}", hits.join("converted").display()));
+        command.arg("--set").arg(format!("data={}", hits.join("converted").display())).args(["--set", &format!("batch={batch}")]);
         run(command.arg("--set").arg(format!("model={}", input.model.display())), None).seconds
     };
     let images = [("ecal", 25 * 25 * 25), ("hcal", 5 * 5 * 60)];
     let reading = Reading::plan(&input.data, input::reader()).expect("files");
     let reading_hits = Reading::plan_parts(&hits.join("converted")).expect("parts");
-    let [two, script, bare_two, hits, one, half, bare_one, decode, decode_hits, densify] = turns([
+    let [two, script, bare_two, hits, hits_auto, one, half, bare_one, decode, decode_hits, densify] = turns([
         &mut || chain(2, 2),
         &mut || script(),
         &mut || bare(2),
-        &mut || from_hits(),
+        &mut || from_hits("128"),
+        &mut || from_hits("auto"),
         &mut || chain(1, 1),
         &mut || chain(1, 2),
         &mut || bare(1),
@@ -337,9 +338,12 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     claims.add("HDF5 to resolution", rate(two), Some((name, rate(script), script / two)), Asked::AtLeast(1.25));
     let share = rate(two).0 * bare_two;
     claims.add("", rate(two), Some(("two bare sessions, data in memory", bare(bare_two), share)), Asked::AtLeast(0.7));
-    claims.add("hits to resolution", rate(hits), Some((name, rate(script), script / hits)), Asked::AtLeast(1.4));
+    claims.add("hits to resolution", rate(hits), Some((name, rate(script), script / hits)), Asked::Nothing);
     let share = rate(hits).0 * bare_two;
     claims.add("", rate(hits), Some(("two bare sessions, data in memory", bare(bare_two), share)), Asked::AtLeast(0.85));
+    // The sessions beside have 128 rows at a time, like the script: what `auto` finds is what nobody looks for by hand.
+    let what = "- with `batch: auto`, its measuring included";
+    claims.add(what, rate(hits_auto), Some((name, rate(script), script / hits_auto)), Asked::AtLeast(1.4));
     for (what, ours, decode) in [("HDF5 to resolution", two, decode), ("hits to resolution", hits, decode_hits)] {
         let bound = bound(decode);
         let name = "reading + densifying + sessions, each alone";

@@ -14,7 +14,7 @@ const TRIED: [usize; 7] = [8, 16, 32, 64, 128, 256, MOST_ROWS];
 /// A larger batch must be faster by this much, so that noise does not choose it.
 const BETTER: f64 = 1.03;
 /// How long each is tried, in seconds and in times.
-const SECONDS: f64 = 0.1;
+const SECONDS: f64 = 0.03;
 const TIMES: usize = 3;
 
 impl Bound {
