@@ -10,6 +10,10 @@ use crate::work::Runtime;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, ValueType};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// What was found out, by the hash of the file: a watch asks again and again.
+static KNOWN: Mutex<BTreeMap<String, ModelFacts>> = Mutex::new(BTreeMap::new());
 
 /// Looks at a model file.
 ///
@@ -17,6 +21,10 @@ use std::collections::BTreeMap;
 /// Says in words why it is no model that can be used.
 pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
     let (bytes, sha256) = model::read(path)?;
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(facts) = known().get(&sha256) {
+        return Ok(facts.clone());
+    }
     let library = library::load(runtime)?;
     let look = look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
     let rows: Option<Vec<Vec<usize>>> = look.inputs.iter().map(Tensor::row).collect();
@@ -28,7 +36,9 @@ pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
         Err(error) => (Some(format!("{error:#}")), None),
     };
     let bytes = bytes.len() as u64;
-    Ok(ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes, closed, first_layer, about: look.about })
+    let facts = ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes, closed, first_layer, about: look.about };
+    known().insert(facts.sha256.clone(), facts.clone());
+    Ok(facts)
 }
 
 /// What ONNX Runtime says of a model.

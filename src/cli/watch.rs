@@ -190,6 +190,13 @@ fn plan(args: &RunArgs, hidden: &BTreeSet<String>, known: &mut Option<Cache>, fi
     }
 }
 
+/// Parts that are not done. No more workers are wanted than there are of these: each opens sessions and buffers of its own.
+fn due(ledger: &Ledger) -> usize {
+    let state = &ledger.state;
+    let here = ledger.units.iter().filter(|u| !state.withdrawn.contains(&u.number));
+    here.map(|u| u.part).filter(|part| !state.commits.contains_key(&(0, *part))).collect::<BTreeSet<_>>().len()
+}
+
 /// A run folder that is kept up to date.
 struct Watched {
     /// None while a round is under way that has failed.
@@ -221,7 +228,7 @@ impl Watched {
         let mut ledger = self.ledger.take().context("a round before this one has failed")?;
         let withdrawn = ledger.withdraw(&run::units(&plan))?;
         let new = run::discover(&mut ledger, &plan)?;
-        let (workers, plan) = (args.workers(), Arc::new(plan));
+        let (workers, plan) = (args.workers().min(due(&ledger).max(1)), Arc::new(plan));
         let (budget, readers) = run::shares(&plan, workers, 1)?;
         let (scratch, runtime) = (args.scratch.clone(), self.runtime.clone());
         let options = Options { workers, readers, budget, scratch, sizes: Sizes::default(), runtime };

@@ -397,7 +397,9 @@ fn pass(
     let fit = if phase.level == 0 { u64::MAX } else { shared.budget.limit().saturating_mul(processes) / (3 * largest) };
     let window = fit.clamp(1, 4 * shared.peers as u64);
     let queue = Queue::new(mine.collect::<Vec<_>>());
-    let pass = Arc::new(Pass { phase, pending, left_out, queue, frontier: AtomicU64::new(0), window });
+    // So that reading begins while the workers still open what they need.
+    let frontier = AtomicU64::new(pending.first().copied().unwrap_or(0));
+    let pass = Arc::new(Pass { phase, pending, left_out, queue, frontier, window });
     passes.insert(number, Arc::clone(&pass));
     Ok(pass)
 }
