@@ -1,9 +1,9 @@
 //! The rows of a unit that do not fill a batch of B.
 //!
 //! Sessions see batches of B, B/2, B/4, .. 1 rows and no others, so that their arenas do not grow. On a GPU, where each run costs more
-//! than some padding, a tail is one of them, padded. On a CPU, where a small batch costs a row no more than a large one (315 µs a
-//! row at 128 rows, 289 µs at 16, for the network of 5 million weights that `make bench` runs), a tail is several of them, and only
-//! where little is missing the last is padded.
+//! than some padding, a tail is one of them, padded. On a CPU, where a row costs much the same in a small batch (the network of
+//! `make bench`, 5 million weights: 399 µs at 128 rows, 408 at 32, 484 at 8), a tail is several of them, and only where little is
+//! missing the last is padded.
 
 /// The smallest of `batch`, `batch`/2, .. 1 that holds `rows`, where `1 <= rows <= batch`.
 pub(super) fn padded(rows: usize, batch: usize) -> usize {
