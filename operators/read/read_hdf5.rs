@@ -295,13 +295,17 @@ fn agree(groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(Str
         }
         kinds.into_iter().rev().max_by_key(|(_, count)| *count).map(|(kind, _)| kind)
     }
+    // By reference, because there may be a hundred thousand files.
+    fn field<'a>(fit: &'a Fit<'_>, name: &str) -> Option<&'a Field> {
+        fit.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| f.as_ref())
+    }
     let fits = || groups.iter().flat_map(|(_, files)| files);
-    let names = most(fits().map(|f| f.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())).unwrap_or_default();
-    let field = |fit: &Fit<'_>, name: &str| fit.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| f.clone());
+    let names = most(fits().map(|f| f.fields.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())).unwrap_or_default();
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     let guess =
         |name: &str| fits().flat_map(|fit| fit.fitted.columns()).find(|(n, ..)| n == name).and_then(|(n, c, _)| c.guess(n));
     let agreed: Vec<Option<Field>> =
-        names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name))).or_else(|| guess(name))).collect();
+        names.iter().map(|name| most(fits().filter_map(|fit| field(fit, name))).cloned().or_else(|| guess(name))).collect();
     for (_, files) in groups.iter_mut() {
         files.retain(|fit| {
             let own: Vec<&String> = fit.fields.iter().map(|(name, _)| name).collect();
@@ -310,8 +314,8 @@ fn agree(groups: &mut [(Option<&str>, Vec<Fit<'_>>)], quarantined: &mut Vec<(Str
                 names.iter().find(|name| !own.contains(name)).map(|name| format!("column `{name}` of most files is missing"));
             let odd = names.iter().zip(&agreed).find_map(|(name, wanted)| {
                 let (found, wanted) = (field(fit, name)?, wanted.as_ref()?);
-                (found != *wanted).then(|| {
-                    let (found, wanted) = (describe(&found), describe(wanted));
+                (found != wanted).then(|| {
+                    let (found, wanted) = (describe(found), describe(wanted));
                     format!(
                         "column `{name}` is {found}, not {wanted} as in most files; say `as` or `dims` in the schema to choose"
                     )
