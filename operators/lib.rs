@@ -33,6 +33,7 @@ pub mod groups;
 pub mod hdf5;
 pub mod hits;
 pub mod interval;
+pub mod kept;
 pub mod kinematics;
 pub mod ladder;
 pub mod meter;
@@ -53,6 +54,7 @@ pub mod schema;
 pub mod shower;
 pub mod slices;
 pub mod spectrum;
+pub mod stamp;
 pub mod sums;
 #[cfg(test)]
 mod testing;

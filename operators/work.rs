@@ -5,6 +5,7 @@
 
 use crate::feeding::Feeding;
 use crate::figure::Summary;
+use crate::kept::Kept;
 use crate::meter::Meter;
 use crate::sums::Sums;
 use crate::{Facts, Fault, Output, Unit};
@@ -42,6 +43,8 @@ pub struct Runtime {
     pub surveyed: Option<Arc<Sums>>,
     /// What was measured once before the first unit, by name ([`crate::Operator::settle`]).
     pub settled: Arc<BTreeMap<String, u64>>,
+    /// What was opened in goes before this one; none where there are no others.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// What an operator is given to start its work on one worker.

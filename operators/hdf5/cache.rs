@@ -16,9 +16,9 @@
 //! - The file is written beside and renamed, and begins with a hash of all that follows.
 
 use super::header::{Header, Layout};
-use super::stamp::Stamp;
 use crate::Facts;
 use crate::facts::FileFacts;
+use crate::stamp::Stamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::SystemTime;

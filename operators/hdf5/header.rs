@@ -4,7 +4,7 @@
 //! in a header that [`Header::check`] accepts multiply without overflow and are not larger than a file of that size can hold.
 
 use super::chunk_list::ChunkList;
-use super::stamp::Stamp;
+use crate::stamp::Stamp;
 use crate::words;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type};
 use serde::{Deserialize, Serialize};

@@ -29,7 +29,6 @@ pub mod rows;
 pub mod scan;
 pub mod serve;
 mod shuffle;
-pub mod stamp;
 mod types;
 pub mod write;
 

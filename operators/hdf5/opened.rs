@@ -1,7 +1,7 @@
 //! A file that is open for `pread`: what is asked for lies within it, a short read is an error of the data, any other I/O error
 //! one of the machine.
 
-use super::stamp::Stamp;
+use crate::stamp::Stamp;
 use crate::{Fault, meter};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};

@@ -6,25 +6,28 @@ use super::provider::Processor;
 use super::session::make;
 use super::tensor::Element;
 use super::{first_layer, library};
+use crate::stamp::Stamp;
 use crate::work::Runtime;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, ValueType};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
-/// What was found out, by the hash of the file: a watch asks again and again.
-static KNOWN: Mutex<BTreeMap<String, ModelFacts>> = Mutex::new(BTreeMap::new());
+/// What was found out of a file, and when it was there: a watch asks again and again.
+static KNOWN: Mutex<BTreeMap<String, (Stamp, ModelFacts)>> = Mutex::new(BTreeMap::new());
 
 /// Looks at a model file.
 ///
 /// # Errors
 /// Says in words why it is no model that can be used.
 pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
-    let (bytes, sha256) = model::read(path)?;
+    let stamp = std::fs::metadata(path).map(|file| Stamp::of(&file)).ok().filter(|stamp| stamp.settled(SystemTime::now()));
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(facts) = known().get(&sha256) {
+    if let Some((_, facts)) = known().get(path).filter(|(before, _)| Some(*before) == stamp) {
         return Ok(facts.clone());
     }
+    let (bytes, sha256) = model::read(path)?;
     let library = library::load(runtime)?;
     let look = look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
     let rows: Option<Vec<Vec<usize>>> = look.inputs.iter().map(Tensor::row).collect();
@@ -37,7 +40,9 @@ pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
     };
     let bytes = bytes.len() as u64;
     let facts = ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes, closed, first_layer, about: look.about };
-    known().insert(facts.sha256.clone(), facts.clone());
+    if let Some(stamp) = stamp {
+        known().insert(path.to_owned(), (stamp, facts.clone()));
+    }
     Ok(facts)
 }
 

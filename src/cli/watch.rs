@@ -211,7 +211,7 @@ struct Watched {
 impl Watched {
     fn open(args: &RunArgs, plan: &Plan, text: &str) -> Result<Self> {
         let workers = args.workers();
-        let runtime = run::runtime(args, plan);
+        let runtime = Runtime { kept: Some(Arc::default()), ..run::runtime(args, plan) };
         let (budget, _) = run::shares(plan, workers, 1)?;
         let go = Go::new(args, plan, &runtime, (workers, 1, budget))?;
         let mut ledger = run::open(args, plan, text, &go)?;

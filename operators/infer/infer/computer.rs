@@ -6,6 +6,7 @@
 
 use super::bind::{Bound, BoundModel};
 use super::tail;
+use crate::kept::Kept;
 use crate::meter::Meter;
 use crate::onnx::feed::Feed;
 use crate::onnx::provider::Processor;
@@ -211,9 +212,41 @@ impl Seat {
 /// Takes batches and gives them back computed.
 pub(super) enum Computer {
     /// The worker itself.
-    Here(Box<Station>, VecDeque<anyhow::Result<Done>>),
+    Here(Own),
     /// The thread of a device.
     There { device: Arc<Gpu>, answer: Sender<anyhow::Result<Done>>, answers: Receiver<anyhow::Result<Done>> },
+}
+
+/// What a worker computes with itself.
+pub(super) struct Own {
+    /// None when it is kept for the next go.
+    station: Option<Box<Station>>,
+    done: VecDeque<anyhow::Result<Done>>,
+    /// Where it goes at the end, where another go may follow.
+    kept: Option<(Arc<Kept>, String)>,
+}
+
+impl Own {
+    /// Opens sessions, or takes those of an earlier go: they are the same where all that they are made of is.
+    fn open(bound: &Bound, on: &Processor, runtime: &Runtime) -> anyhow::Result<Self> {
+        let kept = runtime.kept.as_ref().map(|kept| (Arc::clone(kept), format!("{on:?} {bound:?}")));
+        let station = match kept.as_ref().and_then(|(kept, key)| kept.take::<Box<Station>>(key)) {
+            Some(mut station) => {
+                station.meter = Arc::new(Meter::of(on.to_string(), *on == Processor::Cpu));
+                station
+            }
+            None => Box::new(Station::open(bound, on, runtime)?),
+        };
+        Ok(Self { station: Some(station), done: VecDeque::new(), kept })
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let (Some((kept, key)), Some(station)) = (self.kept.take(), self.station.take()) {
+            kept.put(key, station);
+        }
+    }
 }
 
 type Question = (Job, Sender<anyhow::Result<Done>>);
@@ -232,7 +265,7 @@ impl Computer {
     pub fn open(bound: &Bound, worker: usize, runtime: &Runtime) -> anyhow::Result<Self> {
         let on = &bound.processors[worker % bound.processors.len()];
         if *on == Processor::Cpu {
-            return Ok(Self::Here(Box::new(Station::open(bound, on, runtime)?), VecDeque::new()));
+            return Ok(Self::Here(Own::open(bound, on, runtime)?));
         }
         let open = || Station::open(bound, on, runtime);
         Self::shared(&format!("{on:?} {}", bound.settled_as()), open)
@@ -266,8 +299,8 @@ impl Computer {
     /// Gives a batch away.
     pub fn submit(&mut self, job: Job) -> anyhow::Result<()> {
         match self {
-            Self::Here(station, done) => {
-                let said = station.compute(&job);
+            Self::Here(Own { station, done, .. }) => {
+                let said = station.as_mut().context("a station")?.compute(&job);
                 done.push_back(said.map(|said| Done { job, said }));
                 Ok(())
             }
@@ -280,7 +313,7 @@ impl Computer {
     /// Waits for the oldest batch that was given away.
     pub fn take(&mut self) -> anyhow::Result<Done> {
         match self {
-            Self::Here(_, done) => done.pop_front().context("a batch under way")?,
+            Self::Here(own) => own.done.pop_front().context("a batch under way")?,
             Self::There { device, answers, .. } => {
                 let begun = Instant::now();
                 let done = answers.recv().context("the thread of the GPU has ended")?;
@@ -291,10 +324,10 @@ impl Computer {
     }
 
     /// Where it is counted what the device does.
-    pub fn meter(&self) -> Arc<Meter> {
+    pub fn meter(&self) -> Option<Arc<Meter>> {
         match self {
-            Self::Here(station, _) => Arc::clone(&station.meter),
-            Self::There { device, .. } => Arc::clone(&device.meter),
+            Self::Here(own) => own.station.as_ref().map(|station| Arc::clone(&station.meter)),
+            Self::There { device, .. } => Some(Arc::clone(&device.meter)),
         }
     }
 }
@@ -321,7 +354,7 @@ impl Computer {
         let mut station = Station::open(bound, &Processor::Cpu, runtime)?;
         station.on = Processor::Gpu { device: 0, tensorrt: false, cpu_nodes: false };
         station.lanes.iter_mut().flatten().for_each(|seat| seat.room = room);
-        Ok(Self::Here(Box::new(station), VecDeque::new()))
+        Ok(Self::Here(Own { station: Some(Box::new(station)), done: VecDeque::new(), kept: None }))
     }
 
     /// A thread as of a GPU, which computes on the CPU: for tests of everything but the device.

@@ -303,7 +303,7 @@ impl work::Device for Batches {
     }
 
     fn meter(&self) -> Option<Arc<Meter>> {
-        Some(self.computer.meter())
+        self.computer.meter()
     }
 
     fn cut(&mut self) -> u64 {
