@@ -1,11 +1,28 @@
 //! What a device that runs networks did: counted where it computes, read by whoever shows it; and how long this thread waited
 //! for storage.
 //!
-//! Times of several threads are added up. Nothing here decides anything: results never depend on it.
+//! A device that several threads use at once is busy while any of them computes: what overlaps counts once. Nothing here decides
+//! anything: results never depend on it.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+/// What a thread does for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It waits for a batch.
+    Waiting,
+    /// It puts inputs into the form that the models take.
+    Upload,
+    /// It has the device compute, copies over the bus that are part of a run among it.
+    Computing,
+}
+
+/// Who is told what a thread did for a device, when, and for how long.
+type Watch = Box<dyn Fn(Doing, Instant, Duration) + Send + Sync>;
 
 /// What a device did so far.
 #[derive(Debug)]
@@ -16,6 +33,25 @@ pub struct Meter {
     pub on_threads_of_the_step: bool,
     since: Instant,
     counts: [AtomicU64; 7],
+    now: Mutex<Now>,
+    watch: OnceLock<Watched>,
+}
+
+/// What the threads of a device do at this moment.
+#[derive(Debug)]
+struct Now {
+    uploading: u32,
+    computing: u32,
+    /// When that changed last.
+    since: Instant,
+}
+
+struct Watched(Watch);
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
 }
 
 /// The counts of a meter, or of several added up.
@@ -25,7 +61,7 @@ pub struct Metered {
     pub open: f64,
     /// Seconds in which it computed, copies over the bus that are part of a run among them.
     pub computing: f64,
-    /// Seconds in which its thread put inputs into the form that the models take.
+    /// Seconds in which it did not, and inputs were put into the form that the models take.
     pub upload: f64,
     /// Seconds in which the threads of the step waited for it.
     pub waited_for: f64,
@@ -54,17 +90,53 @@ impl Meter {
     /// Of a device that is opened now.
     #[must_use]
     pub fn of(device: String, on_threads_of_the_step: bool) -> Self {
-        Self { device, on_threads_of_the_step, since: Instant::now(), counts: Default::default() }
+        let since = Instant::now();
+        let now = Mutex::new(Now { uploading: 0, computing: 0, since });
+        Self { device, on_threads_of_the_step, since, counts: Default::default(), now, watch: OnceLock::new() }
+    }
+
+    /// From now on this is told what each thread does for the device; only the first that asks is.
+    pub fn watch(&self, told: impl Fn(Doing, Instant, Duration) + Send + Sync + 'static) {
+        // Who comes second goes without.
+        let _ = self.watch.set(Watched(Box::new(told)));
     }
 
     fn add(&self, to: Of, count: u64) {
         self.counts[to as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    /// A batch of so many rows was computed, which took `all`, of which `upload` went by before it began.
-    pub fn computed(&self, rows: usize, all: Duration, upload: Duration) {
-        self.add(Of::Computing, nanoseconds(all.saturating_sub(upload)));
-        self.add(Of::Upload, nanoseconds(upload));
+    /// Does something for the device.
+    pub fn during<T>(&self, doing: Doing, what: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        self.change(doing, start, 1);
+        let made = what();
+        let end = Instant::now();
+        self.change(doing, end, -1);
+        if let Some(Watched(told)) = self.watch.get() {
+            told(doing, start, end.saturating_duration_since(start));
+        }
+        made
+    }
+
+    /// One thread more or less does this from now on: the time until now goes to what was done in it.
+    fn change(&self, doing: Doing, at: Instant, by: i32) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasted = nanoseconds(at.saturating_duration_since(now.since));
+        match *now {
+            Now { computing: 1.., .. } => self.add(Of::Computing, lasted),
+            Now { uploading: 1.., .. } => self.add(Of::Upload, lasted),
+            Now { .. } => {}
+        }
+        now.since = now.since.max(at);
+        match doing {
+            Doing::Waiting => {}
+            Doing::Upload => now.uploading = now.uploading.saturating_add_signed(by),
+            Doing::Computing => now.computing = now.computing.saturating_add_signed(by),
+        }
+    }
+
+    /// A batch of so many rows was computed.
+    pub fn computed(&self, rows: usize) {
         self.add(Of::Rows, rows as u64);
         self.add(Of::Batches, 1);
     }
@@ -151,4 +223,45 @@ pub fn reading<T>(read: impl FnOnce() -> T) -> T {
 #[must_use]
 pub fn read_so_far() -> u64 {
     STORAGE.with(Cell::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Barrier};
+
+    /// One thread computes all the while; another puts inputs in order and computes in between.
+    #[test]
+    fn what_overlaps_counts_once() {
+        let meter = Meter::of("cuda:0".into(), false);
+        let told: Arc<Mutex<Vec<Doing>>> = Arc::default();
+        let into = Arc::clone(&told);
+        meter.watch(move |doing, _, lasted| {
+            assert!(lasted >= Duration::from_millis(29));
+            into.lock().unwrap().push(doing);
+        });
+        let sleep = || std::thread::sleep(Duration::from_millis(30));
+        let (begun, end) = (Barrier::new(2), Barrier::new(2));
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                meter.during(Doing::Computing, || {
+                    begun.wait();
+                    end.wait();
+                });
+            });
+            begun.wait();
+            meter.during(Doing::Upload, sleep);
+            meter.during(Doing::Computing, sleep);
+            end.wait();
+        });
+        let (all, overlapped) = (start.elapsed().as_secs_f64(), meter.read());
+        assert!((0.06..=all).contains(&overlapped.computing), "{} of {all}", overlapped.computing);
+        assert_eq!(overlapped.upload, 0.0);
+        meter.during(Doing::Upload, sleep);
+        meter.during(Doing::Waiting, sleep);
+        let alone = meter.read().since(overlapped);
+        assert!(alone.upload >= 0.03 && alone.computing == 0.0, "{alone:?}");
+        assert_eq!(*told.lock().unwrap(), [Doing::Upload, Doing::Computing, Doing::Computing, Doing::Upload, Doing::Waiting]);
+    }
 }

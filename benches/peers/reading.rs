@@ -77,7 +77,7 @@ impl Reading {
             })
             .collect();
         on_threads(threads, |_, next| {
-            let mut feeds: Vec<Feed> = plans.iter().map(|plan| Feed::new(plan.clone(), BATCH)).collect();
+            let mut feeds: Vec<Feed> = plans.iter().map(|plan| Feed::new(plan.clone(), BATCH, None)).collect();
             while let Some(batch) = all.get(next()) {
                 for (feed, plan) in feeds.iter_mut().zip(&plans) {
                     let prepared = plan.prepare(|name| column::get(batch, name)).map_err(plain)?;

@@ -13,9 +13,11 @@ mod auto;
 mod bind;
 mod computer;
 mod device;
+mod gpu;
 mod inputs;
 mod models;
 mod outputs;
+mod station;
 mod tail;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,16 @@
 //! What a model reads: the batch buffer of one input, filled from hits, dense images, lists or numbers of one or several columns.
 //!
-//! Invariants: hits become dense in this buffer and nowhere else; it is made once, aligned to 64 bytes, and used again and
-//! again. A cell that holds nothing is what the transform makes of 0, so that hits and dense images give the same; what only
+//! Invariants: hits become dense in this buffer and nowhere else; it is made once, aligned to 64 bytes, for a GPU in memory that it
+//! reads by itself, and used again and again. A cell that holds nothing is what the transform makes of 0, so that hits and dense images give the same; what only
 //! fills up (the zeros around an image, behind a list, behind the last row) is 0 itself. A row without a value is NaN.
 
+use super::memory::{Pinned, Room};
 use super::norm::{Real, Transform};
 use super::tensor::{Fed, FedHits};
 use crate::Fault;
 use anyhow::{Context, bail, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::buffer::{MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, UInt16Type, UInt32Type};
 use std::ops::Range;
@@ -90,10 +91,16 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Feed {
     plan: Plan,
-    /// Dense values.
-    values: MutableBuffer,
-    /// Hits, where they stay hits.
-    hits: Hits,
+    values: Rows,
+}
+
+/// The rows of a buffer.
+#[derive(Debug)]
+enum Rows {
+    Narrow(Room<f32>),
+    Wide(Room<f64>),
+    /// Hits that stay hits.
+    Hits(Hits),
 }
 
 /// The hits of some rows.
@@ -334,11 +341,15 @@ fn scatter<R: Real, C: Copy + Into<u32>>(
 }
 
 impl Feed {
-    /// A buffer for `rows` rows.
+    /// A buffer for `rows` rows, where a device reads by itself if it gives such memory.
     #[must_use]
-    pub fn new(plan: Plan, rows: usize) -> Self {
-        let dense = if plan.hits { 0 } else { rows * plan.row_bytes() };
-        Self { values: MutableBuffer::from_len_zeroed(dense), hits: Hits { ends: vec![0], ..Hits::default() }, plan }
+    pub fn new(plan: Plan, rows: usize, pinned: Option<&Pinned>) -> Self {
+        let values = match (plan.hits, plan.narrow) {
+            (true, _) => Rows::Hits(Hits { ends: vec![0], ..Hits::default() }),
+            (false, true) => Rows::Narrow(Room::zeros(rows * plan.row, pinned)),
+            (false, false) => Rows::Wide(Room::zeros(rows * plan.row, pinned)),
+        };
+        Self { plan, values }
     }
 
     /// What it is made of.
@@ -352,58 +363,55 @@ impl Feed {
     /// # Errors
     /// A hit that is not in the image.
     pub fn fill(&mut self, prepared: &Prepared, first: usize, rows: usize, at: usize) -> Result<(), Fault> {
-        match prepared {
-            Prepared::Narrow(columns) if self.plan.hits => self.hits.fill(&self.plan, columns, first, rows, at),
-            Prepared::Narrow(columns) => fill(&self.plan, self.values.typed_data_mut(), columns, first, rows, at),
-            Prepared::Wide(columns) => fill(&self.plan, self.values.typed_data_mut(), columns, first, rows, at),
+        match (prepared, &mut self.values) {
+            (Prepared::Narrow(columns), Rows::Hits(hits)) => hits.fill(&self.plan, columns, first, rows, at),
+            (Prepared::Narrow(columns), Rows::Narrow(into)) => fill(&self.plan, into.all_mut(), columns, first, rows, at),
+            (Prepared::Wide(columns), Rows::Wide(into)) => fill(&self.plan, into.all_mut(), columns, first, rows, at),
+            _ => Err(anyhow::anyhow!("columns were prepared for another buffer").into()),
         }
     }
 
     /// Bytes of so many rows.
     #[must_use]
     pub fn bytes(&self, rows: usize) -> usize {
-        if self.plan.hits {
-            return self.hits.cells.len() * (size_of::<u32>() + size_of::<f32>());
+        match &self.values {
+            Rows::Hits(hits) => hits.cells.len() * (size_of::<u32>() + size_of::<f32>()),
+            _ => rows * self.plan.row_bytes(),
         }
-        rows * self.plan.row_bytes()
     }
 
     /// Zeroes the rows `from..to`.
     pub fn pad(&mut self, from: usize, to: usize) {
-        if self.plan.hits {
-            self.hits.cut(from);
-            let end = self.hits.cells.len();
-            self.hits.ends.resize(to + 1, end);
-            return;
+        let cells = from * self.plan.row..to * self.plan.row;
+        match &mut self.values {
+            Rows::Narrow(values) => values.all_mut()[cells].fill(0.0),
+            Rows::Wide(values) => values.all_mut()[cells].fill(0.0),
+            Rows::Hits(hits) => {
+                hits.cut(from);
+                hits.ends.resize(to + 1, hits.cells.len());
+            }
         }
-        let bytes = self.plan.row_bytes();
-        self.values.as_slice_mut()[from * bytes..to * bytes].fill(0);
     }
 
     /// Fills hits that stay hits with every tenth cell, as in a shower, to measure with; dense values stay 0.
     pub fn sketch(&mut self, rows: usize) {
-        if self.plan.hits {
-            self.hits.cut(0);
-            for _ in 0..rows {
-                self.hits.cells.extend((0..self.plan.row as u32).step_by(10));
-                self.hits.ends.push(self.hits.cells.len());
-            }
-            self.hits.values.resize(self.hits.cells.len(), 1.0);
+        let Rows::Hits(hits) = &mut self.values else { return };
+        hits.cut(0);
+        for _ in 0..rows {
+            hits.cells.extend((0..self.plan.row as u32).step_by(10));
+            hits.ends.push(hits.cells.len());
         }
+        hits.values.resize(hits.cells.len(), 1.0);
     }
 
     /// `rows` rows from row `first` on.
     #[must_use]
     pub fn rows(&self, first: usize, rows: usize) -> Fed<'_> {
-        if self.plan.hits {
-            let Hits { ends, cells, values } = &self.hits;
-            return Fed::Hits(FedHits { ends: &ends[first..=first + rows], cells, values });
-        }
-        let (from, to) = (first * self.plan.row, (first + rows) * self.plan.row);
-        if self.plan.narrow {
-            Fed::F32(&self.values.typed_data()[from..to])
-        } else {
-            Fed::F64(&self.values.typed_data()[from..to])
+        let cells = first * self.plan.row..(first + rows) * self.plan.row;
+        match &self.values {
+            Rows::Narrow(values) => Fed::F32(&values.all()[cells]),
+            Rows::Wide(values) => Fed::F64(&values.all()[cells]),
+            Rows::Hits(Hits { ends, cells, values }) => Fed::Hits(FedHits { ends: &ends[first..=first + rows], cells, values }),
         }
     }
 }

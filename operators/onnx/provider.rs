@@ -4,8 +4,11 @@
 //! permitted; searches by timing and TF32 are off, so that a device gives the same bits again and again.
 
 use super::library::{self, Library};
+use super::memory::Pinned;
 use crate::work::Runtime;
 use ort::ep::{CUDA, TensorRT, cuda};
+use ort::memory::AllocationDevice;
+use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use std::env;
 use std::fmt;
@@ -82,6 +85,13 @@ impl Processor {
         };
         let builder = builder.with_execution_providers(providers)?;
         Ok(if *cpu_nodes { builder } else { builder.with_disable_cpu_fallback()? })
+    }
+
+    /// The memory that it reads by itself, of a session that computes on it; the CPU needs none.
+    pub(super) fn pinned(&self, session: &Session) -> Option<Pinned> {
+        let Self::Gpu { device, .. } = self else { return None };
+        let pinned = Pinned::of(session, AllocationDevice::CUDA_PINNED, *device);
+        pinned.inspect_err(|e| tracing::warn!("{self} gives no pinned memory, copies to it are slower: {e}")).ok()
     }
 
     /// Whether the libraries that it needs are there.

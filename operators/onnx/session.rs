@@ -1,13 +1,15 @@
-//! A network that computes: on the CPU one session a worker, on one thread, of the bytes that were looked at.
+//! A network that computes: on the CPU one session a worker, on one thread, of the bytes that were looked at; on a GPU two.
 //!
 //! Why one thread: workers are the parallelism, so that results do not depend on how a sum was split over threads, and the
 //! pools of several sessions do not fight for the cores. Why no spinning: between batches the core belongs to the dataflow.
 
 use super::library::{self, Library};
+use super::memory::Pinned;
 use super::model::{self, ModelFacts};
 use super::provider::Processor;
 use super::scatter::{self, Scattered};
 use super::tensor::{self, Element, Fed, Values, given};
+use crate::meter::{Doing, Meter};
 use crate::work::Runtime;
 use anyhow::{Context, anyhow, ensure};
 use ort::logging::LogLevel;
@@ -15,7 +17,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Sessions are made one at a time: making them at once has crashed execution providers.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -28,6 +30,8 @@ pub struct Network {
     /// For the inputs that get hits, in their order, the inputs that stand for them.
     scattered: Vec<Scattered>,
     outputs: Vec<Output>,
+    /// For inputs that are made anew for each run.
+    pinned: Option<Pinned>,
 }
 
 /// An input as it will be fed.
@@ -74,7 +78,22 @@ impl Network {
         let session = make(&bytes, library, GraphOptimizationLevel::All, on)
             .with_context(|| format!("opening the model `{path}` on {on}"))?;
         tracing::debug!(path, %on, ?read, all = ?start.elapsed(), "a session");
-        Ok(Self { session, inputs, scattered, outputs })
+        let pinned = on.pinned(&session);
+        Ok(Self { session, inputs, scattered, outputs, pinned })
+    }
+
+    /// The memory that the device reads by itself on which it computes; the CPU needs none.
+    #[must_use]
+    pub fn pinned(&self, on: &Processor) -> Option<Pinned> {
+        on.pinned(&self.session)
+    }
+
+    /// As if the memory of the CPU were that of a device: for tests of everything but the device.
+    #[cfg(test)]
+    pub fn pin_on_cpu(&mut self) -> Pinned {
+        let of = || Pinned::of(&self.session, ort::memory::AllocationDevice::CPU, 0).unwrap();
+        self.pinned = Some(of());
+        of()
     }
 
     /// Opens a model that is the rest of one, behind its first layer.
@@ -89,43 +108,50 @@ impl Network {
         let library = library::load(runtime).map_err(|e| anyhow!(e))?;
         let session = make(bytes, library, GraphOptimizationLevel::All, &Processor::Cpu)
             .with_context(|| format!("opening what stands behind the first layer of `{path}`"))?;
-        Ok(Self { session, inputs, scattered: Vec::new(), outputs })
+        Ok(Self { session, inputs, scattered: Vec::new(), outputs, pinned: None })
     }
 
     /// Runs a batch of `rows` rows: `inputs` in the order of [`open`](Self::open), each `rows` times its row; the values of
-    /// each output (`rows` x width) are appended to `outputs`. Says how long it took to put the inputs into the types of the model.
+    /// each output (`rows` x width) are appended to `outputs`.
     ///
     /// # Errors
     /// ONNX Runtime fails, or an output has another shape than the model said.
-    pub fn run(&mut self, rows: usize, inputs: &[Fed<'_>], outputs: &mut [Values]) -> anyhow::Result<Duration> {
-        let begun = Instant::now();
-        let mut named: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+    pub fn run(&mut self, rows: usize, inputs: &[Fed<'_>], outputs: &mut [Values], meter: &Meter) -> anyhow::Result<()> {
+        let named = meter.during(Doing::Upload, || self.name(rows, inputs))?;
+        meter.during(Doing::Computing, || {
+            let results = self.session.run(named).context("ONNX Runtime")?;
+            for (output, into) in self.outputs.iter().zip(outputs) {
+                let value = results.get(&output.name).with_context(|| format!("the model gave no output `{}`", output.name))?;
+                let shape = value.dtype().tensor_shape().context("an output is no tensor")?;
+                ensure!(
+                    shape.first() == Some(&i64::try_from(rows)?)
+                        && shape.iter().product::<i64>() == i64::try_from(rows * output.width)?,
+                    "the model's output `{}` came as {shape:?}: {} values for each of {rows} rows were expected",
+                    output.name,
+                    output.width
+                );
+                into.take(output.element, value).with_context(|| format!("the model's output `{}`", output.name))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The inputs of a run, in the types of the model, by their names.
+    fn name<'a>(&self, rows: usize, inputs: &[Fed<'a>]) -> anyhow::Result<Vec<(String, SessionInputValue<'a>)>> {
+        let pinned = self.pinned.as_ref();
+        let mut named = Vec::with_capacity(inputs.len());
         let mut scattered = self.scattered.iter();
         for (input, fed) in self.inputs.iter().zip(inputs) {
             if let (Fed::Hits(hits), Some(names)) = (fed, input.hits.then(|| scattered.next()).flatten()) {
                 let names = [&names.places, &names.values, &names.cells, &names.shape];
-                let tensors = tensor::scattered(input.element, &input.row, *hits)?;
-                named.extend(names.into_iter().map(|name| Cow::Borrowed(name.as_str())).zip(tensors));
+                let tensors = tensor::scattered(input.element, &input.row, *hits, pinned)?;
+                named.extend(names.into_iter().cloned().zip(tensors));
                 continue;
             }
             let shape: Vec<usize> = [rows].into_iter().chain(input.row.iter().copied()).collect();
-            named.push((Cow::Borrowed(input.name.as_str()), given(input.element, shape, *fed)?));
+            named.push((input.name.clone(), given(input.element, shape, *fed, pinned)?));
         }
-        let upload = begun.elapsed();
-        let results = self.session.run(named).context("ONNX Runtime")?;
-        for (output, into) in self.outputs.iter().zip(outputs) {
-            let value = results.get(&output.name).with_context(|| format!("the model gave no output `{}`", output.name))?;
-            let shape = value.dtype().tensor_shape().context("an output is no tensor")?;
-            ensure!(
-                shape.first() == Some(&i64::try_from(rows)?)
-                    && shape.iter().product::<i64>() == i64::try_from(rows * output.width)?,
-                "the model's output `{}` came as {shape:?}: {} values for each of {rows} rows were expected",
-                output.name,
-                output.width
-            );
-            into.take(output.element, value).with_context(|| format!("the model's output `{}`", output.name))?;
-        }
-        Ok(upload)
+        Ok(named)
     }
 
     /// Computes once, of inputs of any shape (in the order of [`open`](Self::open)): each output with its shape.
@@ -135,7 +161,7 @@ impl Network {
     pub fn compute(&mut self, inputs: &[(Vec<usize>, Fed<'_>)]) -> anyhow::Result<Vec<(Vec<i64>, Values)>> {
         let mut named: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for (input, (shape, fed)) in self.inputs.iter().zip(inputs) {
-            named.push((Cow::Borrowed(input.name.as_str()), given(input.element, shape.clone(), *fed)?));
+            named.push((Cow::Borrowed(input.name.as_str()), given(input.element, shape.clone(), *fed, self.pinned.as_ref())?));
         }
         let results = self.session.run(named).context("ONNX Runtime")?;
         let each = self.outputs.iter().map(|output| {

@@ -4,6 +4,7 @@
 //! every integer up to 2^53). What the model declares is made of that, value by value, when a batch is run. Outputs come as
 //! `f32`, `f64`, or `i64` for integers and truth values.
 
+use super::memory::{Pinned, tensor};
 use anyhow::{Context, bail};
 use half::f16;
 use ort::session::SessionInputValue;
@@ -234,26 +235,31 @@ impl Values {
 
 /// The tensors of hits, for a model that makes its image of them: places in the whole batch, values, the number of cells, and the
 /// shape.
-pub(super) fn scattered<'a>(to: Element, row: &[usize], hits: FedHits<'_>) -> anyhow::Result<[SessionInputValue<'a>; 4]> {
+pub(super) fn scattered<'a>(
+    to: Element,
+    row: &[usize],
+    hits: FedHits<'_>,
+    pinned: Option<&Pinned>,
+) -> anyhow::Result<[SessionInputValue<'a>; 4]> {
     let rows = hits.ends.len().saturating_sub(1);
     let cells: usize = row.iter().product();
     i32::try_from(rows * cells).context("a batch of more than 2^31 cells")?;
     let (first, last) = (hits.ends.first().copied().unwrap_or(0), hits.ends.last().copied().unwrap_or(0));
-    let mut places: Vec<i32> = Vec::with_capacity(last - first);
-    for (number, of) in hits.ends.windows(2).enumerate() {
+    let places = hits.ends.windows(2).enumerate().flat_map(|(number, of)| {
         let before = (number * cells) as u32;
-        places.extend(hits.cells[of[0]..of[1]].iter().map(|cell| (before + cell) as i32));
-    }
+        hits.cells[of[0]..of[1]].iter().map(move |cell| (before + cell) as i32)
+    });
     let values = &hits.values[first..last];
-    let count = values.len();
+    let count = vec![values.len()];
+    let places = tensor(count.clone(), places, pinned)?;
     let values: SessionInputValue<'a> = match to {
-        Element::F32 => Tensor::from_array((vec![count], values.to_vec()))?.into(),
-        Element::F16 => Tensor::from_array((vec![count], values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>()))?.into(),
+        Element::F32 => tensor(count, values.iter().copied(), pinned)?.into(),
+        Element::F16 => tensor(count, values.iter().map(|v| f16::from_f32(*v)), pinned)?.into(),
         other => bail!("hits for a model of {}", other.name()),
     };
     let shape: Vec<i64> = [rows].iter().chain(row).map(|n| *n as i64).collect();
     Ok([
-        Tensor::from_array((vec![count], places))?.into(),
+        places.into(),
         values,
         Tensor::from_array((vec![1], vec![(rows * cells) as i64]))?.into(),
         Tensor::from_array((vec![shape.len()], shape))?.into(),
@@ -262,33 +268,38 @@ pub(super) fn scattered<'a>(to: Element, row: &[usize], hits: FedHits<'_>) -> an
 
 /// The tensor that a model gets: in place where the types agree, else converted. Reals that become integers lose their
 /// fraction, as in C and numpy; beyond the ends they are the ends, and NaN is 0.
-pub(super) fn given<'a>(to: Element, shape: Vec<usize>, fed: Fed<'a>) -> anyhow::Result<SessionInputValue<'a>> {
+pub(super) fn given<'a>(
+    to: Element,
+    shape: Vec<usize>,
+    fed: Fed<'a>,
+    pinned: Option<&Pinned>,
+) -> anyhow::Result<SessionInputValue<'a>> {
     fn converted<T: PrimitiveTensorElementType + Debug + Clone + 'static>(
         shape: Vec<usize>,
         fed: Fed<'_>,
+        pinned: Option<&Pinned>,
         from: impl Fn(f64) -> T,
     ) -> anyhow::Result<SessionInputValue<'static>> {
-        let values: Vec<T> = match fed {
-            Fed::F32(values) => values.iter().map(|v| from(f64::from(*v))).collect(),
-            Fed::F64(values) => values.iter().map(|v| from(*v)).collect(),
+        Ok(match fed {
+            Fed::F32(values) => tensor(shape, values.iter().map(|v| from(f64::from(*v))), pinned)?.into(),
+            Fed::F64(values) => tensor(shape, values.iter().map(|v| from(*v)), pinned)?.into(),
             Fed::Hits(_) => bail!("hits for a model that takes dense values"),
-        };
-        Ok(Tensor::from_array((shape, values))?.into())
+        })
     }
     match (to, fed) {
         (Element::F32, Fed::F32(values)) => Ok(TensorRef::from_array_view((shape, values))?.into()),
         (Element::F64, Fed::F64(values)) => Ok(TensorRef::from_array_view((shape, values))?.into()),
-        (Element::F32, fed) => converted(shape, fed, |v| v as f32),
-        (Element::F64, fed) => converted(shape, fed, |v| v),
-        (Element::F16, fed) => converted(shape, fed, f16::from_f64),
-        (Element::I8, fed) => converted(shape, fed, |v| v as i8),
-        (Element::I16, fed) => converted(shape, fed, |v| v as i16),
-        (Element::I32, fed) => converted(shape, fed, |v| v as i32),
-        (Element::I64, fed) => converted(shape, fed, |v| v as i64),
-        (Element::U8, fed) => converted(shape, fed, |v| v as u8),
-        (Element::U16, fed) => converted(shape, fed, |v| v as u16),
-        (Element::U32, fed) => converted(shape, fed, |v| v as u32),
-        (Element::U64, fed) => converted(shape, fed, |v| v as u64),
-        (Element::Bool, fed) => converted(shape, fed, |v| v != 0.0),
+        (Element::F32, fed) => converted(shape, fed, pinned, |v| v as f32),
+        (Element::F64, fed) => converted(shape, fed, pinned, |v| v),
+        (Element::F16, fed) => converted(shape, fed, pinned, f16::from_f64),
+        (Element::I8, fed) => converted(shape, fed, pinned, |v| v as i8),
+        (Element::I16, fed) => converted(shape, fed, pinned, |v| v as i16),
+        (Element::I32, fed) => converted(shape, fed, pinned, |v| v as i32),
+        (Element::I64, fed) => converted(shape, fed, pinned, |v| v as i64),
+        (Element::U8, fed) => converted(shape, fed, pinned, |v| v as u8),
+        (Element::U16, fed) => converted(shape, fed, pinned, |v| v as u16),
+        (Element::U32, fed) => converted(shape, fed, pinned, |v| v as u32),
+        (Element::U64, fed) => converted(shape, fed, pinned, |v| v as u64),
+        (Element::Bool, fed) => converted(shape, fed, pinned, |v| v != 0.0),
     }
 }

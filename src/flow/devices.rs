@@ -2,7 +2,7 @@
 //! those of its time and make one together.
 //!
 //! Where the threads of a step compute themselves (on the CPU), their time is known to the end: computing, making dense batches
-//! and columns (`transform`), converting inputs (`upload`), waiting for rows. A GPU has a thread of its own; what it waits for is told by what
+//! and columns (`transform`), converting inputs (`upload`), waiting for rows. A GPU has threads of its own; what they wait for is told by what
 //! the threads that fill its batches did meanwhile. Waiting for rows is shared out by what those worked who make them: the
 //! reader's time for storage (`read`), its other work (`decode`), and the work of the steps between (`transform`). What nobody
 //! can be named for is `other`: the beginning and the end of a run, and rows on their way from thread to thread.

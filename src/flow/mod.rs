@@ -658,7 +658,10 @@ fn step_stage(
     let kind = match start(plan, &shared.runtime, step, ((worker, shared.peers), surveyed))? {
         Work::Map(map) => Kind::Map(map),
         Work::Device(device) => {
-            device.meter().into_iter().for_each(|meter| shared.devices.add(step, meter));
+            if let Some(meter) = device.meter() {
+                timeline::follow(&meter, &planned.name);
+                shared.devices.add(step, meter);
+            }
             Kind::Device(device)
         }
         Work::Fold(fold) => Kind::Fold(fold, Sums::default()),

@@ -2,11 +2,12 @@
 //! and `chrome://tracing` open.
 //!
 //! A timeline is the "Trace Event Format" of Chrome: an array of complete events (`ph: X`) with microseconds from the start, a
-//! line a thread. Spans are kept in memory and written at the end; what is shorter than [`LEAST`] and all beyond [`MOST`] spans
+//! line a thread, those of GPUs among them. Spans are kept in memory and written at the end; what is shorter than [`LEAST`] and all beyond [`MOST`] spans
 //! is left out and counted.
 
 use crate::files;
 use anyhow::Result;
+use calostream_operators::meter::{Doing, Meter};
 use serde_json::json;
 use std::cell::Cell;
 use std::path::Path;
@@ -89,6 +90,19 @@ pub fn keep(step: Option<&Arc<str>>, on: Spent, start: Instant, lasted: Duration
     }
 }
 
+/// Keeps what the threads of a device do for a step, where a timeline is wanted. (Those of the step are kept as such.)
+pub fn follow(meter: &Meter, step: &str) {
+    if TIMELINE.get().is_none() || meter.on_threads_of_the_step {
+        return;
+    }
+    let (step, inputs): (Arc<str>, Arc<str>) = (step.into(), format!("{step}: inputs").into());
+    meter.watch(move |doing, start, lasted| match doing {
+        Doing::Waiting => keep(Some(&step), Spent::Hungry, start, lasted),
+        Doing::Upload => keep(Some(&inputs), Spent::Busy, start, lasted),
+        Doing::Computing => keep(Some(&step), Spent::Busy, start, lasted),
+    });
+}
+
 /// Writes the timeline.
 pub fn write(path: &Path, process: usize) -> Result<()> {
     let Some(timeline) = TIMELINE.get() else { return Ok(()) };
@@ -141,5 +155,21 @@ mod tests {
         assert_eq!(events[0], json!({ "ph": "M", "name": "thread_name", "pid": 3, "tid": 1, "args": { "name": "reader-0" } }));
         assert_eq!(events[2], json!({ "ph": "X", "name": "events", "cat": "busy", "pid": 3, "tid": 1, "ts": 10.0, "dur": 2.5 }));
         assert_eq!((&events[3]["name"], &events[3]["cat"]), (&json!("predicted waits for input"), &json!("waiting")));
+    }
+
+    /// A device of the step's own threads is not followed: their lines say it.
+    #[test]
+    fn a_device_has_lines_of_its_own() {
+        begin();
+        let (gpu, cpu) = (Meter::of("cuda:0".into(), false), Meter::of("cpu".into(), true));
+        follow(&gpu, "followed");
+        follow(&cpu, "not followed");
+        for doing in [Doing::Waiting, Doing::Upload, Doing::Computing] {
+            gpu.during(doing, || std::thread::sleep(LEAST));
+            cpu.during(doing, || std::thread::sleep(LEAST));
+        }
+        let spans = TIMELINE.get().unwrap().spans.lock().unwrap();
+        let kept: Vec<_> = spans.iter().filter(|s| s.step.contains("followed")).map(|s| (s.step.as_ref(), s.on)).collect();
+        assert_eq!(kept, [("followed", Spent::Hungry), ("followed: inputs", Spent::Busy), ("followed", Spent::Busy)]);
     }
 }

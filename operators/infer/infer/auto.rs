@@ -4,7 +4,7 @@
 //! same: predictions may differ in their last bits with the batch.
 
 use super::bind::{Bound, MOST_ROWS, USUAL_ROWS};
-use super::computer::{Job, Station};
+use super::station::{Job, Station};
 use crate::Start;
 use crate::onnx::feed::Feed;
 use std::time::Instant;
@@ -28,7 +28,7 @@ impl Bound {
         for rows in TRIED {
             let room = self.models.iter().map(|m| m.room(rows)).max().unwrap_or(rows);
             let feeds = self.feeds.iter().map(|plan| {
-                let mut feed = Feed::new(plan.clone(), room);
+                let mut feed = Feed::new(plan.clone(), room, station.pinned.as_ref());
                 feed.sketch(room);
                 Some(feed)
             });

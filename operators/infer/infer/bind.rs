@@ -3,7 +3,7 @@
 use super::inputs::Fitted;
 use super::models::{Found, One};
 use super::outputs::{self, NewColumn, names};
-use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, inputs};
+use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, gpu, inputs};
 use crate::onnx::feed::Plan;
 use crate::onnx::model::{Extent, ModelFacts};
 use crate::onnx::provider::Processor;
@@ -96,8 +96,12 @@ impl Bound {
         let rows = self.models.iter().map(|m| m.room(batch)).max().unwrap_or(batch) as u64;
         let dense: u64 = self.feeds.iter().map(|f| f.row_bytes() as u64).sum();
         let weights: u64 = self.models.iter().map(|m| m.facts.bytes).sum();
-        let computing: u64 = if self.processors.contains(&Processor::Cpu) { 4 * self.models.len() as u64 } else { 1 };
-        rows * self.lanes() as u64 * (row_bytes + dense) + rows * computing * dense + 2 * weights
+        let (buffers, computing) = if self.processors.contains(&Processor::Cpu) {
+            (1, 4 * self.models.len() as u64)
+        } else {
+            (gpu::SESSIONS as u64 + 1, 1)
+        };
+        rows * self.lanes() as u64 * buffers * (row_bytes + dense) + rows * computing * dense + 2 * weights
     }
 
     /// The name under which a measured batch is known: the same models, fed the same, have the same.

@@ -1,8 +1,9 @@
 //! Rows into model batches, predictions back to their rows.
 
 use super::bind::Bound;
-use super::computer::{Computer, Done, Job};
+use super::computer::{Computer, Done};
 use super::outputs::not_finite;
+use super::station::Job;
 use super::tail;
 use crate::meter::Meter;
 use crate::onnx::feed::{Feed, Prepared};
@@ -84,7 +85,7 @@ impl Batches {
         let columns = schema.fields().iter().map(|f| origin(f.name())).collect();
         let lanes = (0..bound.lanes()).map(|lane| Lane {
             feeds: None,
-            spare: (0..computer.depth()).map(|_| buffers(&bound, lane, rows)).collect(),
+            spare: (0..computer.depth()).map(|_| buffers(&bound, &computer, lane, rows)).collect(),
             filled: Vec::new(),
         });
         Self {
@@ -243,12 +244,12 @@ impl Batches {
 }
 
 /// Buffers for the feeds that a lane reads.
-fn buffers(bound: &Bound, lane: usize, rows: usize) -> Vec<Option<Feed>> {
+fn buffers(bound: &Bound, computer: &Computer, lane: usize, rows: usize) -> Vec<Option<Feed>> {
     let models = if bound.key.is_some() { &bound.models[lane..=lane] } else { &bound.models[..] };
     // All buffers of a lane have room for what any of its models takes at once: they are padded together.
     let room = bound.models.iter().map(|m| m.room(rows)).max().unwrap_or(rows);
     let read = |feed: usize| models.iter().any(|m| m.feeds.contains(&feed));
-    bound.feeds.iter().enumerate().map(|(feed, plan)| read(feed).then(|| Feed::new(plan.clone(), room))).collect()
+    bound.feeds.iter().enumerate().map(|(feed, plan)| read(feed).then(|| computer.buffer(plan, room))).collect()
 }
 
 impl work::Device for Batches {

@@ -1,5 +1,6 @@
 //! Against ONNX Runtime in Python, and against a slow obvious order of rows.
 
+mod devices;
 mod forms;
 mod from_hits;
 mod sweeps;
