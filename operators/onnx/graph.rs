@@ -146,6 +146,12 @@ impl<'a> Graph<'a> {
         self.nodes.iter().find(|node| node.outputs.contains(&of))
     }
 
+    /// The nodes that read a value, by number.
+    #[must_use]
+    pub fn readers(&self, of: &str) -> Vec<usize> {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&of)).map(|(number, _)| number).collect()
+    }
+
     /// The numbers and extents of a weight of float32; none where there is no such weight.
     ///
     /// # Errors
@@ -181,9 +187,17 @@ impl<'a> Graph<'a> {
     }
 
     fn tensor(&self, name: &str) -> anyhow::Result<Option<Tensor<'a>>> {
-        let Some((_, whole)) = self.weights.iter().find(|(known, _)| *known == name) else { return Ok(None) };
+        let bytes = match self.weights.iter().find(|(known, _)| *known == name) {
+            Some((_, whole)) => Some(fields(whole)?.first().context("a weight")?.bytes()?),
+            // What a node says instead of a weight.
+            None => match self.maker(name).filter(|node| node.is("Constant")) {
+                Some(node) => node.attribute("value", 5)?.first().map(Field::bytes).transpose()?,
+                None => None,
+            },
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
         let mut tensor = Tensor::default();
-        for field in fields(fields(whole)?.first().context("a weight")?.bytes()?)? {
+        for field in fields(bytes)? {
             match field.number {
                 1 => field.numbers(&mut tensor.dims)?,
                 2 => tensor.element = single(field)?,
@@ -245,17 +259,40 @@ impl<'a> Node<'a> {
         self.kind == kind && matches!(self.domain, "" | "ai.onnx")
     }
 
+    /// The fields of this number of an attribute; none where it is not said.
+    fn attribute(&self, name: &str, number: u64) -> anyhow::Result<Vec<Field<'a>>> {
+        for attribute in &self.attributes {
+            if named(attribute, 1)? == name {
+                return Ok(fields(attribute)?.into_iter().filter(|field| field.number == number).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// A whole number among its attributes; none where it is not said.
     ///
     /// # Errors
     /// The attribute is damaged.
     pub fn integer(&self, name: &str) -> anyhow::Result<Option<i64>> {
-        for attribute in &self.attributes {
-            if named(attribute, 1)? == name {
-                return fields(attribute)?.into_iter().find(|f| f.number == 3).map(single).transpose();
-            }
-        }
-        Ok(None)
+        self.attribute(name, 3)?.first().copied().map(single).transpose()
+    }
+
+    /// Whole numbers among its attributes; none where they are not said.
+    ///
+    /// # Errors
+    /// The attribute is damaged.
+    pub fn integers(&self, name: &str) -> anyhow::Result<Option<Vec<i64>>> {
+        let mut all = Vec::new();
+        self.attribute(name, 8)?.iter().try_for_each(|field| field.numbers(&mut all))?;
+        Ok(Some(all).filter(|all| !all.is_empty()))
+    }
+
+    /// A text among its attributes; none where it is not said.
+    ///
+    /// # Errors
+    /// The attribute is damaged.
+    pub fn text(&self, name: &str) -> anyhow::Result<Option<&'a str>> {
+        self.attribute(name, 4)?.first().map(Field::text).transpose()
     }
 
     /// A real number among its attributes; none where it is not said.
@@ -263,16 +300,10 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The attribute is damaged.
     pub fn real(&self, name: &str) -> anyhow::Result<Option<f32>> {
-        for attribute in &self.attributes {
-            if named(attribute, 1)? == name {
-                let value = fields(attribute)?.into_iter().find(|f| f.number == 2).map(|f| f.value);
-                return Ok(match value {
-                    Some(Wire::Fixed(bytes)) => bytes.first_chunk().map(|b| f32::from_le_bytes(*b)),
-                    _ => None,
-                });
-            }
-        }
-        Ok(None)
+        Ok(match self.attribute(name, 2)?.first().map(|field| field.value) {
+            Some(Wire::Fixed(bytes)) => bytes.first_chunk().map(|b| f32::from_le_bytes(*b)),
+            _ => None,
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Invariants: `ort` is named in this folder only; the library is loaded once a process, from an absolute path, when the
 //! first model is looked at; a session belongs to one thread: on the CPU to a worker's, on a GPU to one of the device's.
+pub mod convolution;
 pub mod feed;
+pub mod first_convolution;
 pub mod first_layer;
 pub mod graph;
 pub mod library;

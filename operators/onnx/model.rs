@@ -3,6 +3,7 @@
 //! A model is known by the hash of its file: `probe` reads the file once, and the sessions that are opened later are made of
 //! bytes with the same hash or not at all. So what was checked is what runs, and a run can say which network it used.
 
+use super::first_convolution::Convolved;
 use anyhow::{anyhow, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct ModelFacts {
     pub closed: Option<String>,
     /// The width of its first layer, where that is a product with all of its inputs ([`super::first_layer`]).
     pub first_layer: Option<usize>,
+    /// The inputs of which convolutions can be taken out ([`super::first_convolution`]).
+    pub convolved: Vec<Convolved>,
     /// What it says of itself: `producer`, `opset`, `description`, `metadata.<key>` and the like.
     pub about: BTreeMap<String, String>,
 }

@@ -5,7 +5,7 @@ use super::model::{self, Extent, ModelFacts, Tensor};
 use super::provider::Processor;
 use super::session::make;
 use super::tensor::Element;
-use super::{first_layer, library};
+use super::{first_convolution, first_layer, library};
 use crate::stamp::Stamp;
 use crate::work::Runtime;
 use ort::session::builder::GraphOptimizationLevel;
@@ -34,12 +34,14 @@ pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
     let inputs: Vec<(&str, &[usize])> =
         look.inputs.iter().zip(rows.iter().flatten()).map(|(input, row)| (input.name.as_str(), row.as_slice())).collect();
     // Where an extent is free, there are no inputs here, and no layer is found.
-    let (closed, first_layer) = match first_layer::find(&bytes, &inputs) {
-        Ok(layer) => (None, layer.map(|layer| layer.width)),
-        Err(error) => (Some(format!("{error:#}")), None),
+    let found = || anyhow::Ok((first_layer::find(&bytes, &inputs)?, first_convolution::find(&bytes, &inputs)?));
+    let (closed, first_layer, convolved) = match found() {
+        Ok((layer, convolved)) => (None, layer.map(|layer| layer.width), convolved),
+        Err(error) => (Some(format!("{error:#}")), None, Vec::new()),
     };
     let bytes = bytes.len() as u64;
-    let facts = ModelFacts { inputs: look.inputs, outputs: look.outputs, sha256, bytes, closed, first_layer, about: look.about };
+    let Look { inputs, outputs, about } = look;
+    let facts = ModelFacts { inputs, outputs, sha256, bytes, closed, first_layer, convolved, about };
     if let Some(stamp) = stamp {
         known().insert(path.to_owned(), (stamp, facts.clone()));
     }

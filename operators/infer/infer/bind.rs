@@ -5,7 +5,8 @@ use super::models::{Found, One};
 use super::outputs::{self, NewColumn, names};
 use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, gpu, inputs};
 use crate::onnx::feed::Plan;
-use crate::onnx::model::{Extent, ModelFacts};
+use crate::onnx::first_convolution::Convolved;
+use crate::onnx::model::{Extent, ModelFacts, Tensor};
 use crate::onnx::provider::Processor;
 use crate::onnx::scatter;
 use crate::onnx::session::{Input, Output};
@@ -58,8 +59,20 @@ pub(super) struct BoundModel {
     pub slots: Vec<usize>,
     /// The rows of a run, where the model takes just so many.
     pub fixed: Option<usize>,
-    /// True where its first layer is computed from hits.
+    /// True where its first layer, a product, is computed from hits.
     pub from_hits: bool,
+    /// The inputs whose first convolutions are computed from hits; what else reads them gets them among `inputs`, too.
+    pub convolved: Vec<Hits>,
+}
+
+/// An input of which a model reads hits.
+#[derive(Debug, Clone)]
+pub(super) struct Hits {
+    pub input: Input,
+    /// The number of its feed.
+    pub feed: usize,
+    /// The values that are made of an event.
+    pub width: usize,
 }
 
 /// What a model says that is taken.
@@ -75,6 +88,11 @@ impl BoundModel {
     pub fn room(&self, batch: usize) -> usize {
         self.fixed.map_or(batch, |n| batch.next_multiple_of(n))
     }
+
+    /// The feeds that it reads, by number.
+    pub fn reads(&self) -> impl Iterator<Item = usize> {
+        self.feeds.iter().copied().chain(self.convolved.iter().map(|hits| hits.feed))
+    }
 }
 
 impl Bound {
@@ -82,6 +100,14 @@ impl Bound {
     pub fn reads(&self) -> Reads {
         let parts = self.feeds.iter().flat_map(|f| &f.parts).map(|p| p.column.clone());
         Reads::columns(parts.chain(self.key.clone()))
+    }
+
+    /// The number of a feed; equal ones are one.
+    fn feed(&mut self, plan: Plan) -> usize {
+        self.feeds.iter().position(|known| *known == plan).unwrap_or_else(|| {
+            self.feeds.push(plan);
+            self.feeds.len() - 1
+        })
     }
 
     /// Sets of buffers: one, or one a fold.
@@ -95,13 +121,15 @@ impl Bound {
         let batch = self.batch.unwrap_or(MOST_ROWS);
         let rows = self.models.iter().map(|m| m.room(batch)).max().unwrap_or(batch) as u64;
         let dense: u64 = self.feeds.iter().map(|f| f.row_bytes() as u64).sum();
+        let convolved: usize = self.models.iter().flat_map(|m| &m.convolved).map(|hits| hits.width).sum();
         let weights: u64 = self.models.iter().map(|m| m.facts.bytes).sum();
         let (buffers, computing) = if self.processors.contains(&Processor::Cpu) {
             (1, 4 * self.models.len() as u64)
         } else {
             (gpu::SESSIONS as u64 + 1, 1)
         };
-        rows * self.lanes() as u64 * buffers * (row_bytes + dense) + rows * computing * dense + 2 * weights
+        let made = (convolved * size_of::<f32>()) as u64;
+        rows * self.lanes() as u64 * buffers * (row_bytes + dense) + rows * (computing * dense + made) + 2 * weights
     }
 
     /// The name under which a measured batch is known: the same models, fed the same, have the same.
@@ -116,6 +144,15 @@ impl Bound {
     pub fn rows(&self, runtime: &work::Runtime) -> usize {
         let measured = || runtime.settled.get(&self.settled_as()).and_then(|rows| usize::try_from(*rows).ok());
         self.batch.or_else(measured).unwrap_or(USUAL_ROWS)
+    }
+}
+
+impl Fitted {
+    /// True where the first layer behind this input of the model may be computed from its hits.
+    fn may_be_taken_as_hits(&self, input: &Tensor, schema: &Schema) -> bool {
+        let is_hits = |name: &str| schema.field_with_name(name).is_ok_and(crate::hits::is_hits);
+        let stays = self.input.element == Element::F32 && self.plan.may_stay_hits(is_hits);
+        stays && input.row().as_ref() == Some(&self.input.row)
     }
 }
 
@@ -318,6 +355,7 @@ impl Infer {
             slots: Vec::new(),
             fixed: None,
             from_hits: false,
+            convolved: Vec::new(),
         };
         let mut all = Vec::new();
         for wanted in &one.facts.inputs {
@@ -336,13 +374,17 @@ impl Infer {
             }
         }
         model.from_hits = self.leave_hits(one, schema, bound, &mut all, problems);
-        for fitted in all {
-            let feed = bound.feeds.iter().position(|f| *f == fitted.plan).unwrap_or_else(|| {
-                bound.feeds.push(fitted.plan);
-                bound.feeds.len() - 1
-            });
+        let convolved = if model.from_hits { Vec::new() } else { self.convolved(one, schema, bound, &all) };
+        for (number, fitted) in all.into_iter().enumerate() {
             bound.remarks.extend(fitted.remarks.into_iter().filter(|r| !bound.remarks.contains(r)).collect::<Vec<_>>());
-            model.feeds.push(feed);
+            if let Some(Convolved { width, read_again, .. }) = convolved.iter().find(|convolved| convolved.input == number) {
+                let plan = Plan { hits: true, ..fitted.plan.clone() };
+                model.convolved.push(Hits { input: fitted.input.clone(), feed: bound.feed(plan), width: *width });
+                if !read_again {
+                    continue;
+                }
+            }
+            model.feeds.push(bound.feed(fitted.plan));
             model.inputs.push(fitted.input);
         }
         self.fit_outputs(one, name, schema, (&mut model, bound), problems);
@@ -366,7 +408,6 @@ impl Infer {
     /// Leaves images of hits as hits where the model gets them so; true where its first layer is computed from them.
     fn leave_hits(&self, one: &One<'_>, schema: &Schema, bound: &Bound, all: &mut [Fitted], problems: &mut Vec<Problem>) -> bool {
         let is_hits = |name: &str| schema.field_with_name(name).is_ok_and(crate::hits::is_hits);
-        let is_fixed = matches!(one.facts.inputs.first().and_then(|i| i.dims.first()), Some(Extent::Fixed(_)));
         if self.upload.value == Upload::Hits {
             if let Some(reason) = &one.facts.closed {
                 problems.push(Problem::at(&self.upload, format!("{} can't get hits: {reason}", one.path)));
@@ -385,16 +426,30 @@ impl Infer {
             }
             return false;
         }
-        let from_hits = self.first_layer == FirstLayerWord::Auto
+        let from_hits = self.may_compute_from_hits(one, bound, all)
             && one.facts.first_layer.is_some()
-            && bound.processors == [Processor::Cpu]
             && bound.key.is_none()
-            && !is_fixed
-            && all.len() == one.facts.inputs.len()
-            && all.iter().all(|fitted| fitted.input.element == Element::F32 && fitted.plan.may_stay_hits(is_hits))
-            && all.iter().zip(&one.facts.inputs).all(|(fitted, input)| input.row().as_ref() == Some(&fitted.input.row));
+            && all.iter().zip(&one.facts.inputs).all(|(fitted, input)| fitted.may_be_taken_as_hits(input, schema));
         all.iter_mut().for_each(|fitted| fitted.plan.hits = from_hits);
         from_hits
+    }
+
+    fn may_compute_from_hits(&self, one: &One<'_>, bound: &Bound, all: &[Fitted]) -> bool {
+        let is_fixed = matches!(one.facts.inputs.first().and_then(|i| i.dims.first()), Some(Extent::Fixed(_)));
+        self.first_layer == FirstLayerWord::Auto
+            && self.upload.value == Upload::Dense
+            && bound.processors == [Processor::Cpu]
+            && !is_fixed
+            && all.len() == one.facts.inputs.len()
+    }
+
+    /// The inputs whose first convolutions are computed from hits.
+    fn convolved(&self, one: &One<'_>, schema: &Schema, bound: &Bound, all: &[Fitted]) -> Vec<Convolved> {
+        let taken = one.facts.convolved.iter().filter(|convolved| {
+            let (fitted, input) = (&all[convolved.input], &one.facts.inputs[convolved.input]);
+            fitted.may_be_taken_as_hits(input, schema)
+        });
+        if self.may_compute_from_hits(one, bound, all) { taken.copied().collect() } else { Vec::new() }
     }
 
     fn fit_outputs(
@@ -446,8 +501,9 @@ fn some(names: &[String]) -> String {
 
 /// What the record of a run says of a model.
 fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
-    let inputs = model.inputs.iter().zip(&model.feeds).map(|(input, feed)| {
-        let parts = bound.feeds[*feed].parts.iter().map(|part| {
+    let hits = model.convolved.iter().map(|hits| (&hits.input, hits.feed));
+    let inputs = model.inputs.iter().zip(model.feeds.iter().copied()).chain(hits).map(|(input, feed)| {
+        let parts = bound.feeds[feed].parts.iter().map(|part| {
             let mut said = json!({ "column": part.column });
             let transform = part.transform.to_string();
             if !transform.is_empty() {
@@ -472,5 +528,6 @@ fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
         "about": model.facts.about,
         "inputs": inputs,
         "first_layer": if model.from_hits { "from hits" } else { "by ONNX Runtime" },
+        "convolved_from_hits": model.convolved.iter().map(|hits| hits.input.name.as_str()).collect::<Vec<_>>(),
     })
 }

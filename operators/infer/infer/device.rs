@@ -248,7 +248,7 @@ fn buffers(bound: &Bound, computer: &Computer, lane: usize, rows: usize) -> Vec<
     let models = if bound.key.is_some() { &bound.models[lane..=lane] } else { &bound.models[..] };
     // All buffers of a lane have room for what any of its models takes at once: they are padded together.
     let room = bound.models.iter().map(|m| m.room(rows)).max().unwrap_or(rows);
-    let read = |feed: usize| models.iter().any(|m| m.feeds.contains(&feed));
+    let read = |feed: usize| models.iter().any(|m| m.reads().any(|read| read == feed));
     bound.feeds.iter().enumerate().map(|(feed, plan)| read(feed).then(|| computer.buffer(plan, room))).collect()
 }
 

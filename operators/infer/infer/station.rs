@@ -5,14 +5,16 @@
 use super::bind::{Bound, BoundModel};
 use super::tail;
 use crate::meter::{Doing, Meter};
+use crate::onnx::convolution::{Convolution, Scratch};
 use crate::onnx::feed::Feed;
+use crate::onnx::first_convolution;
 use crate::onnx::memory::Pinned;
 use crate::onnx::provider::Processor;
 use crate::onnx::session::{Input, Network};
 use crate::onnx::sparse::{Hits, Joined, Opened};
-use crate::onnx::tensor::{Fed, Values};
+use crate::onnx::tensor::{Element, Fed, Values};
 use crate::work::Runtime;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,11 +51,22 @@ struct Layers {
     values: Vec<Vec<f32>>,
 }
 
+/// A first convolution that is computed from hits.
+struct Convolved {
+    convolution: Convolution,
+    /// What it reads, by the number of the feed.
+    feed: usize,
+    /// What it gave.
+    values: Vec<f32>,
+}
+
 struct Seat {
     network: Network,
     model: BoundModel,
     /// Where its first layer is computed from hits: the number of its group, and its own in there.
     layer: Option<(usize, usize)>,
+    convolutions: Vec<Convolved>,
+    scratch: Scratch,
     /// Rows of a run, where the device had no memory for more.
     at_most: Option<usize>,
     /// Rows for which there is memory.
@@ -67,16 +80,24 @@ impl Station {
         let (layers, mut rests) = Layers::open(bound)?;
         let seat = |(number, model): (usize, &BoundModel)| {
             let outputs = model.outputs.clone();
-            let (network, layer) = match rests.remove(&number) {
+            let (mut layer, mut convolutions) = (None, Vec::new());
+            let network = match rests.remove(&number) {
                 Some((place, input, rest)) => {
-                    (Network::open_rest((&model.path, &rest), (vec![input], outputs), runtime)?, Some(place))
+                    layer = Some(place);
+                    Network::open_rest((&model.path, &rest), (vec![input], outputs), runtime)?
                 }
-                None => (Network::open(&model.path, &model.facts, (model.inputs.clone(), outputs), on, runtime)?, None),
+                None if !model.convolved.is_empty() => {
+                    let (inputs, rest) = Convolved::open(model, &mut convolutions)?;
+                    Network::open_rest((&model.path, &rest), (inputs, outputs), runtime)?
+                }
+                None => Network::open(&model.path, &model.facts, (model.inputs.clone(), outputs), on, runtime)?,
             };
             Ok(Seat {
                 network,
                 model: model.clone(),
                 layer,
+                convolutions,
+                scratch: Scratch::default(),
                 at_most: None,
                 #[cfg(test)]
                 room: usize::MAX,
@@ -154,6 +175,29 @@ impl Layers {
     }
 }
 
+impl Convolved {
+    /// Those of a model; gives what stands behind them, and its inputs.
+    fn open(model: &BoundModel, all: &mut Vec<Self>) -> anyhow::Result<(Vec<Input>, Vec<u8>)> {
+        let names: Vec<&str> = model.convolved.iter().map(|hits| hits.input.name.as_str()).collect();
+        let (layers, rest) = first_convolution::open(&model.path, &model.facts, &names)?;
+        let mut inputs = model.inputs.clone();
+        for layer in layers {
+            let hits = model.convolved.iter().find(|hits| hits.input.name == model.facts.inputs[layer.input].name);
+            let feed = hits.context("the hits of a convolution")?.feed;
+            inputs.push(Input { name: layer.name, row: layer.row, element: Element::F32, hits: false });
+            all.push(Self { convolution: layer.convolution, feed, values: Vec::new() });
+        }
+        Ok((inputs, rest))
+    }
+
+    fn compute(&mut self, job: &Job, first: usize, rows: usize, scratch: &mut Scratch) -> anyhow::Result<()> {
+        let feed = job.feeds[self.feed].as_ref().context("every feed of a lane")?;
+        let Fed::Hits(hits) = feed.rows(first, rows) else { bail!("a convolution of what is no hits") };
+        self.values.resize(rows * self.convolution.width(), 0.0);
+        self.convolution.compute(hits, scratch, &mut self.values)
+    }
+}
+
 fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}").to_lowercase();
     ["out of memory", "failed to allocate memory", "cudaerrormemoryallocation", "alloc_failed"]
@@ -164,7 +208,7 @@ fn is_out_of_memory(error: &anyhow::Error) -> bool {
 impl Seat {
     /// Bytes of the inputs of a batch, as they are fed.
     fn bytes(&self, job: &Job) -> usize {
-        let feeds = self.model.feeds.iter().filter_map(|feed| job.feeds[*feed].as_ref());
+        let feeds = self.model.reads().filter_map(|feed| job.feeds[feed].as_ref());
         feeds.map(|feed| feed.bytes(self.model.room(job.rows))).sum()
     }
 
@@ -187,7 +231,11 @@ impl Seat {
                 "Non-zero status code returned while running Conv node: CUDA failure 2: out of memory ; GPU=0"
             );
             let feeds = self.model.feeds.iter().map(|f| job.feeds[*f].as_ref().map(|feed| feed.rows(first, rows)));
-            let inputs: Vec<Fed<'_>> = feeds.collect::<Option<_>>().context("every feed of a lane")?;
+            let mut inputs: Vec<Fed<'_>> = feeds.collect::<Option<_>>().context("every feed of a lane")?;
+            let scratch = &mut self.scratch;
+            let compute = || self.convolutions.iter_mut().try_for_each(|of| of.compute(job, first, rows, scratch));
+            meter.during(Doing::Computing, compute)?;
+            inputs.extend(self.convolutions.iter().map(|of| Fed::F32(&of.values)));
             self.network.run(rows, &inputs, said, meter)?;
             first += rows;
         }

@@ -6,6 +6,7 @@ mod from_hits;
 mod sweeps;
 
 use super::*;
+use crate::onnx::first_convolution::Convolved;
 use crate::onnx::model::ModelFacts;
 use crate::work::{self, Runtime, Worker};
 use crate::{Fault, Place, column, hits, onnx, pattern};
@@ -456,7 +457,7 @@ fn a_model_that_changed_is_refused() {
 
 #[test]
 fn what_a_model_wants_and_gives() {
-    let ModelFacts { inputs, outputs, sha256, bytes, closed, first_layer, about } =
+    let ModelFacts { inputs, outputs, sha256, bytes, closed, first_layer, convolved, about } =
         onnx::probe(&path("two_images.onnx"), &Runtime::default()).unwrap();
     let say = |tensors: &[onnx::model::Tensor]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(say(&inputs), ["ECAL float32(N, 7, 7, 9)", "HCAL float32(N, 3, 3, 5)"]);
@@ -464,6 +465,7 @@ fn what_a_model_wants_and_gives() {
     assert_eq!((sha256.len(), bytes), (64, std::fs::metadata(path("two_images.onnx")).unwrap().len()));
 
     assert_eq!((closed, first_layer), (None, None), "a convolution stands in front of the first product");
+    assert_eq!(convolved, [Convolved { input: 0, width: 3 * 3 * 3 * 4, read_again: false }]);
 
     assert_eq!((about["opset"].as_str(), about["producer"].as_str()), ("17", "oracle"));
 

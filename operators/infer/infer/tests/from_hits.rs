@@ -36,6 +36,7 @@ fn a_model_that_makes_its_image_says_what_it_says_of_a_dense_one() {
         for ecal in [json!("ecal"), json!({ "column": "ecal", "norm": "nonlinear" })] {
             let with = |upload: &str| {
                 let mut step = classify(16);
+                step.first_layer = FirstLayerWord::Dense;
                 step.inputs.insert("ECAL".into(), serde_json::from_value(ecal.clone()).unwrap());
                 step.upload = serde_json::from_value(json!(upload)).unwrap();
                 step

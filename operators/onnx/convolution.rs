@@ -1,0 +1,449 @@
+//! A convolution of an image of hits, from the hits alone.
+//!
+//! Of a calorimeter's image some in a hundred cells hold something, so most of what a convolution multiplies are zeros. Here each hit
+//! adds its value times the kernel to the outputs around it, filter by filter, in a buffer that stays in the cache; the
+//! activation and the largest of each window (max pooling) follow while it is there. The sum of an output is the same up to
+//! its order: hits come in the order of their cells. Products and sums are rounded each, so that every processor has the same bits.
+//!
+//! Invariants: strides and dilations are 1, there is one group; images of one or two axes are images of three, whose first
+//! are 1 long. An event's values depend on its hits alone.
+
+use super::tensor::FedHits;
+use anyhow::{Context, ensure};
+
+/// The longest run of a kernel along the last axis.
+pub const LONGEST: usize = 16;
+
+/// What a value of an image becomes before it is convolved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Factor {
+    /// It is multiplied.
+    Times(f32),
+    /// It is divided.
+    Over(f32),
+}
+
+/// What becomes of a sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// What is negative becomes 0.
+    Relu,
+    /// What is negative is multiplied by this, which is not negative.
+    Leaky(f32),
+}
+
+/// The windows of which the largest is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Their extents.
+    pub kernel: [usize; 3],
+    /// From one to the next.
+    pub strides: [usize; 3],
+}
+
+/// What a convolution is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts {
+    /// The channels of the image.
+    pub channels: usize,
+    /// Its extents.
+    pub image: [usize; 3],
+    /// For each cell of an event, as they are numbered, its number in (channel, image).
+    pub cells: Vec<u32>,
+    /// What its values become first, in order.
+    pub factors: Vec<Factor>,
+    /// The extents of the kernel.
+    pub kernel: [usize; 3],
+    /// Zeros in front of the image along each axis, and behind it.
+    pub pads: [(usize, usize); 3],
+    /// (filter, channel, kernel).
+    pub weights: Vec<f32>,
+    /// What is added, for each filter.
+    pub bias: Vec<f32>,
+    /// What becomes of the sums.
+    pub activation: Activation,
+    /// The windows, where there are some.
+    pub pool: Option<Pool>,
+}
+
+/// A convolution that is ready.
+#[derive(Debug, Clone)]
+pub struct Convolution {
+    parts: Parts,
+    /// Extents of the sums.
+    sums: [usize; 3],
+    /// Extents of what comes out for each filter.
+    out: [usize; 3],
+    /// Values from one line of sums to the next: a line has room for what falls beside it.
+    pitch: usize,
+    /// Weights of a line of the kernel: 4, 8 or 16, of which the last are 0.
+    lanes: usize,
+    /// (filter, channel, kernel), the lines backwards and filled up.
+    lines: Vec<f32>,
+}
+
+/// What is kept from batch to batch, so that its memory is.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    hits: Vec<Hit>,
+    sums: Vec<f32>,
+    line: Vec<f32>,
+}
+
+/// A hit of an event.
+#[derive(Debug, Clone, Copy)]
+struct Hit {
+    value: f32,
+    /// Where the first line of its kernel goes, from which the others count backwards.
+    at: u32,
+    /// The first line of its channel's kernel.
+    line: u32,
+    /// The lines of the kernel that fall on sums, along the first axis and the second.
+    first: (u16, u16),
+    second: (u16, u16),
+}
+
+/// Extents of windows of `kernel` that begin `stride` apart in `of`; none where there is no room for one.
+fn windows(of: usize, kernel: usize, stride: usize) -> Option<usize> {
+    (kernel > 0 && stride > 0).then_some(())?;
+    Some(of.checked_sub(kernel)? / stride + 1)
+}
+
+impl Convolution {
+    /// Of its parts.
+    ///
+    /// # Errors
+    /// They do not fit together, or are larger than this can take.
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
+        let Parts { channels, image, kernel, pads, .. } = parts;
+        let filters = parts.bias.len();
+        let volume = |of: [usize; 3]| of.iter().product::<usize>();
+        ensure!(filters > 0 && parts.weights.len() == filters * channels * volume(kernel), "weights of another kernel");
+        ensure!(parts.cells.iter().all(|cell| (*cell as usize) < channels * volume(image)), "a cell beside the image");
+        ensure!(kernel[2] <= LONGEST, "a line of {} weights", kernel[2]);
+        ensure!(kernel.iter().all(|extent| u16::try_from(*extent).is_ok()), "a kernel of {kernel:?}");
+        let mut sums = [0; 3];
+        for axis in 0..3 {
+            let (before, behind) = pads[axis];
+            ensure!(before < kernel[axis] && behind < kernel[axis], "more padding than kernel");
+            sums[axis] = windows(image[axis] + before + behind, kernel[axis], 1).context("a kernel larger than its image")?;
+        }
+        let mut out = sums;
+        if let Some(Pool { kernel, strides }) = parts.pool {
+            for axis in 0..3 {
+                out[axis] = windows(sums[axis], kernel[axis], strides[axis]).context("a window larger than the sums")?;
+            }
+        }
+        let lanes = if kernel[2] <= 8 { kernel[2].next_multiple_of(4) } else { LONGEST };
+        let pitch = image[2] + lanes - 1;
+        ensure!(u32::try_from(sums[0] * sums[1] * pitch + lanes).is_ok(), "an image of more than 2^32 cells");
+        let mut lines = Vec::with_capacity(parts.weights.len() / kernel[2] * lanes);
+        for line in parts.weights.chunks_exact(kernel[2]) {
+            lines.extend(line.iter().rev());
+            lines.resize(lines.len().next_multiple_of(lanes), 0.0);
+        }
+        Ok(Self { parts, sums, out, pitch, lanes, lines })
+    }
+
+    /// The extents of what comes out of an event: (filter, image), the image with three axes.
+    #[must_use]
+    pub fn row(&self) -> [usize; 4] {
+        [self.parts.bias.len(), self.out[0], self.out[1], self.out[2]]
+    }
+
+    /// How many values come out of an event.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.row().iter().product()
+    }
+
+    /// The values for each event: `into` is as long as there are events, times the width.
+    ///
+    /// # Errors
+    /// A hit lies outside of the image.
+    pub fn compute(&self, hits: FedHits<'_>, scratch: &mut Scratch, into: &mut [f32]) -> anyhow::Result<()> {
+        ensure!(into.len() == self.width() * hits.ends.len().saturating_sub(1), "room for another number of events");
+        scratch.sums.resize(self.sums[0] * self.sums[1] * self.pitch + self.lanes, 0.0);
+        for (of, into) in hits.ends.windows(2).zip(into.chunks_exact_mut(self.width())) {
+            let of = of[0]..of[1];
+            self.place(&hits.cells[of.clone()], &hits.values[of], &mut scratch.hits)?;
+            let of_filter = self.lines.len() / self.parts.bias.len();
+            let filters = self.parts.bias.iter().zip(self.lines.chunks_exact(of_filter));
+            for ((bias, lines), into) in filters.zip(into.chunks_exact_mut(self.out.iter().product())) {
+                scratch.sums.fill(*bias);
+                match self.lanes {
+                    4 => self.add::<4>(lines, &scratch.hits, &mut scratch.sums),
+                    8 => self.add::<8>(lines, &scratch.hits, &mut scratch.sums),
+                    _ => self.add::<LONGEST>(lines, &scratch.hits, &mut scratch.sums),
+                }
+                self.read(&scratch.sums, &mut scratch.line, into);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds where the hits of an event fall.
+    fn place(&self, cells: &[u32], values: &[f32], hits: &mut Vec<Hit>) -> anyhow::Result<()> {
+        let Parts { image, kernel, pads, .. } = &self.parts;
+        hits.clear();
+        for (cell, value) in cells.iter().zip(values) {
+            let known = self.parts.cells.get(*cell as usize);
+            let cell = *known.with_context(|| format!("a hit lies outside of the {} cells", self.parts.cells.len()))? as usize;
+            let (x, rest) = (cell % image[2], cell / image[2]);
+            let (y, rest) = (rest % image[1], rest / image[1]);
+            let (z, channel) = (rest % image[0], rest / image[0]);
+            // The sum at `o` has the weight `place + pad - o` of the cell.
+            let lines = |axis: usize, place: usize| {
+                let last = place + pads[axis].0;
+                ((last + 1).saturating_sub(self.sums[axis]) as u16, (last + 1).min(kernel[axis]) as u16)
+            };
+            let value = self.parts.factors.iter().fold(*value, |value, factor| match factor {
+                Factor::Times(by) => value * by,
+                Factor::Over(by) => value / by,
+            });
+            hits.push(Hit {
+                value,
+                at: (((z + pads[0].0) * self.sums[1] + y + pads[1].0) * self.pitch + x) as u32,
+                line: (channel * kernel[0] * kernel[1]) as u32,
+                first: lines(0, z),
+                second: lines(1, y),
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds the hits of an event times the kernel of a filter. What falls beside a line falls into the room behind it.
+    fn add<const LANES: usize>(&self, lines: &[f32], hits: &[Hit], sums: &mut [f32]) {
+        let lines = lines.as_chunks::<LANES>().0;
+        let (second, pitch) = (self.parts.kernel[1], self.pitch);
+        for hit in hits {
+            // Weights that only fill up a line must not meet what is not finite.
+            let taken = if hit.value.is_finite() { LANES } else { self.parts.kernel[2] };
+            for k in usize::from(hit.first.0)..usize::from(hit.first.1) {
+                let at = hit.at as usize - k * self.sums[1] * pitch;
+                let line = hit.line as usize + k * second;
+                for k in usize::from(hit.second.0)..usize::from(hit.second.1) {
+                    let Some(to) = sums[at - k * pitch..].first_chunk_mut::<LANES>() else { continue };
+                    let weights = &lines[line + k];
+                    if taken == LANES {
+                        (0..LANES).for_each(|i| to[i] += hit.value * weights[i]);
+                    } else {
+                        (0..taken).for_each(|i| to[i] += hit.value * weights[i]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the sums of a filter out, through windows and activation.
+    fn read(&self, sums: &[f32], line: &mut Vec<f32>, into: &mut [f32]) {
+        // A line of sums begins where the last weight of the kernel falls on the first cell of the padded image.
+        let from = self.parts.kernel[2] - 1 - self.parts.pads[2].0;
+        let of = |z: usize, y: usize| &sums[(z * self.sums[1] + y) * self.pitch + from..][..self.sums[2]];
+        let lines = (0..self.out[0]).flat_map(|z| (0..self.out[1]).map(move |y| (z, y)));
+        for ((z, y), into) in lines.zip(into.chunks_exact_mut(self.out[2])) {
+            match self.parts.pool {
+                None => into.copy_from_slice(of(z, y)),
+                Some(Pool { kernel, strides }) => {
+                    line.clear();
+                    line.extend_from_slice(of(z * strides[0], y * strides[1]));
+                    for (k, l) in (0..kernel[0]).flat_map(|k| (0..kernel[1]).map(move |l| (k, l))).skip(1) {
+                        let other = of(z * strides[0] + k, y * strides[1] + l);
+                        line.iter_mut().zip(other).for_each(|(a, b)| *a = larger(*a, *b));
+                    }
+                    if (kernel[2], strides[2]) == (2, 2) {
+                        into.iter_mut().zip(line.as_chunks::<2>().0).for_each(|(into, [a, b])| *into = larger(*a, *b));
+                    } else {
+                        let windows = line.windows(kernel[2]).step_by(strides[2]);
+                        let largest = |window: &[f32]| window.iter().copied().reduce(larger).unwrap_or_default();
+                        into.iter_mut().zip(windows).for_each(|(into, window)| *into = largest(window));
+                    }
+                }
+            }
+        }
+        // Activations keep the order of values, so they may follow the windows.
+        match self.parts.activation {
+            Activation::None => {}
+            Activation::Relu => into.iter_mut().for_each(|v| *v = larger(0.0, *v)),
+            Activation::Leaky(by) => into.iter_mut().for_each(|v| *v = if *v < 0.0 { *v * by } else { *v }),
+        }
+    }
+}
+
+/// The larger of two; the second where one of them is NaN, as vector instructions have it.
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As its definition says, in f64, with the largest of each window of what the activation makes.
+    fn slow(parts: &Parts, cells: &[u32], values: &[f32]) -> Vec<f64> {
+        let Parts { channels, image, kernel, pads, .. } = parts;
+        let mut dense = vec![0f64; channels * image.iter().product::<usize>()];
+        for (cell, value) in cells.iter().zip(values) {
+            dense[parts.cells[*cell as usize] as usize] = f64::from(parts.factors.iter().fold(*value, |v, f| match f {
+                Factor::Times(by) => v * by,
+                Factor::Over(by) => v / by,
+            }));
+        }
+        let at = |c: usize, place: [isize; 3]| {
+            let inside = (0..3).all(|a| place[a] >= 0 && place[a] < image[a] as isize);
+            if inside {
+                dense[((c * image[0] + place[0] as usize) * image[1] + place[1] as usize) * image[2] + place[2] as usize]
+            } else {
+                0.0
+            }
+        };
+        let all = |of: [usize; 3]| (0..of[0]).flat_map(move |z| (0..of[1]).flat_map(move |y| (0..of[2]).map(move |x| [z, y, x])));
+        let sums: [usize; 3] = std::array::from_fn(|a| image[a] + pads[a].0 + pads[a].1 + 1 - kernel[a]);
+        let mut out = Vec::new();
+        for (f, bias) in parts.bias.iter().enumerate() {
+            let sum = |o: [usize; 3]| {
+                let mut sum = f64::from(*bias);
+                for c in 0..*channels {
+                    for (n, k) in all(*kernel).enumerate() {
+                        let place = std::array::from_fn(|a| o[a] as isize + k[a] as isize - pads[a].0 as isize);
+                        sum += at(c, place) * f64::from(parts.weights[(f * channels + c) * kernel.iter().product::<usize>() + n]);
+                    }
+                }
+                match parts.activation {
+                    Activation::None => sum,
+                    Activation::Relu => sum.max(0.0),
+                    Activation::Leaky(by) => {
+                        if sum < 0.0 {
+                            sum * f64::from(by)
+                        } else {
+                            sum
+                        }
+                    }
+                }
+            };
+            match parts.pool {
+                None => out.extend(all(sums).map(sum)),
+                Some(Pool { kernel, strides }) => {
+                    let count = std::array::from_fn(|a| (sums[a] - kernel[a]) / strides[a] + 1);
+                    out.extend(all(count).map(|q| {
+                        all(kernel)
+                            .map(|k| sum(std::array::from_fn(|a| q[a] * strides[a] + k[a])))
+                            .fold(f64::NEG_INFINITY, f64::max)
+                    }));
+                }
+            }
+        }
+        out
+    }
+
+    fn any_parts() -> impl Strategy<Value = Parts> {
+        let axis = |longest: usize| {
+            (1..=longest).prop_flat_map(|kernel| (Just(kernel), kernel..kernel + 6, 0..kernel, 0..kernel, 1..4usize, 1..3usize))
+        };
+        let activation = prop_oneof![Just(Activation::None), Just(Activation::Relu), (0f32..2.0).prop_map(Activation::Leaky)];
+        ((axis(4), axis(4), axis(LONGEST)), 1..4usize, 1..5usize, activation, any::<bool>(), any::<u32>()).prop_map(
+            |((a, b, c), channels, filters, activation, pooled, seed)| {
+                let number =
+                    |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+                let axes = [a, b, c];
+                let (kernel, image) = (axes.map(|a| a.0), axes.map(|a| a.1));
+                let cells = (channels * image.iter().product::<usize>()) as u32;
+                let pads = axes.map(|a| (a.2, a.3));
+                let window = |a: usize| axes[a].4.min(image[a] + pads[a].0 + pads[a].1 + 1 - kernel[a]);
+                let pool = Pool { kernel: [window(0), window(1), window(2)], strides: axes.map(|a| a.5) };
+                Parts {
+                    channels,
+                    image,
+                    cells: (0..cells).map(|cell| (cell + seed % cells) % cells).collect(),
+                    factors: if seed % 3 == 0 { vec![] } else { vec![Factor::Times(0.3), Factor::Over(7.0)] },
+                    kernel,
+                    pads,
+                    weights: (0..filters * channels * kernel.iter().product::<usize>()).map(number).collect(),
+                    bias: (0..filters).map(|f| number(99 * f + 7)).collect(),
+                    activation,
+                    pool: pooled.then_some(pool),
+                }
+            },
+        )
+    }
+
+    proptest! {
+        /// Also where an event has none; and an event gives the same bits with others beside it as alone.
+        #[test]
+        fn as_the_dense_sum(parts in any_parts(), images in prop::collection::vec(prop::collection::btree_map(0..10_000u32, -2.0..2f32, 0..60), 1..4)) {
+            let convolution = Convolution::new(parts.clone()).unwrap();
+            let there = parts.cells.len() as u32;
+            let (mut ends, mut cells, mut values) = (vec![0], Vec::new(), Vec::new());
+            for image in &images {
+                let inside: std::collections::BTreeMap<u32, f32> = image.iter().map(|(cell, v)| (cell % there, *v)).collect();
+                cells.extend(inside.keys());
+                values.extend(inside.values());
+                ends.push(cells.len());
+            }
+            let width = convolution.width();
+            let mut scratch = Scratch::default();
+            let mut said = vec![0.0; images.len() * width];
+            convolution.compute(FedHits { ends: &ends, cells: &cells, values: &values }, &mut scratch, &mut said).unwrap();
+            for (event, of) in ends.windows(2).enumerate() {
+                let said = &said[event * width..(event + 1) * width];
+                let wanted = slow(&parts, &cells[of[0]..of[1]], &values[of[0]..of[1]]);
+                prop_assert_eq!(wanted.len(), width);
+                for (a, b) in said.iter().zip(&wanted) {
+                    prop_assert!((f64::from(*a) - b).abs() < 2e-5, "{} {}", a, b);
+                }
+                let mut alone = vec![0.0; width];
+                convolution.compute(FedHits { ends: of, cells: &cells, values: &values }, &mut scratch, &mut alone).unwrap();
+                prop_assert!(said.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits()));
+            }
+        }
+    }
+
+    fn line() -> Parts {
+        Parts {
+            channels: 1,
+            image: [1, 1, 8],
+            cells: (0..8).collect(),
+            factors: vec![],
+            kernel: [1, 1, 3],
+            pads: [(0, 0), (0, 0), (1, 1)],
+            weights: vec![1.0, 2.0, 3.0],
+            bias: vec![0.5],
+            activation: Activation::None,
+            pool: None,
+        }
+    }
+
+    /// What is not finite reaches the outputs around it and no others.
+    #[test]
+    fn an_infinity_stays_where_it_is() {
+        let convolution = Convolution::new(line()).unwrap();
+        let mut said = vec![0.0; 8];
+        let hits = FedHits { ends: &[0, 2], cells: &[0, 4], values: &[1.0, f32::INFINITY] };
+        convolution.compute(hits, &mut Scratch::default(), &mut said).unwrap();
+        assert_eq!(said, [2.5, 1.5, 0.5, f32::INFINITY, f32::INFINITY, f32::INFINITY, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn a_hit_outside_is_an_error() {
+        let convolution = Convolution::new(line()).unwrap();
+        let hits = FedHits { ends: &[0, 1], cells: &[8], values: &[1.0] };
+        let error = convolution.compute(hits, &mut Scratch::default(), &mut [0.0; 8]).unwrap_err();
+        assert_eq!(error.to_string(), "a hit lies outside of the 8 cells");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let with = |change: &dyn Fn(&mut Parts)| {
+            let mut parts = line();
+            change(&mut parts);
+            Convolution::new(parts).unwrap_err().to_string()
+        };
+        assert_eq!(with(&|p| p.weights.push(1.0)), "weights of another kernel");
+        assert_eq!(with(&|p| p.cells[3] = 8), "a cell beside the image");
+        assert_eq!(with(&|p| p.pads[2].0 = 3), "more padding than kernel");
+        assert_eq!(with(&|p| p.pool = Some(Pool { kernel: [1, 1, 9], strides: [1; 3] })), "a window larger than the sums");
+    }
+}
