@@ -69,8 +69,8 @@ pub struct Infer {
     #[serde(default)]
     #[schemars(with = "Upload")]
     pub upload: Placed<Upload>,
-    /// On the CPU, dense networks: `auto` computes the first layer from hits alone where it is a product with images of hits (the sum is
-    /// the same up to its order), `dense` leaves it to ONNX Runtime.
+    /// On the CPU: `auto` computes first layers from hits alone where they are convolutions of images of hits or one product with all of them
+    /// (the sum is the same up to its order), `dense` leaves them to ONNX Runtime.
     #[serde(default)]
     pub first_layer: FirstLayerWord,
     /// Rows for which a model says NaN or infinity: `keep` or `cut`. They are counted either way.

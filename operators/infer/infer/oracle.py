@@ -154,6 +154,51 @@ def first_layers(rng, folder):
         save(folder / "layers" / f"{name}.onnx", nodes, inputs, [("score", ["N", 1])], [*initializers, slow("last", (width, 1))])
 
 
+def first_convolutions(rng, folder):
+    """First convolutions in the forms in which exporters write them, and some that are not computed from hits alone."""
+    node, width = helper.make_node, 11
+    of = lambda name, *values: numpy_helper.from_array(np.array(values), name)
+    number = lambda name, value: numpy_helper.from_array(np.float32(value), name)
+    deep = lambda image, name: node("Reshape", [image, f"{name}_shape"], [name])
+    shapes = [of("e_shape", -1, 1, 7, 7, 9), of("h_shape", 0, 1, 3, 3, -1)]
+    pool = {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2]}
+    flat = lambda name: node("Flatten", [name], [f"{name}_flat"])
+    constant = node("Constant", [], ["e_shape"], value=of("value", -1, 1, 7, 7, 9))
+    models = {
+        # Both images, padded, with a bias and without, an activation with a slope and windows.
+        "deep": ([deep("ECAL", "e"), node("Conv", ["e", "w1", "b1"], ["e1"], pads=[1, 0, 2, 1, 1, 2], kernel_shape=[3, 3, 5]),
+                  node("LeakyRelu", ["e1"], ["e2"], alpha=0.3), node("MaxPool", ["e2"], ["e3"], **pool), deep("HCAL", "h"),
+                  node("Conv", ["h", "w2"], ["h1"], auto_pad="SAME_UPPER"), node("Relu", ["h1"], ["h2"]), flat("e3"), flat("h2")],
+                 [*shapes, weights(rng, "w1", (5, 1, 3, 3, 5)), weights(rng, "b1", (5,)), weights(rng, "w2", (4, 1, 2, 2, 3))], ["e3", "h2"]),
+        # The last axis as channels, as Keras has them, and windows of another step.
+        "layers": ([node("Transpose", ["ECAL"], ["e"], perm=[0, 3, 1, 2]), node("Conv", ["e", "w1", "b1"], ["e1"], auto_pad="SAME_LOWER"),
+                    node("MaxPool", ["e1"], ["e2"], kernel_shape=[3, 2], strides=[2, 1]), node("Relu", ["e2"], ["e3"]), flat("e3"), flat("HCAL")],
+                   [weights(rng, "w1", (6, 9, 4, 2)), weights(rng, "b1", (6,))], ["e3", "HCAL"]),
+        # Two kernels side by side, an image that is scaled, read again elsewhere, and a shape that a node says.
+        "beside": ([constant, node("Mul", ["tenth", "ECAL"], ["s"]), deep("s", "e"), node("Conv", ["e", "w1"], ["e1"]), node("Relu", ["e1"], ["e2"]),
+                    node("Conv", ["e", "w2"], ["e3"]), node("Sigmoid", ["e3"], ["e4"]), node("Mul", ["e3", "e4"], ["e5"]),
+                    node("ReduceSum", ["ECAL", "axes"], ["sums"], keepdims=0), node("Unsqueeze", ["HCAL", "one"], ["u"]),
+                    node("Squeeze", ["u", "one"], ["q"]), flat("e2"), flat("e5"), flat("sums"), flat("q")],
+                   [of("axes", 1, 2), of("one", 1), number("tenth", 0.1), weights(rng, "w1", (3, 1, 1, 1, 1)), weights(rng, "w2", (2, 1, 4, 3, 9))],
+                   ["e2", "e5", "sums", "q"]),
+        # In steps of two, with windows that are padded, of the sum of two images: by ONNX Runtime, but for one.
+        "strided": ([deep("ECAL", "e"), node("Conv", ["e", "w1"], ["e1"], strides=[2, 2, 1]), deep("HCAL", "h"), node("Conv", ["h", "w2"], ["h1"]),
+                     node("MaxPool", ["h1"], ["h2"], kernel_shape=[2, 2, 2], pads=[1, 1, 1, 1, 1, 1]), node("Div", ["HCAL", "three"], ["d"]),
+                     node("Add", ["d", "HCAL"], ["a"]), node("Reshape", ["a", "h_shape"], ["k"]), node("Conv", ["k", "w2"], ["k1"]), flat("e1"), flat("h2"), flat("k1")],
+                    [*shapes, number("three", 3), weights(rng, "w1", (3, 1, 2, 2, 2)), weights(rng, "w2", (3, 1, 2, 2, 2))], ["e1", "h2", "k1"]),
+    }
+    (folder / "convolutions").mkdir()
+    for name, (nodes, initializers, sides) in models.items():
+        inputs = [("ECAL", ["N", 7, 7, 9]), ("HCAL", ["N", 3, 3, 5])]
+        nodes = [*nodes, node("Concat", [f"{side}_flat" for side in sides], ["x"], axis=1)]
+        path = folder / "convolutions" / f"{name}.onnx"
+        save(path, nodes, inputs, [("x", ["N", None])], initializers)
+        zeros = {name: np.zeros([1, *dims[1:]], np.float32) for name, dims in inputs}
+        size = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["x"], zeros)[0].shape[1]
+        nodes += [node("Gemm", ["x", "d1"], ["y"]), node("Tanh", ["y"], ["t"]), node("Gemm", ["t", "last"], ["score"])]
+        save(path, nodes, inputs, [("score", ["N", 1])], [*initializers, weights(rng, "d1", (size, width)), weights(rng, "last", (width, 1))])
+
+
 def tables(folder):
     """Robust and quantile tables, and what scikit-learn makes of some values by them."""
     import json
@@ -209,6 +254,7 @@ def cases(folder):
         for name, values in (inputs | outputs).items():
             values.astype("<f4").tofile(folder / f"{path.stem}.{name}")
     first_layers(np.random.default_rng(3), folder)
+    first_convolutions(np.random.default_rng(4), folder)
     sweep_of_the_two_images(folder)
     for name in ["float16", "double", "int64", "int32", "uint8"]:
         typed(folder / f"typed.{name}.onnx", getattr(TensorProto, name.upper()))
@@ -244,7 +290,7 @@ def sweep_of_the_two_images(folder):
     """What the models of the sweep say of the rows of `two_images`."""
     ecal = np.fromfile(folder / "two_images.ECAL", "<f4").reshape(ROWS, 7, 7, 9)
     hcal = np.fromfile(folder / "two_images.HCAL", "<f4").reshape(ROWS, 3, 3, 5)
-    for path in [*folder.glob("sweep/*.onnx"), *folder.glob("layers/*.onnx")]:
+    for path in [*folder.glob("sweep/*.onnx"), *folder.glob("layers/*.onnx"), *folder.glob("convolutions/*.onnx")]:
         model = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         model.run(["score"], {"ECAL": ecal, "HCAL": hcal})[0].astype("<f4").tofile(folder / f"{path.parent.name}.{path.stem}")
 

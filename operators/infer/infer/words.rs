@@ -121,11 +121,11 @@ pub enum Upload {
     Hits,
 }
 
-/// How the first layer of a dense network is computed.
+/// How first layers are computed: products with images, and convolutions of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FirstLayerWord {
-    /// On the CPU from hits, where the layer is a product with images of hits.
+    /// On the CPU from hits, where images of hits go into them as they are.
     #[default]
     Auto,
     /// By ONNX Runtime, from dense images.

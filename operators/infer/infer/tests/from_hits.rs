@@ -127,6 +127,39 @@ fn first_layers_from_hits_as_in_python() {
     assert!(sweep.bind(&facts(&sweep), &two_images(false).schema()).unwrap().models.iter().all(|model| !model.from_hits));
 }
 
+/// As ONNX Runtime in Python within 1e-6 of the scale, whether an image is dense or hits; to the bit however rows come.
+#[test]
+fn first_convolutions_from_hits_as_in_python() {
+    let rows = both_as_hits();
+    for (name, taken, feeds) in [
+        ("deep", &["ECAL", "HCAL"][..], &[][..]),
+        ("layers", &["ECAL"], &["HCAL"]),
+        ("beside", &["ECAL"], &["ECAL", "HCAL"]),
+        ("strided", &["HCAL"], &["ECAL", "HCAL"]),
+    ] {
+        let step = of(&format!("convolutions/{name}.onnx"), json!({}));
+        let bound = step.bind(&facts(&step), &rows.schema()).unwrap();
+        assert_eq!(bound.used["models"][0]["convolved_from_hits"], json!(taken), "{name}");
+        let inputs: Vec<&str> = bound.models[0].inputs.iter().map(|input| input.name.as_str()).collect();
+        assert_eq!(inputs, feeds, "{name}");
+        let mut device = start(&step, &rows.schema(), None);
+        let ours = predicted(&unit(&mut *device, &rows, &[5, 40, 0, 1]), "p");
+        assert_equal(&ours, &case(&format!("convolutions.{name}")));
+        assert_eq!(bits(&predicted(&unit(&mut *device, &rows, &[81]), "p")), bits(&ours), "{name}");
+        for half in [two_images(false), two_images(true)] {
+            let mixed = predicted(&unit(&mut *start(&step, &half.schema(), None), &half, &[]), "p");
+            assert_equal(&mixed, &ours);
+        }
+        let dense = of(&format!("convolutions/{name}.onnx"), json!({ "first_layer": "dense" }));
+        assert!(dense.bind(&facts(&dense), &rows.schema()).unwrap().models[0].convolved.is_empty());
+    }
+    let sweep = of("convolutions/*.onnx", json!({}));
+    let all = unit(&mut *start(&sweep, &rows.schema(), None), &rows, &[40]);
+    for model in ["deep", "layers", "beside", "strided"] {
+        assert_equal(&predicted(&all, &format!("p_{model}")), &case(&format!("convolutions.{model}")));
+    }
+}
+
 /// Nodes that a GPU leaves to the CPU are named where the device was typed, or remarked on where they are permitted.
 #[test]
 fn nodes_on_the_cpu_are_named() {
