@@ -1,18 +1,22 @@
 //! A convolution of an image of hits, from the hits alone.
 //!
 //! Of a calorimeter's image some in a hundred cells hold something, so most of what a convolution multiplies are zeros. Here each hit
-//! adds its value times the kernel to the outputs around it, filter by filter, in a buffer that stays in the cache; the
-//! activation and the largest of each window (max pooling) follow while it is there. The sum of an output is the same up to
-//! its order: hits come in the order of their cells. Products and sums are rounded each, so that every processor has the same bits.
+//! adds its value times the kernel to the outputs around it. A few filters at a time, their sums side by side in a buffer
+//! that stays in the cache: so what a hit adds along the last axis is one run of memory. The largest of each window (max pooling) and the
+//! activation follow while the sums are there. A sum is the same up to its order: hits come in the order of their cells. Products
+//! and sums are rounded each, so that every processor has the same bits.
 //!
 //! Invariants: strides and dilations are 1, there is one group; images of one or two axes are images of three, whose first
 //! are 1 long. An event's values depend on its hits alone.
 
 use super::tensor::FedHits;
 use anyhow::{Context, ensure};
+use multiversion::multiversion;
 
-/// The longest run of a kernel along the last axis.
+/// The longest kernel along the last axis.
 pub const LONGEST: usize = 16;
+/// The longest run of memory to which a hit adds.
+const LONGEST_RUN: usize = 64;
 
 /// What a value of an image becomes before it is convolved.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,11 +80,11 @@ pub struct Convolution {
     sums: [usize; 3],
     /// Extents of what comes out for each filter.
     out: [usize; 3],
-    /// Values from one line of sums to the next: a line has room for what falls beside it.
+    /// Places from one line of sums to the next: a line has room for what falls beside it.
     pitch: usize,
-    /// Weights of a line of the kernel: 4, 8 or 16, of which the last are 0.
-    lanes: usize,
-    /// (filter, channel, kernel), the lines backwards and filled up.
+    /// Filters of a block: 4 or 8, of which the last ones may be nobody's.
+    block: usize,
+    /// (block, channel, kernel, filter of the block), the last axis of the kernel backwards.
     lines: Vec<f32>,
 }
 
@@ -89,7 +93,6 @@ pub struct Convolution {
 pub struct Scratch {
     hits: Vec<Hit>,
     sums: Vec<f32>,
-    line: Vec<f32>,
 }
 
 /// A hit of an event.
@@ -136,15 +139,20 @@ impl Convolution {
                 out[axis] = windows(sums[axis], kernel[axis], strides[axis]).context("a window larger than the sums")?;
             }
         }
-        let lanes = if kernel[2] <= 8 { kernel[2].next_multiple_of(4) } else { LONGEST };
-        let pitch = image[2] + lanes - 1;
-        ensure!(u32::try_from(sums[0] * sums[1] * pitch + lanes).is_ok(), "an image of more than 2^32 cells");
-        let mut lines = Vec::with_capacity(parts.weights.len() / kernel[2] * lanes);
-        for line in parts.weights.chunks_exact(kernel[2]) {
-            lines.extend(line.iter().rev());
-            lines.resize(lines.len().next_multiple_of(lanes), 0.0);
+        let block = if filters > 4 && 8 * kernel[2] <= LONGEST_RUN { 8 } else { 4 };
+        let pitch = image[2] + kernel[2] - 1;
+        ensure!(u32::try_from(sums[0] * sums[1] * pitch).is_ok(), "an image of more than 2^32 cells");
+        let of_filter = channels * volume(kernel);
+        let mut lines = Vec::with_capacity(filters.next_multiple_of(block) * of_filter);
+        for filters in parts.weights.chunks(block * of_filter) {
+            for line in (0..of_filter).step_by(kernel[2]) {
+                for place in (line..line + kernel[2]).rev() {
+                    lines.extend(filters.iter().skip(place).step_by(of_filter));
+                    lines.resize(lines.len().next_multiple_of(block), 0.0);
+                }
+            }
         }
-        Ok(Self { parts, sums, out, pitch, lanes, lines })
+        Ok(Self { parts, sums, out, pitch, block, lines })
     }
 
     /// The extents of what comes out of an event: (filter, image), the image with three axes.
@@ -165,20 +173,13 @@ impl Convolution {
     /// A hit lies outside of the image.
     pub fn compute(&self, hits: FedHits<'_>, scratch: &mut Scratch, into: &mut [f32]) -> anyhow::Result<()> {
         ensure!(into.len() == self.width() * hits.ends.len().saturating_sub(1), "room for another number of events");
-        scratch.sums.resize(self.sums[0] * self.sums[1] * self.pitch + self.lanes, 0.0);
+        scratch.sums.resize(self.sums[0] * self.sums[1] * self.pitch * self.block, 0.0);
         for (of, into) in hits.ends.windows(2).zip(into.chunks_exact_mut(self.width())) {
             let of = of[0]..of[1];
             self.place(&hits.cells[of.clone()], &hits.values[of], &mut scratch.hits)?;
-            let of_filter = self.lines.len() / self.parts.bias.len();
-            let filters = self.parts.bias.iter().zip(self.lines.chunks_exact(of_filter));
-            for ((bias, lines), into) in filters.zip(into.chunks_exact_mut(self.out.iter().product())) {
-                scratch.sums.fill(*bias);
-                match self.lanes {
-                    4 => self.add::<4>(lines, &scratch.hits, &mut scratch.sums),
-                    8 => self.add::<8>(lines, &scratch.hits, &mut scratch.sums),
-                    _ => self.add::<LONGEST>(lines, &scratch.hits, &mut scratch.sums),
-                }
-                self.read(&scratch.sums, &mut scratch.line, into);
+            match self.block {
+                4 => self.blocks::<4>(scratch, into),
+                _ => self.blocks::<8>(scratch, into),
             }
         }
         Ok(())
@@ -214,57 +215,31 @@ impl Convolution {
         Ok(())
     }
 
-    /// Adds the hits of an event times the kernel of a filter. What falls beside a line falls into the room behind it.
-    fn add<const LANES: usize>(&self, lines: &[f32], hits: &[Hit], sums: &mut [f32]) {
-        let lines = lines.as_chunks::<LANES>().0;
-        let (second, pitch) = (self.parts.kernel[1], self.pitch);
-        for hit in hits {
-            // Weights that only fill up a line must not meet what is not finite.
-            let taken = if hit.value.is_finite() { LANES } else { self.parts.kernel[2] };
-            for k in usize::from(hit.first.0)..usize::from(hit.first.1) {
-                let at = hit.at as usize - k * self.sums[1] * pitch;
-                let line = hit.line as usize + k * second;
-                for k in usize::from(hit.second.0)..usize::from(hit.second.1) {
-                    let Some(to) = sums[at - k * pitch..].first_chunk_mut::<LANES>() else { continue };
-                    let weights = &lines[line + k];
-                    if taken == LANES {
-                        (0..LANES).for_each(|i| to[i] += hit.value * weights[i]);
-                    } else {
-                        (0..taken).for_each(|i| to[i] += hit.value * weights[i]);
+    /// All blocks of filters of an event.
+    fn blocks<const BLOCK: usize>(&self, Scratch { hits, sums }: &mut Scratch, into: &mut [f32]) {
+        let Parts { bias, kernel, pads, pool, activation, .. } = &self.parts;
+        let begin = kernel[2] - 1 - pads[2].0;
+        let lay = Lay { kernel: kernel[1], sums: self.sums[1], pitch: self.pitch, begin, block: BLOCK };
+        let pool = pool.unwrap_or(Pool { kernel: [1; 3], strides: [1; 3] });
+        let of_block = self.lines.len() / bias.len().div_ceil(BLOCK);
+        let blocks = bias.chunks(BLOCK).zip(self.lines.chunks_exact(of_block));
+        for ((bias, weights), into) in blocks.zip(into.chunks_mut(BLOCK * self.out.iter().product::<usize>())) {
+            let mut first = [0.0; BLOCK];
+            first[..bias.len()].copy_from_slice(bias);
+            sums.as_chunks_mut::<BLOCK>().0.fill(first);
+            macro_rules! add {
+                ($($run:literal)*) => {
+                    match BLOCK * kernel[2] {
+                        $($run => add::<$run>(lay, weights, hits, sums),)*
+                        run => debug_assert!(false, "a run of {run}"),
                     }
-                }
+                };
             }
-        }
-    }
-
-    /// Takes the sums of a filter out, through windows and activation.
-    fn read(&self, sums: &[f32], line: &mut Vec<f32>, into: &mut [f32]) {
-        // A line of sums begins where the last weight of the kernel falls on the first cell of the padded image.
-        let from = self.parts.kernel[2] - 1 - self.parts.pads[2].0;
-        let of = |z: usize, y: usize| &sums[(z * self.sums[1] + y) * self.pitch + from..][..self.sums[2]];
-        let lines = (0..self.out[0]).flat_map(|z| (0..self.out[1]).map(move |y| (z, y)));
-        for ((z, y), into) in lines.zip(into.chunks_exact_mut(self.out[2])) {
-            match self.parts.pool {
-                None => into.copy_from_slice(of(z, y)),
-                Some(Pool { kernel, strides }) => {
-                    line.clear();
-                    line.extend_from_slice(of(z * strides[0], y * strides[1]));
-                    for (k, l) in (0..kernel[0]).flat_map(|k| (0..kernel[1]).map(move |l| (k, l))).skip(1) {
-                        let other = of(z * strides[0] + k, y * strides[1] + l);
-                        line.iter_mut().zip(other).for_each(|(a, b)| *a = larger(*a, *b));
-                    }
-                    if (kernel[2], strides[2]) == (2, 2) {
-                        into.iter_mut().zip(line.as_chunks::<2>().0).for_each(|(into, [a, b])| *into = larger(*a, *b));
-                    } else {
-                        let windows = line.windows(kernel[2]).step_by(strides[2]);
-                        let largest = |window: &[f32]| window.iter().copied().reduce(larger).unwrap_or_default();
-                        into.iter_mut().zip(windows).for_each(|(into, window)| *into = largest(window));
-                    }
-                }
-            }
+            add!(4 8 12 16 20 24 28 32 36 40 44 48 52 56 60 64);
+            largest::<BLOCK>(lay, sums, pool, self.out, into);
         }
         // Activations keep the order of values, so they may follow the windows.
-        match self.parts.activation {
+        match *activation {
             Activation::None => {}
             Activation::Relu => into.iter_mut().for_each(|v| *v = larger(0.0, *v)),
             Activation::Leaky(by) => into.iter_mut().for_each(|v| *v = if *v < 0.0 { *v * by } else { *v }),
@@ -272,7 +247,64 @@ impl Convolution {
     }
 }
 
+/// How a block of sums lies in memory.
+#[derive(Debug, Clone, Copy)]
+struct Lay {
+    /// Lines of a kernel along its second axis.
+    kernel: usize,
+    /// Lines of sums along theirs.
+    sums: usize,
+    /// Places of a line.
+    pitch: usize,
+    /// Where in a line the sums begin: where the last weight of the kernel falls on the first cell of the padded image.
+    begin: usize,
+    /// Filters of a place.
+    block: usize,
+}
+
+/// Adds the hits of an event times the kernels of a block of filters; along the last axis a kernel is `RUN` weights.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn add<const RUN: usize>(lay: Lay, weights: &[f32], hits: &[Hit], sums: &mut [f32]) {
+    let weights = weights.as_chunks::<RUN>().0;
+    for hit in hits {
+        for k in usize::from(hit.first.0)..usize::from(hit.first.1) {
+            let at = hit.at as usize - k * lay.sums * lay.pitch;
+            let line = hit.line as usize + k * lay.kernel;
+            for k in usize::from(hit.second.0)..usize::from(hit.second.1) {
+                let Some(to) = sums[(at - k * lay.pitch) * lay.block..].first_chunk_mut::<RUN>() else { continue };
+                let weights = &weights[line + k];
+                for i in 0..RUN {
+                    to[i] += hit.value * weights[i];
+                }
+            }
+        }
+    }
+}
+
+/// The largest of each window of a block of filters, filter by filter.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn largest<const BLOCK: usize>(lay: Lay, sums: &[f32], Pool { kernel, strides }: Pool, out: [usize; 3], into: &mut [f32]) {
+    let sums = sums.as_chunks::<BLOCK>().0;
+    let windows = (0..out[0]).flat_map(|z| (0..out[1]).flat_map(move |y| (0..out[2]).map(move |x| (z, y, x))));
+    for (place, (z, y, x)) in windows.enumerate() {
+        let mut most = [f32::NEG_INFINITY; BLOCK];
+        for k in 0..kernel[0] {
+            for l in 0..kernel[1] {
+                let line = (z * strides[0] + k) * lay.sums + y * strides[1] + l;
+                let first = line * lay.pitch + lay.begin + x * strides[2];
+                for of in &sums[first..first + kernel[2]] {
+                    for i in 0..BLOCK {
+                        most[i] = larger(most[i], of[i]);
+                    }
+                }
+            }
+        }
+        into[place..].iter_mut().step_by(out.iter().product()).zip(most).for_each(|(into, most)| *into = most);
+    }
+}
+
 /// The larger of two; the second where one of them is NaN, as vector instructions have it.
+#[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
@@ -344,7 +376,7 @@ mod tests {
             (1..=longest).prop_flat_map(|kernel| (Just(kernel), kernel..kernel + 6, 0..kernel, 0..kernel, 1..4usize, 1..3usize))
         };
         let activation = prop_oneof![Just(Activation::None), Just(Activation::Relu), (0f32..2.0).prop_map(Activation::Leaky)];
-        ((axis(4), axis(4), axis(LONGEST)), 1..4usize, 1..5usize, activation, any::<bool>(), any::<u32>()).prop_map(
+        ((axis(4), axis(4), axis(LONGEST)), 1..4usize, 1..14usize, activation, any::<bool>(), any::<u32>()).prop_map(
             |((a, b, c), channels, filters, activation, pooled, seed)| {
                 let number =
                     |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;

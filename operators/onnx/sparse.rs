@@ -10,6 +10,7 @@ use super::model::{self, ModelFacts};
 use super::session::Input;
 use super::tensor::{Element, Fed};
 use anyhow::{Context, bail, ensure};
+use multiversion::multiversion;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Columns of a strip: as many sums as fit into the registers of AVX2 twice.
@@ -128,7 +129,7 @@ impl Joined {
         let mut sums = vec![[0f32; STRIP]; events];
         for (strip, bias) in self.biases.iter().enumerate() {
             let weights = &self.strips[strip * self.rows..(strip + 1) * self.rows];
-            hits.strip(weights, bias, &mut sums);
+            times(hits, weights, bias, &mut sums);
             let mut column = 0;
             for (layer, width) in into.iter_mut().zip(&self.widths) {
                 let (from, to) = (column.max(strip * STRIP), (column + width).min((strip + 1) * STRIP));
@@ -163,53 +164,28 @@ impl Hits {
         ensure!(self.rows.iter().all(|row| (*row as usize) < rows), "a hit lies outside of the {rows} cells");
         Ok(())
     }
+}
 
-    /// One strip of the product, with the widest vectors that are here.
-    #[allow(unsafe_code)]
-    fn strip(&self, weights: &[[f32; STRIP]], bias: &[f32; STRIP], sums: &mut [[f32; STRIP]]) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            #[target_feature(enable = "avx512f")]
-            fn of_64_bytes(hits: &Hits, weights: &[[f32; STRIP]], bias: &[f32; STRIP], sums: &mut [[f32; STRIP]]) {
-                hits.times(weights, bias, sums);
-            }
-            #[target_feature(enable = "avx2")]
-            fn of_32_bytes(hits: &Hits, weights: &[[f32; STRIP]], bias: &[f32; STRIP], sums: &mut [[f32; STRIP]]) {
-                hits.times(weights, bias, sums);
-            }
-            if is_x86_feature_detected!("avx512f") {
-                // SAFETY: the machine has the instructions.
-                return unsafe { of_64_bytes(self, weights, bias, sums) };
-            }
-            if is_x86_feature_detected!("avx2") {
-                // SAFETY: the machine has the instructions.
-                return unsafe { of_32_bytes(self, weights, bias, sums) };
-            }
+/// One strip of the product, for each event, with the widest vectors that are here.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn times(hits: &Hits, weights: &[[f32; STRIP]], bias: &[f32; STRIP], sums: &mut [[f32; STRIP]]) {
+    let mut from = 0;
+    for (to, sum) in hits.ends.iter().zip(sums) {
+        let (rows, values) = (&hits.rows[from..*to], &hits.values[from..*to]);
+        let (mut even, mut odd) = ([0f32; STRIP], [0f32; STRIP]);
+        let (pairs, last) = rows.as_chunks::<2>();
+        let (value_pairs, last_value) = values.as_chunks::<2>();
+        for (row, value) in pairs.iter().zip(value_pairs) {
+            add(&mut even, &weights[row[0] as usize], value[0]);
+            add(&mut odd, &weights[row[1] as usize], value[1]);
         }
-        self.times(weights, bias, sums);
-    }
-
-    /// One strip of the product: compiled for each width of vectors.
-    #[inline(always)]
-    fn times(&self, weights: &[[f32; STRIP]], bias: &[f32; STRIP], sums: &mut [[f32; STRIP]]) {
-        let mut from = 0;
-        for (to, sum) in self.ends.iter().zip(sums) {
-            let (rows, values) = (&self.rows[from..*to], &self.values[from..*to]);
-            let (mut even, mut odd) = ([0f32; STRIP], [0f32; STRIP]);
-            let (pairs, last) = rows.as_chunks::<2>();
-            let (value_pairs, last_value) = values.as_chunks::<2>();
-            for (row, value) in pairs.iter().zip(value_pairs) {
-                add(&mut even, &weights[row[0] as usize], value[0]);
-                add(&mut odd, &weights[row[1] as usize], value[1]);
-            }
-            if let ([row], [value]) = (last, last_value) {
-                add(&mut even, &weights[*row as usize], *value);
-            }
-            for i in 0..STRIP {
-                sum[i] = even[i] + odd[i] + bias[i];
-            }
-            from = *to;
+        if let ([row], [value]) = (last, last_value) {
+            add(&mut even, &weights[*row as usize], *value);
         }
+        for i in 0..STRIP {
+            sum[i] = even[i] + odd[i] + bias[i];
+        }
+        from = *to;
     }
 }
 
