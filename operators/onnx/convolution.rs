@@ -20,11 +20,27 @@ const LONGEST_RUN: usize = 64;
 
 /// What a value of an image becomes before it is convolved.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Factor {
-    /// It is multiplied.
+#[allow(missing_docs)]
+pub enum Step {
     Times(f32),
-    /// It is divided.
     Over(f32),
+    Plus(f32),
+    Relu,
+    Sqrt,
+    Log,
+}
+
+impl Step {
+    fn of(self, value: f32) -> f32 {
+        match self {
+            Self::Times(by) => value * by,
+            Self::Over(by) => value / by,
+            Self::Plus(more) => value + more,
+            Self::Relu => larger(0.0, value),
+            Self::Sqrt => value.sqrt(),
+            Self::Log => value.ln(),
+        }
+    }
 }
 
 /// What becomes of a sum.
@@ -56,8 +72,8 @@ pub struct Parts {
     pub image: [usize; 3],
     /// For each cell of an event, as they are numbered, its number in (channel, image).
     pub cells: Vec<u32>,
-    /// What its values become first, in order.
-    pub factors: Vec<Factor>,
+    /// What its values become first, in order; of nothing it must make nothing.
+    pub steps: Vec<Step>,
     /// The extents of the kernel.
     pub kernel: [usize; 3],
     /// Zeros in front of the image along each axis, and behind it.
@@ -70,6 +86,12 @@ pub struct Parts {
     pub activation: Activation,
     /// The windows, where there are some.
     pub pool: Option<Pool>,
+}
+
+impl Parts {
+    fn become_of(&self, value: f32) -> f32 {
+        self.steps.iter().fold(value, |value, step| step.of(value))
+    }
 }
 
 /// A convolution that is ready.
@@ -121,6 +143,7 @@ impl Convolution {
     /// They do not fit together, or are larger than this can take.
     pub fn new(parts: Parts) -> anyhow::Result<Self> {
         let Parts { channels, image, kernel, pads, .. } = parts;
+        ensure!(parts.become_of(0.0) == 0.0, "cells that hold nothing become something");
         let filters = parts.bias.len();
         let volume = |of: [usize; 3]| of.iter().product::<usize>();
         ensure!(filters > 0 && parts.weights.len() == filters * channels * volume(kernel), "weights of another kernel");
@@ -200,12 +223,8 @@ impl Convolution {
                 let last = place + pads[axis].0;
                 ((last + 1).saturating_sub(self.sums[axis]) as u16, (last + 1).min(kernel[axis]) as u16)
             };
-            let value = self.parts.factors.iter().fold(*value, |value, factor| match factor {
-                Factor::Times(by) => value * by,
-                Factor::Over(by) => value / by,
-            });
             hits.push(Hit {
-                value,
+                value: self.parts.become_of(*value),
                 at: (((z + pads[0].0) * self.sums[1] + y + pads[1].0) * self.pitch + x) as u32,
                 line: (channel * kernel[0] * kernel[1]) as u32,
                 first: lines(0, z),
@@ -319,10 +338,14 @@ mod tests {
         let Parts { channels, image, kernel, pads, .. } = parts;
         let mut dense = vec![0f64; channels * image.iter().product::<usize>()];
         for (cell, value) in cells.iter().zip(values) {
-            dense[parts.cells[*cell as usize] as usize] = f64::from(parts.factors.iter().fold(*value, |v, f| match f {
-                Factor::Times(by) => v * by,
-                Factor::Over(by) => v / by,
-            }));
+            dense[parts.cells[*cell as usize] as usize] = parts.steps.iter().fold(f64::from(*value), |v, step| match step {
+                Step::Times(by) => v * f64::from(*by),
+                Step::Over(by) => v / f64::from(*by),
+                Step::Plus(more) => v + f64::from(*more),
+                Step::Relu => v.max(0.0),
+                Step::Sqrt => v.sqrt(),
+                Step::Log => v.ln(),
+            });
         }
         let at = |c: usize, place: [isize; 3]| {
             let inside = (0..3).all(|a| place[a] >= 0 && place[a] < image[a] as isize);
@@ -390,7 +413,12 @@ mod tests {
                     channels,
                     image,
                     cells: (0..cells).map(|cell| (cell + seed % cells) % cells).collect(),
-                    factors: if seed % 3 == 0 { vec![] } else { vec![Factor::Times(0.3), Factor::Over(7.0)] },
+                    steps: match seed % 4 {
+                        0 => vec![],
+                        1 => vec![Step::Times(0.3), Step::Over(7.0)],
+                        2 => vec![Step::Relu, Step::Sqrt],
+                        _ => vec![Step::Relu, Step::Times(3.0), Step::Plus(1.0), Step::Log],
+                    },
                     kernel,
                     pads,
                     weights: (0..filters * channels * kernel.iter().product::<usize>()).map(number).collect(),
@@ -438,7 +466,7 @@ mod tests {
             channels: 1,
             image: [1, 1, 8],
             cells: (0..8).collect(),
-            factors: vec![],
+            steps: vec![],
             kernel: [1, 1, 3],
             pads: [(0, 0), (0, 0), (1, 1)],
             weights: vec![1.0, 2.0, 3.0],
@@ -475,6 +503,7 @@ mod tests {
         };
         assert_eq!(with(&|p| p.weights.push(1.0)), "weights of another kernel");
         assert_eq!(with(&|p| p.cells[3] = 8), "a cell beside the image");
+        assert_eq!(with(&|p| p.steps = vec![Step::Plus(0.5), Step::Log]), "cells that hold nothing become something");
         assert_eq!(with(&|p| p.pads[2].0 = 3), "more padding than kernel");
         assert_eq!(with(&|p| p.pool = Some(Pool { kernel: [1, 1, 9], strides: [1; 3] })), "a window larger than the sums");
     }

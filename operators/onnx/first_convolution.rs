@@ -1,11 +1,11 @@
 //! The first convolutions of a network, taken out of the model, so that they can be computed from hits ([`super::convolution`]).
 //!
 //! Found are `Conv` of float32 (strides and dilations 1, one group) of one image that comes from an input through nothing but
-//! `Identity`, `Unsqueeze`, `Squeeze`, `Transpose`, a `Reshape` that only adds or takes away axes of length 1, and products with or divisions
-//! by a number. Behind it, `Relu`, `LeakyRelu` and `MaxPool` are taken along where nothing else reads what stands between.
+//! `Identity`, `Unsqueeze`, `Squeeze`, `Transpose`, a `Reshape` that only adds or takes away axes of length 1, and what changes each value by
+//! itself (`Mul`, `Div`, `Add`, `Sub` with a number, `Relu`, `Sqrt`, `Log`) and leaves 0 where it is. Behind it, `Relu`, `LeakyRelu` and `MaxPool` are taken along where nothing else reads what stands between.
 //! What remains is a model that takes the values of these layers as inputs, and the images where something else reads them.
 
-use super::convolution::{Activation, Convolution, Factor, LONGEST, Parts, Pool};
+use super::convolution::{Activation, Convolution, LONGEST, Parts, Pool, Step};
 use super::graph::{self, Graph, Node};
 use super::model::{self, ModelFacts};
 use super::tensor::Element;
@@ -132,7 +132,7 @@ fn layer(graph: &Graph<'_>, (number, node): (usize, &Node<'_>), inputs: &[(&str,
         channels: *channels,
         image: three(&image.iter().map(|(extent, _)| *extent).collect::<Vec<_>>(), 1),
         cells: view.cells(),
-        factors: view.factors,
+        steps: view.steps,
         kernel: three(kernel, 1),
         pads: three(&pads, (0, 0)),
         weights,
@@ -140,7 +140,7 @@ fn layer(graph: &Graph<'_>, (number, node): (usize, &Node<'_>), inputs: &[(&str,
         activation,
         pool,
     };
-    // What is larger than its image, or padded by more than itself, is left to ONNX Runtime, which says what is wrong.
+    // What makes something of nothing is no sparse image; what does not fit is left to ONNX Runtime, which says what is wrong.
     let Ok(convolution) = Convolution::new(parts) else { return Ok(None) };
     let name = graph.nodes[last].outputs.first().copied().unwrap_or(output);
     if graph.outputs.contains(&name) {
@@ -230,7 +230,7 @@ struct View {
     input: usize,
     /// The axes behind the batch: their extents, and from one to the next how many cells of the input.
     axes: Vec<(usize, usize)>,
-    factors: Vec<Factor>,
+    steps: Vec<Step>,
 }
 
 impl View {
@@ -286,7 +286,7 @@ fn view(graph: &Graph<'_>, value: &str, inputs: &[(&str, &[usize])]) -> anyhow::
             step *= extent;
         }
         axes.reverse();
-        return Ok(Some(View { input, axes, factors: Vec::new() }));
+        return Ok(Some(View { input, axes, steps: Vec::new() }));
     }
     let Some(node) = graph.maker(value) else { return Ok(None) };
     let input = |number: usize| node.inputs.get(number).copied().unwrap_or_default();
@@ -295,15 +295,28 @@ fn view(graph: &Graph<'_>, value: &str, inputs: &[(&str, &[usize])]) -> anyhow::
             |(dims, values): (Vec<i64>, Vec<f32>)| (dims.is_empty() || dims == [1]).then(|| values.first().copied()).flatten();
         anyhow::Ok(graph.floats(name)?.and_then(of_one))
     };
-    if node.is("Mul") || node.is("Div") {
+    if ["Mul", "Div", "Add", "Sub"].iter().any(|kind| node.is(kind)) {
         let (mut of, mut by) = (input(0), number(input(1))?);
-        if by.is_none() && node.is("Mul") {
+        if by.is_none() && (node.is("Mul") || node.is("Add")) {
             (of, by) = (input(1), number(input(0))?);
         }
         let (Some(by), Some(mut view)) = (by, view(graph, of, inputs)?) else { return Ok(None) };
-        view.factors.push(if node.is("Mul") { Factor::Times(by) } else { Factor::Over(by) });
-        // Cells that hold nothing must stay nothing.
-        return Ok(Some(view).filter(|_| by.is_finite() && (node.is("Mul") || by != 0.0)));
+        view.steps.push(match node.kind {
+            "Mul" => Step::Times(by),
+            "Div" => Step::Over(by),
+            "Add" => Step::Plus(by),
+            _ => Step::Plus(-by),
+        });
+        return Ok(Some(view));
+    }
+    for (kind, step) in [("Relu", Step::Relu), ("Sqrt", Step::Sqrt), ("Log", Step::Log)] {
+        if node.is(kind) {
+            let view = view(graph, input(0), inputs)?;
+            return Ok(view.map(|mut view| {
+                view.steps.push(step);
+                view
+            }));
+        }
     }
     if !["Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose"].iter().any(|kind| node.is(kind)) {
         return Ok(None);

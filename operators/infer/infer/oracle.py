@@ -181,6 +181,12 @@ def first_convolutions(rng, folder):
                     node("Squeeze", ["u", "one"], ["q"]), flat("e2"), flat("e5"), flat("sums"), flat("q")],
                    [of("axes", 1, 2), of("one", 1), number("tenth", 0.1), weights(rng, "w1", (3, 1, 1, 1, 1)), weights(rng, "w2", (2, 1, 4, 3, 9))],
                    ["e2", "e5", "sums", "q"]),
+        # Of the logarithm of what is positive.
+        "logarithm": ([node("Relu", ["ECAL"], ["r"]), node("Mul", ["r", "tenth"], ["m"]), node("Add", ["unit", "m"], ["a"]), node("Log", ["a"], ["l"]),
+                       node("Transpose", ["l"], ["e"], perm=[0, 3, 2, 1]), node("Conv", ["e", "w1", "b1"], ["e1"]), flat("e1"),
+                       node("Sub", ["HCAL", "unit"], ["s"]), deep("s", "h"), node("Conv", ["h", "w2"], ["h1"]), flat("h1")],
+                      [shapes[1], number("tenth", 0.1), number("unit", 1), weights(rng, "w1", (9, 9, 3, 2)), weights(rng, "b1", (9,)),
+                       weights(rng, "w2", (2, 1, 2, 2, 2))], ["e1", "h1"]),
         # In steps of two, with windows that are padded, of the sum of two images: by ONNX Runtime, but for one.
         "strided": ([deep("ECAL", "e"), node("Conv", ["e", "w1"], ["e1"], strides=[2, 2, 1]), deep("HCAL", "h"), node("Conv", ["h", "w2"], ["h1"]),
                      node("MaxPool", ["h1"], ["h2"], kernel_shape=[2, 2, 2], pads=[1, 1, 1, 1, 1, 1]), node("Div", ["HCAL", "three"], ["d"]),

@@ -135,6 +135,7 @@ fn first_convolutions_from_hits_as_in_python() {
         ("deep", &["ECAL", "HCAL"][..], &[][..]),
         ("layers", &["ECAL"], &["HCAL"]),
         ("beside", &["ECAL"], &["ECAL", "HCAL"]),
+        ("logarithm", &["ECAL"], &["HCAL"]),
         ("strided", &["HCAL"], &["ECAL", "HCAL"]),
     ] {
         let step = of(&format!("convolutions/{name}.onnx"), json!({}));
@@ -155,7 +156,7 @@ fn first_convolutions_from_hits_as_in_python() {
     }
     let sweep = of("convolutions/*.onnx", json!({}));
     let all = unit(&mut *start(&sweep, &rows.schema(), None), &rows, &[40]);
-    for model in ["deep", "layers", "beside", "strided"] {
+    for model in ["deep", "layers", "beside", "logarithm", "strided"] {
         assert_equal(&predicted(&all, &format!("p_{model}")), &case(&format!("convolutions.{model}")));
     }
 }
