@@ -120,7 +120,10 @@ impl Convolution {
         let Parts { channels, image, kernel, pads, .. } = parts;
         let filters = parts.bias.len();
         let volume = |of: [usize; 3]| of.iter().product::<usize>();
-        ensure!(filters > 0 && parts.weights.len() == filters * channels * volume(kernel), "weights of another kernel");
+        ensure!(
+            filters > 0 && channels > 0 && parts.weights.len() == filters * channels * volume(kernel),
+            "weights of another kernel"
+        );
         ensure!(parts.cells.iter().all(|cell| (*cell as usize) < channels * volume(image)), "a cell beside the image");
         ensure!(kernel[2] <= LONGEST, "a line of {} weights", kernel[2]);
         ensure!(kernel.iter().all(|extent| u16::try_from(*extent).is_ok()), "a kernel of {kernel:?}");
@@ -442,6 +445,7 @@ mod tests {
             Convolution::new(parts).unwrap_err().to_string()
         };
         assert_eq!(with(&|p| p.weights.push(1.0)), "weights of another kernel");
+        assert_eq!(with(&|p| (p.channels, p.weights) = (0, vec![])), "weights of another kernel");
         assert_eq!(with(&|p| p.cells[3] = 8), "a cell beside the image");
         assert_eq!(with(&|p| p.pads[2].0 = 3), "more padding than kernel");
         assert_eq!(with(&|p| p.pool = Some(Pool { kernel: [1, 1, 9], strides: [1; 3] })), "a window larger than the sums");
