@@ -146,7 +146,10 @@ impl Convolution {
         ensure!(parts.become_of(0.0) == 0.0, "cells that hold nothing become something");
         let filters = parts.bias.len();
         let volume = |of: [usize; 3]| of.iter().product::<usize>();
-        ensure!(filters > 0 && parts.weights.len() == filters * channels * volume(kernel), "weights of another kernel");
+        ensure!(
+            filters > 0 && channels > 0 && parts.weights.len() == filters * channels * volume(kernel),
+            "weights of another kernel"
+        );
         ensure!(parts.cells.iter().all(|cell| (*cell as usize) < channels * volume(image)), "a cell beside the image");
         ensure!(kernel[2] <= LONGEST, "a line of {} weights", kernel[2]);
         ensure!(kernel.iter().all(|extent| u16::try_from(*extent).is_ok()), "a kernel of {kernel:?}");
@@ -502,6 +505,7 @@ mod tests {
             Convolution::new(parts).unwrap_err().to_string()
         };
         assert_eq!(with(&|p| p.weights.push(1.0)), "weights of another kernel");
+        assert_eq!(with(&|p| (p.channels, p.weights) = (0, vec![])), "weights of another kernel");
         assert_eq!(with(&|p| p.cells[3] = 8), "a cell beside the image");
         assert_eq!(with(&|p| p.steps = vec![Step::Plus(0.5), Step::Log]), "cells that hold nothing become something");
         assert_eq!(with(&|p| p.pads[2].0 = 3), "more padding than kernel");

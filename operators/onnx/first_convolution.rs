@@ -1,8 +1,9 @@
 //! The first convolutions of a network, taken out of the model, so that they can be computed from hits ([`super::convolution`]).
 //!
-//! Found are `Conv` of float32 (strides and dilations 1, one group) of one image that comes from an input through nothing but
+//! Found are `Conv` of float32 (finite weights, strides and dilations 1, one group) of one image that comes from an input through nothing but
 //! `Identity`, `Unsqueeze`, `Squeeze`, `Transpose`, a `Reshape` that only adds or takes away axes of length 1, and what changes each value by
-//! itself (`Mul`, `Div`, `Add`, `Sub` with a number, `Relu`, `Sqrt`, `Log`) and leaves 0 where it is. Behind it, `Relu`, `LeakyRelu` and `MaxPool` are taken along where nothing else reads what stands between.
+//! itself (`Mul`, `Div`, `Add`, `Sub` with a number, `Relu`, `Sqrt`, `Log`) and leaves 0 where it is. Behind it, `Relu`, `LeakyRelu` and
+//! `MaxPool` are taken along where nothing else reads what stands between.
 //! What remains is a model that takes the values of these layers as inputs, and the images where something else reads them.
 
 use super::convolution::{Activation, Convolution, LONGEST, Parts, Pool, Step};
@@ -50,7 +51,7 @@ pub fn find(bytes: &[u8], inputs: &[(&str, &[usize])]) -> anyhow::Result<Vec<Con
         let of_input: Vec<&Layer> = layers.iter().filter(|layer| layer.input == input).collect();
         if !of_input.is_empty() {
             let width = of_input.iter().map(|layer| layer.convolution.width()).sum();
-            let read_again = without(&graph, &of_input).inputs.iter().any(|(other, _)| other == name);
+            let read_again = without(&graph, &of_input, inputs).inputs.iter().any(|(other, _)| other == name);
             found.push(Convolved { input, width, read_again });
         }
     }
@@ -66,7 +67,7 @@ fn take(bytes: &[u8], inputs: &[(&str, &[usize])], of: &[usize]) -> anyhow::Resu
     for layer in &layers {
         front.extend(graph::input(&layer.name, Element::F32, "events", &layer.row));
     }
-    let rest = without(&graph, &layers.iter().collect::<Vec<_>>()).write(&front);
+    let rest = without(&graph, &layers.iter().collect::<Vec<_>>(), inputs).write(&front);
     Ok((layers, rest))
 }
 
@@ -82,7 +83,8 @@ pub fn open(path: &str, facts: &ModelFacts, of: &[&str]) -> anyhow::Result<(Vec<
     take(&model::read_again(path, facts)?, &inputs, &of)
 }
 
-fn without<'a>(graph: &Graph<'a>, layers: &[&Layer]) -> Graph<'a> {
+/// The rest of a model. Inputs that were convolved and that nothing else reads are gone; all others stay, since they are fed.
+fn without<'a>(graph: &Graph<'a>, layers: &[&Layer], inputs: &[(&str, &[usize])]) -> Graph<'a> {
     let mut rest = graph.clone();
     let mut number = 0;
     rest.nodes.retain(|_| {
@@ -90,6 +92,10 @@ fn without<'a>(graph: &Graph<'a>, layers: &[&Layer]) -> Graph<'a> {
         layers.iter().all(|layer| layer.last != number - 1)
     });
     rest.prune();
+    let kept: Vec<&str> = rest.inputs.iter().map(|(name, _)| *name).collect();
+    let fed = |name: &str| inputs.iter().position(|(input, _)| *input == name);
+    let stays = |name: &str| fed(name).is_some_and(|input| layers.iter().all(|layer| layer.input != input));
+    rest.inputs.extend(graph.inputs.iter().filter(|(name, _)| !kept.contains(name) && stays(name)));
     rest
 }
 
@@ -110,12 +116,14 @@ fn layer(graph: &Graph<'_>, (number, node): (usize, &Node<'_>), inputs: &[(&str,
     let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
         None => vec![0.0; *filters],
         Some(name) => match graph.floats(name)? {
-            Some((_, bias)) if bias.len() == *filters => bias,
+            Some((of, bias)) if of.len() == 1 && bias.len() == *filters => bias,
             _ => return Ok(None),
         },
     };
     let one = |name: &str| anyhow::Ok(node.integers(name)?.is_none_or(|all| all.iter().all(|n| *n == 1)));
     let fits = (1..=3).contains(&kernel.len())
+        // Cells that hold nothing must add nothing.
+        && weights.iter().all(|weight| weight.is_finite())
         && kernel.len() == image.len()
         && channel.0 == *channels
         && kernel.last().is_some_and(|n| *n <= LONGEST)
@@ -279,11 +287,12 @@ impl View {
 /// An input as a value shows it; none where the value is made otherwise.
 fn view(graph: &Graph<'_>, value: &str, inputs: &[(&str, &[usize])]) -> anyhow::Result<Option<View>> {
     if let Some(input) = inputs.iter().position(|(name, _)| *name == value) {
-        let mut step = 1;
+        let mut step = 1usize;
         let mut axes: Vec<(usize, usize)> = Vec::new();
         for extent in inputs[input].1.iter().rev() {
             axes.push((*extent, step));
-            step *= extent;
+            let Some(cells) = step.checked_mul(*extent).filter(|cells| u32::try_from(*cells).is_ok()) else { return Ok(None) };
+            step = cells;
         }
         axes.reverse();
         return Ok(Some(View { input, axes, steps: Vec::new() }));
@@ -330,8 +339,10 @@ fn view(graph: &Graph<'_>, value: &str, inputs: &[(&str, &[usize])]) -> anyhow::
         let rank = i64::try_from(rank).context("a rank")?;
         let whole = |n: i64| usize::try_from(if n < 0 { n + rank } else { n }).ok().filter(|n| *n > 0);
         let axes: Option<Vec<usize>> = said.and_then(|said| said.into_iter().map(whole).collect());
-        anyhow::Ok(axes.map(|mut axes| {
+        // Where no axis is named, all of length 1 are meant, the batch too if it is one.
+        anyhow::Ok(axes.filter(|axes| !axes.is_empty()).map(|mut axes| {
             axes.sort_unstable();
+            axes.dedup();
             axes
         }))
     };
@@ -361,7 +372,9 @@ fn view(graph: &Graph<'_>, value: &str, inputs: &[(&str, &[usize])]) -> anyhow::
         view.axes = moved;
     } else if node.is("Reshape") {
         let Some(shape) = graph.integers(input(1))? else { return Ok(None) };
-        return Ok(view.reshape(&shape));
+        // There a 0 is no axis that stays, but an extent.
+        let is_empty = node.integer("allowzero")?.unwrap_or(0) != 0 && shape.contains(&0);
+        return Ok(view.reshape(&shape).filter(|_| !is_empty));
     }
     Ok(Some(view))
 }

@@ -107,7 +107,7 @@ impl<'a> Graph<'a> {
         let mut made: BTreeSet<&str> = BTreeSet::new();
         let to_be_made: BTreeSet<&str> = self.nodes.iter().flat_map(|node| node.outputs.iter().copied()).collect();
         self.nodes.iter().all(|node| {
-            let sorted = node.inputs.iter().all(|name| !to_be_made.contains(name) || made.contains(name));
+            let sorted = node.inputs.iter().all(|name| name.is_empty() || !to_be_made.contains(name) || made.contains(name));
             made.extend(node.outputs.iter().copied());
             sorted
         })
@@ -191,7 +191,7 @@ impl<'a> Graph<'a> {
             Some((_, whole)) => Some(fields(whole)?.first().context("a weight")?.bytes()?),
             // What a node says instead of a weight.
             None => match self.maker(name).filter(|node| node.is("Constant")) {
-                Some(node) => node.attribute("value", 5)?.first().map(Field::bytes).transpose()?,
+                Some(node) => node.attribute("value", 5)?.and_then(|said| said.first().map(Field::bytes)).transpose()?,
                 None => None,
             },
         };
@@ -209,7 +209,9 @@ impl<'a> Graph<'a> {
                 },
                 7 => field.numbers(&mut tensor.integers)?,
                 9 => tensor.raw = Some(field.bytes()?),
-                13 | 14 => bail!("the weights are in another file"),
+                13 => bail!("the weights are in another file"),
+                // Also said where they are in this one: 0.
+                14 => ensure!(single(field)? == 0, "the weights are in another file"),
                 _ => {}
             }
         }
@@ -259,14 +261,14 @@ impl<'a> Node<'a> {
         self.kind == kind && matches!(self.domain, "" | "ai.onnx")
     }
 
-    /// The fields of this number of an attribute; none where it is not said.
-    fn attribute(&self, name: &str, number: u64) -> anyhow::Result<Vec<Field<'a>>> {
+    /// The fields of this number of an attribute; none where it is not said. A number that is 0 may be left out of it (`proto3`).
+    fn attribute(&self, name: &str, number: u64) -> anyhow::Result<Option<Vec<Field<'a>>>> {
         for attribute in &self.attributes {
             if named(attribute, 1)? == name {
-                return Ok(fields(attribute)?.into_iter().filter(|field| field.number == number).collect());
+                return Ok(Some(fields(attribute)?.into_iter().filter(|field| field.number == number).collect()));
             }
         }
-        Ok(Vec::new())
+        Ok(None)
     }
 
     /// A whole number among its attributes; none where it is not said.
@@ -274,7 +276,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The attribute is damaged.
     pub fn integer(&self, name: &str) -> anyhow::Result<Option<i64>> {
-        self.attribute(name, 3)?.first().copied().map(single).transpose()
+        self.attribute(name, 3)?.map(|said| said.first().copied().map_or(Ok(0), single)).transpose()
     }
 
     /// Whole numbers among its attributes; none where they are not said.
@@ -283,7 +285,7 @@ impl<'a> Node<'a> {
     /// The attribute is damaged.
     pub fn integers(&self, name: &str) -> anyhow::Result<Option<Vec<i64>>> {
         let mut all = Vec::new();
-        self.attribute(name, 8)?.iter().try_for_each(|field| field.numbers(&mut all))?;
+        self.attribute(name, 8)?.iter().flatten().try_for_each(|field| field.numbers(&mut all))?;
         Ok(Some(all).filter(|all| !all.is_empty()))
     }
 
@@ -292,7 +294,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The attribute is damaged.
     pub fn text(&self, name: &str) -> anyhow::Result<Option<&'a str>> {
-        self.attribute(name, 4)?.first().map(Field::text).transpose()
+        self.attribute(name, 4)?.and_then(|said| said.first().map(Field::text)).transpose()
     }
 
     /// A real number among its attributes; none where it is not said.
@@ -300,10 +302,10 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The attribute is damaged.
     pub fn real(&self, name: &str) -> anyhow::Result<Option<f32>> {
-        Ok(match self.attribute(name, 2)?.first().map(|field| field.value) {
-            Some(Wire::Fixed(bytes)) => bytes.first_chunk().map(|b| f32::from_le_bytes(*b)),
-            _ => None,
-        })
+        Ok(self.attribute(name, 2)?.map(|said| match said.first().map(|field| field.value) {
+            Some(Wire::Fixed(bytes)) => bytes.first_chunk().map_or(0.0, |b| f32::from_le_bytes(*b)),
+            _ => 0.0,
+        }))
     }
 }
 

@@ -435,7 +435,7 @@ impl Infer {
     }
 
     fn may_compute_from_hits(&self, one: &One<'_>, bound: &Bound, all: &[Fitted]) -> bool {
-        let is_fixed = matches!(one.facts.inputs.first().and_then(|i| i.dims.first()), Some(Extent::Fixed(_)));
+        let is_fixed = one.facts.inputs.iter().any(|input| matches!(input.dims.first(), Some(Extent::Fixed(_))));
         self.first_layer == FirstLayerWord::Auto
             && self.upload.value == Upload::Dense
             && bound.processors == [Processor::Cpu]

@@ -192,7 +192,18 @@ def first_convolutions(rng, folder):
                      node("MaxPool", ["h1"], ["h2"], kernel_shape=[2, 2, 2], pads=[1, 1, 1, 1, 1, 1]), node("Div", ["HCAL", "three"], ["d"]),
                      node("Add", ["d", "HCAL"], ["a"]), node("Reshape", ["a", "h_shape"], ["k"]), node("Conv", ["k", "w2"], ["k1"]), flat("e1"), flat("h2"), flat("k1")],
                     [*shapes, number("three", 3), weights(rng, "w1", (3, 1, 2, 2, 2)), weights(rng, "w2", (3, 1, 2, 2, 2))], ["e1", "h2", "k1"]),
+        # An image that nothing reads, an axis that is named twice, weights that are said to be in the file, a slope of 0 that is left out, as
+        # `proto3` has it, and outputs that nobody wants.
+        "unread": ([node("Unsqueeze", ["ECAL", "two"], ["u"]), node("Squeeze", ["u", "twice"], ["e"]), node("Conv", ["e", "w1"], ["e1"]),
+                    node("LeakyRelu", ["e1"], ["r"], alpha=0.0), node("Clip", ["r", "", "top"], ["e2"]), node("Dropout", ["e2"], ["e3", ""]), flat("e3")],
+                   [of("two", 1, 2), of("twice", 1, 1), number("top", 0.5), weights(rng, "w1", (3, 1, 2, 2, 2))], ["e3"]),
+        # An infinite weight makes NaN of cells that hold nothing.
+        "infinite": ([deep("ECAL", "e"), node("Conv", ["e", "w1"], ["e1"]), node("IsNaN", ["e1"], ["n"]), node("Cast", ["n"], ["e2"], to=TensorProto.FLOAT),
+                      flat("e2"), flat("HCAL")],
+                     [shapes[0], numpy_helper.from_array(np.array([1, np.inf, 0.5], np.float32).reshape(1, 1, 1, 1, 3), "w1")], ["e2", "HCAL"]),
     }
+    models["unread"][0][3].attribute[0].ClearField("f")
+    models["unread"][1][-1].data_location = TensorProto.DEFAULT
     (folder / "convolutions").mkdir()
     for name, (nodes, initializers, sides) in models.items():
         inputs = [("ECAL", ["N", 7, 7, 9]), ("HCAL", ["N", 3, 3, 5])]
@@ -203,6 +214,19 @@ def first_convolutions(rng, folder):
         size = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["x"], zeros)[0].shape[1]
         nodes += [node("Gemm", ["x", "d1"], ["y"]), node("Tanh", ["y"], ["t"]), node("Gemm", ["t", "last"], ["score"])]
         save(path, nodes, inputs, [("score", ["N", 1])], [*initializers, weights(rng, "d1", (size, width)), weights(rng, "last", (width, 1))])
+
+
+def left_convolutions(rng, folder):
+    """Convolutions that ONNX Runtime refuses when they run, and one of an image that is too large."""
+    node, image = helper.make_node, [1, 5, 5]
+    shape = numpy_helper.from_array(np.array([0, *image]), "shape")
+    filters, bias = weights(rng, "w", (2, 1, 2, 2)), weights(rng, "b", (1, 2))
+    for name, image, nodes, initializers in [
+        ("zero", image, [node("Reshape", ["x", "shape"], ["r"], allowzero=1), node("Conv", ["r", "w"], ["c"])], [shape, filters]),
+        ("bias", image, [node("Conv", ["x", "w", "b"], ["c"])], [filters, bias]),
+        ("large", [1, 70000, 70000], [node("Conv", ["x", "w"], ["c"])], [filters]),
+    ]:
+        save(folder / f"left.{name}.onnx", [*nodes, node("Relu", ["c"], ["y"])], [("x", ["N", *image])], [("y", [None, 2, None, None])], initializers)
 
 
 def tables(folder):
@@ -261,6 +285,7 @@ def cases(folder):
             values.astype("<f4").tofile(folder / f"{path.stem}.{name}")
     first_layers(np.random.default_rng(3), folder)
     first_convolutions(np.random.default_rng(4), folder)
+    left_convolutions(np.random.default_rng(6), folder)
     sweep_of_the_two_images(folder)
     for name in ["float16", "double", "int64", "int32", "uint8"]:
         typed(folder / f"typed.{name}.onnx", getattr(TensorProto, name.upper()))

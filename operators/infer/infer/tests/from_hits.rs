@@ -137,6 +137,8 @@ fn first_convolutions_from_hits_as_in_python() {
         ("beside", &["ECAL"], &["ECAL", "HCAL"]),
         ("logarithm", &["ECAL"], &["HCAL"]),
         ("strided", &["HCAL"], &["ECAL", "HCAL"]),
+        ("unread", &["ECAL"], &["HCAL"]),
+        ("infinite", &[], &["ECAL", "HCAL"]),
     ] {
         let step = of(&format!("convolutions/{name}.onnx"), json!({}));
         let bound = step.bind(&facts(&step), &rows.schema()).unwrap();
@@ -156,8 +158,17 @@ fn first_convolutions_from_hits_as_in_python() {
     }
     let sweep = of("convolutions/*.onnx", json!({}));
     let all = unit(&mut *start(&sweep, &rows.schema(), None), &rows, &[40]);
-    for model in ["deep", "layers", "beside", "logarithm", "strided"] {
+    for model in ["deep", "layers", "beside", "logarithm", "strided", "unread", "infinite"] {
         assert_equal(&predicted(&all, &format!("p_{model}")), &case(&format!("convolutions.{model}")));
+    }
+}
+
+/// What ONNX Runtime would refuse when it runs is left to it, and so is an image of more cells than have numbers.
+#[test]
+fn convolutions_that_are_left() {
+    for name in ["zero", "bias", "large"] {
+        let facts = onnx::probe(&path(&format!("left.{name}.onnx")), &Runtime::default()).unwrap();
+        assert_eq!((facts.closed, facts.convolved), (None, vec![]), "{name}");
     }
 }
 
