@@ -283,14 +283,17 @@ fn feed(place: &Place, input: &Input, claims: &mut Claims) {
 }
 
 /// HDF5 to predictions and their resolution, by one worker and by two; and what ONNX Runtime could do.
+///
+/// The bare parts compute first layers from dense images. So what the engine adds to them is seen where we do, too; the first
+/// convolutions from hits (300 us an event dense, of 410; 60 to 100 from hits) are what is gained beyond them.
 fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     let (peak, script_peak, sessions_peak) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let chain = |workers, cores| {
+    let chain = |workers, cores, first_layer: &str| {
         let mut command = place.run("benches/peers/predict.yaml", &place.folder.join("predict"), workers);
         if cores == 1 {
             command = on_one_core(&command);
         }
-        command.arg("--set").arg(format!("data={}", input.data.display()));
+        command.arg("--set").arg(format!("data={}", input.data.display())).args(["--set", &format!("first_layer={first_layer}")]);
         let seen = run(command.arg("--set").arg(format!("model={}", input.model.display())), None);
         peak.set(seen.peak.max(peak.get()));
         seen.seconds
@@ -309,22 +312,25 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     };
     let hits = place.folder.join("predict-hits-data");
     run(&mut converting(place, &input.data, &hits), None);
-    let from_hits = |batch: &str| {
+    let from_hits = |batch: &str, first_layer: &str| {
         let mut command = place.run("benches/peers/predict_hits.yaml", &place.folder.join("predict-hits"), 2);
         command.arg("--set").arg(format!("data={}", hits.join("converted").display())).args(["--set", &format!("batch={batch}")]);
+        command.args(["--set", &format!("first_layer={first_layer}")]);
         run(command.arg("--set").arg(format!("model={}", input.model.display())), None).seconds
     };
     let images = [("ecal", 25 * 25 * 25), ("hcal", 5 * 5 * 60)];
     let reading = Reading::plan(&input.data, input::reader()).expect("files");
     let reading_hits = Reading::plan_parts(&hits.join("converted")).expect("parts");
-    let [two, script, bare_two, hits, hits_auto, one, half, bare_one, decode, decode_hits, densify] = turns([
-        &mut || chain(2, 2),
+    let [two, script, bare_two, hits, hits_auto, dense, dense_hits, one, half, bare_one, decode, decode_hits, densify] = turns([
+        &mut || chain(2, 2, "auto"),
         &mut || script(),
         &mut || bare(2),
-        &mut || from_hits("128"),
-        &mut || from_hits("auto"),
-        &mut || chain(1, 1),
-        &mut || chain(1, 2),
+        &mut || from_hits("128", "auto"),
+        &mut || from_hits("auto", "auto"),
+        &mut || chain(2, 2, "dense"),
+        &mut || from_hits("128", "dense"),
+        &mut || chain(1, 1, "auto"),
+        &mut || chain(1, 2, "auto"),
         &mut || bare(1),
         &mut || reading.hits(2).expect("hits"),
         &mut || reading_hits.hits(2).expect("hits"),
@@ -343,10 +349,13 @@ fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     claims.add("", rate(hits), Some(("two bare sessions, data in memory", bare(bare_two), share)), Asked::AtLeast(0.85));
     let what = "- with `batch: auto`, its measuring included";
     claims.add(what, rate(hits_auto), Some((name, rate(script), script / hits_auto)), Asked::Nothing);
-    for (what, ours, decode) in [("HDF5 to resolution", two, decode), ("hits to resolution", hits, decode_hits)] {
+    for (what, ours, dense, decode) in
+        [("HDF5 to resolution", two, dense, decode), ("hits to resolution", hits, dense_hits, decode_hits)]
+    {
         let bound = bound(decode);
         let name = "reading + densifying + sessions, each alone";
         claims.add(what, rate(ours), Some((name, rate(bound), bound / ours)), Asked::AtLeast(0.95));
+        claims.add("- with dense first layers", rate(dense), Some((name, rate(bound), bound / dense)), Asked::AtLeast(0.95));
         let script = Some(("h5py + onnxruntime + numpy", rate(script), script / bound));
         claims.add("- that bound itself", rate(bound), script, Asked::Nothing);
         let parts = [("reading", decode), ("densifying", densify), ("sessions", input.events * bare_two)];
@@ -407,7 +416,7 @@ fn sweep(place: &Place, claims: &mut Claims) {
     claims.add(what, rate(pass), Some(("one reading + bare sessions", rate(bound), bound / pass)), Asked::AtLeast(0.9));
     claims.add("", rate(pass), Some(("20 runs of h5py + onnxruntime", rate(runs), runs / pass)), Asked::AtLeast(2.5));
     let what = "- with dense first layers";
-    claims.add(what, rate(dense), Some(("one reading + bare sessions", rate(bound), bound / dense)), Asked::AtLeast(0.9));
+    claims.add(what, rate(dense), Some(("one reading + bare sessions", rate(bound), bound / dense)), Asked::Nothing);
     claims.add("", rate(dense), Some(("20 runs of h5py + onnxruntime", rate(runs), runs / dense)), Asked::Nothing);
 }
 
