@@ -4,7 +4,7 @@
 //! Asked of every row of every table: a number is there, or it is null and the row has a reason; no number is NaN or infinite; an error of 0 has a
 //! reason. What is null by what the row is (the edges of all bins, the interval of what is fixed) needs none.
 
-use crate::figure::Content;
+use crate::statistics::figure::Content;
 use crate::trial::{batch, fold, texts_of};
 use crate::{OPERATORS, Operator};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};

@@ -7,8 +7,8 @@
 //! second time is a mistake.
 
 use crate::column::{self, EVENT};
-use crate::folding::gather;
 use crate::random::Random;
+use crate::statistics::folding::gather;
 use crate::{Facts, Fault, Placed, Problem, hits};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;

@@ -10,64 +10,44 @@
 //! Invariants: `plan` touches no file and no clock; `start` is called once a worker and never while planning; what runs on a
 //! dataflow thread never waits.
 
-pub mod auc;
-pub mod axis;
 #[cfg(test)]
 mod bad_input;
-pub mod binning;
-pub mod bootstrap;
 pub mod column;
 pub mod draw;
 pub mod error;
-pub mod exact;
 pub mod expression;
 pub mod facts;
 pub mod feeding;
-pub mod figure;
-pub mod fit;
-pub mod folding;
-pub mod for_each;
 pub mod form;
-pub mod gaussian;
-pub mod groups;
 pub mod hdf5;
 pub mod hits;
-pub mod interval;
 pub mod kept;
 pub mod kinematics;
-pub mod ladder;
 pub mod meter;
 pub mod motion;
 pub mod names;
 pub mod npz;
 pub mod onnx;
 pub mod pattern;
-pub mod peak;
 pub mod permutation;
 pub mod place;
 pub mod planned;
-pub mod populations;
 mod random;
 pub mod registry;
-pub mod rungs;
 pub mod schema;
 pub mod shower;
 pub mod slices;
-pub mod spectrum;
 pub mod stamp;
-pub mod sums;
+pub mod statistics;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod trial;
-pub mod uhi;
 pub mod varint;
-mod weighed;
 pub mod weights;
 mod wide;
 pub mod words;
 pub mod work;
-pub mod working_point;
 
 pub use error::Fault;
 pub use facts::{Facts, Need};

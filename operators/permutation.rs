@@ -81,7 +81,7 @@ mod tests {
     fn p_value(counts: &[u64]) -> f64 {
         let expected = counts.iter().sum::<u64>() as f64 / counts.len() as f64;
         let chi2: f64 = counts.iter().map(|n| (*n as f64 - expected).powi(2) / expected).sum();
-        crate::fit::p_value(chi2, counts.len() - 1)
+        crate::statistics::fit::p_value(chi2, counts.len() - 1)
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
                 let expected = |i: usize, j: usize| (size(i as u64) * size(j as u64)) as f64 / n as f64;
                 let cells = (0..10).flat_map(|i| (0..10).map(move |j| (i, j)));
                 let chi2: f64 = cells.map(|(i, j)| (counts[i][j] as f64 - expected(i, j)).powi(2) / expected(i, j)).sum();
-                crate::fit::p_value(chi2, 81)
+                crate::statistics::fit::p_value(chi2, 81)
             };
             let mut groups = vec![0; 10];
             (0..1000).for_each(|seed| groups[((p(seed) * 10.0) as usize).min(9)] += 1);

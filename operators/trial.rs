@@ -1,8 +1,8 @@
 //! What tests of the statistics share: batches made of numbers, folds run over them, and Python to compare with.
 
 use crate::column;
-use crate::figure::Summary;
-use crate::sums::Sums;
+use crate::statistics::figure::Summary;
+use crate::statistics::sums::Sums;
 use crate::work::{Map, Runtime};
 use crate::{Facts, Operator, Output, Place, Placed, Planned, Start, Work, Worker};
 use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int8Array, RecordBatch, StringArray, UInt64Array};

@@ -1,4 +1,4 @@
-//! The wide form of an [exact sum](crate::exact): room for every f64 there is.
+//! The wide form of an [exact sum](crate::statistics::exact): room for every f64 there is.
 //!
 //! A sum is a number in units of 2^-1074 (the smallest f64), held as digits of 32 bits in slots of 128, so that adding is one
 //! integer addition (a mantissa, shifted by less than a digit, has 84 bits) and carries can wait. Only the digits in use are held: sums of one quantity span few of the 68.

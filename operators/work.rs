@@ -4,10 +4,10 @@
 //! the engine on both sides of every call: rows in = rows out + cut, for every step and unit, or the run is not done.
 
 use crate::feeding::Feeding;
-use crate::figure::Summary;
 use crate::kept::Kept;
 use crate::meter::Meter;
-use crate::sums::Sums;
+use crate::statistics::figure::Summary;
+use crate::statistics::sums::Sums;
 use crate::{Facts, Fault, Output, Unit};
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;

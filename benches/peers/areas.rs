@@ -5,7 +5,7 @@ use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int8Array, RecordBat
 use arrow::datatypes::{DataType, Field, Int8Type, Schema};
 use calostream_operators::column::{SAMPLE, with_samples};
 use calostream_operators::reduce::roc::Roc;
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::work::{Runtime, Work, Worker};
 use calostream_operators::{Facts, Operator, Output, Start};
 use std::sync::Arc;

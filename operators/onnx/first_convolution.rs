@@ -8,20 +8,9 @@
 
 use super::convolution::{Activation, Convolution, LONGEST, Parts, Pool, Step};
 use super::graph::{self, Graph, Node};
-use super::model::{self, ModelFacts};
+use super::model::{self, Convolved, ModelFacts};
 use super::tensor::Element;
 use anyhow::{Context, ensure};
-
-/// An input that is convolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Convolved {
-    /// Its number among the inputs.
-    pub input: usize,
-    /// How many values come out of all its first convolutions, for an event.
-    pub width: usize,
-    /// True where the rest of the model reads it, too.
-    pub read_again: bool,
-}
 
 /// A convolution that was taken out.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 //! A model is known by the hash of its file: `probe` reads the file once, and the sessions that are opened later are made of
 //! bytes with the same hash or not at all. So what was checked is what runs, and a run can say which network it used.
 
-use super::first_convolution::Convolved;
 use anyhow::{anyhow, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -29,6 +28,17 @@ pub struct ModelFacts {
     pub convolved: Vec<Convolved>,
     /// What it says of itself: `producer`, `opset`, `description`, `metadata.<key>` and the like.
     pub about: BTreeMap<String, String>,
+}
+
+/// An input that is convolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolved {
+    /// Its number among the inputs.
+    pub input: usize,
+    /// How many values come out of all its first convolutions, for an event.
+    pub width: usize,
+    /// True where the rest of the model reads it, too.
+    pub read_again: bool,
 }
 
 /// An input or output of a model.

@@ -3,19 +3,19 @@
 //! A row is taken for the class of its largest score (of equal ones the first, which is counted); with a `threshold`, only
 //! where that score reaches it, else for `none`. A row with a NaN among its scores is taken for nothing and counted beside.
 //! What is summed, by slot of the bins, true class and predicted class: rows, and w and w^2 where rows have weights. A share
-//! is of all rows (or weights) of the true class in the bin, with its interval as in [`crate::interval`].
+//! is of all rows (or weights) of the true class in the bin, with its interval as in [`crate::statistics::interval`].
 
-use crate::auc::Load;
-use crate::binning::{Binning, By, Cell};
+use crate::statistics::auc::Load;
+use crate::statistics::binning::{Binning, By, Cell};
 use crate::column;
-use crate::figure::{Content, Curve, Figure, Point, Summary};
-use crate::folding::{Classes, gather, one_input, table};
-use crate::for_each::{ForEach, Regions};
-use crate::groups::Groups;
-use crate::interval::{Efficiency, Method, ONE_SIGMA};
-use crate::populations;
+use crate::statistics::figure::{Content, Curve, Figure, Point, Summary};
+use crate::statistics::folding::{Classes, gather, one_input, table};
+use crate::statistics::for_each::{ForEach, Regions};
+use crate::statistics::groups::Groups;
+use crate::statistics::interval::{Efficiency, Method, ONE_SIGMA};
+use crate::statistics::populations;
 use crate::registry::Describe;
-use crate::sums::Sums;
+use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};

@@ -1,7 +1,7 @@
 //! Efficiencies of cuts and of working points, for each class and in bins, with intervals; mis-identification at a working point.
 //!
 //! An efficiency is the share of rows (or of their weights) that pass; the formulae and their sources are in
-//! [`crate::interval`]. A cut is a condition. A working point is the cut on a score at which its signal (or all else) has a given
+//! [`crate::statistics::interval`]. A cut is a condition. A working point is the cut on a score at which its signal (or all else) has a given
 //! efficiency over all rows; since it is put between two rungs of the score's ladder, the efficiencies at it are exact, and what
 //! the ladder costs is that the efficiency asked for is reached to within a rung. The efficiencies of all classes
 //! at the working points of all scores are the mis-identification matrix.
@@ -11,21 +11,21 @@
 
 mod telling;
 
-use crate::auc::Load;
-use crate::binning::{Binning, By};
+use crate::statistics::auc::Load;
+use crate::statistics::binning::{Binning, By};
 use crate::column;
 use crate::expression::Expression;
-use crate::folding::{Classes, gather, one_input, table};
-use crate::for_each::{ForEach, Regions, Told};
-use crate::groups::Groups;
-use crate::interval::{Method, ONE_SIGMA};
-use crate::populations;
+use crate::statistics::folding::{Classes, gather, one_input, table};
+use crate::statistics::for_each::{ForEach, Regions, Told};
+use crate::statistics::groups::Groups;
+use crate::statistics::interval::{Method, ONE_SIGMA};
+use crate::statistics::populations;
 use crate::registry::Describe;
-use crate::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
-use crate::sums::Sums;
+use crate::statistics::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
+use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::work::Fold;
-use crate::working_point::{Fixed, WorkingPoints};
+use crate::statistics::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Schema;

@@ -11,14 +11,14 @@
 
 mod telling;
 
-use crate::axis::{Axis, AxisWords, Category};
-use crate::binning::{Binned, By, at_once, labelled};
+use crate::statistics::axis::{Axis, AxisWords, Category};
+use crate::statistics::binning::{Binned, By, at_once, labelled};
 use crate::column;
-use crate::folding::{gather, one_input, table};
-use crate::for_each::{ForEach, Regions};
-use crate::groups::{Groups, Reference};
+use crate::statistics::folding::{gather, one_input, table};
+use crate::statistics::for_each::{ForEach, Regions};
+use crate::statistics::groups::{Groups, Reference};
 use crate::registry::Describe;
-use crate::sums::Sums;
+use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::RecordBatch;

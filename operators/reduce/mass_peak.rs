@@ -2,7 +2,7 @@
 //!
 //! Rows are pairs, as [`pair`](crate::row::pair) makes them: `x_1` and `x_2` for each quantity. What is summed is a histogram of
 //! `M^2 = 2 pT1 pT2 (cosh(difference of eta) - cos(difference of phi))` for each group, bin and energy; at the end the
-//! [peak](crate::peak) is fitted to each, and to all bins of a group together: sigma is the width of the Crystal Ball.
+//! [peak](crate::statistics::peak) is fitted to each, and to all bins of a group together: sigma is the width of the Crystal Ball.
 //!
 //! The approximate energy that the mass of the Z says a particle has is a column of the pairs, which `pair` makes.
 //!
@@ -16,20 +16,20 @@
 
 mod shown;
 
-use crate::axis::Axis;
-use crate::binning::{Binning, By, Cell};
+use crate::statistics::axis::Axis;
+use crate::statistics::binning::{Binning, By, Cell};
 use crate::column::{self, EVENT, event_key};
 use crate::draw;
-use crate::figure::Summary;
-use crate::folding::{gather, one_input, table};
-use crate::for_each::{ForEach, Regions};
-use crate::groups::Groups;
+use crate::statistics::figure::Summary;
+use crate::statistics::folding::{gather, one_input, table};
+use crate::statistics::for_each::{ForEach, Regions};
+use crate::statistics::groups::Groups;
 use crate::kinematics::{Quantity, Z_MASS, Z_WIDTH, mass, opening, per_gev};
-use crate::peak::{ALPHAS, Background, Held, Line, OF_PEAK, PARAMETERS, POWERS, Peak, Spectrum};
-use crate::populations;
+use crate::statistics::peak::{ALPHAS, Background, Held, Line, OF_PEAK, PARAMETERS, POWERS, Peak, Spectrum};
+use crate::statistics::populations;
 use crate::registry::Describe;
 use crate::row::pair::{self, names};
-use crate::sums::Sums;
+use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
@@ -268,7 +268,7 @@ impl MassPeak {
         let bins = self.bins.clone().unwrap_or(Placed::unplaced(BINS));
         let (low, high) = range.value;
         let words =
-            crate::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::axis::AxisWords::default() };
+            crate::statistics::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::statistics::axis::AxisWords::default() };
         let axis = gather(Axis::plan(&Placed::unplaced("mass".into()), &words), problems)?;
         if !(low < line.mass && line.mass < high && low >= 0.0) {
             let what = format!("the mass of {} does not lie in the range [{low}, {high}]", line.mass);

@@ -8,10 +8,10 @@
 //!   right for normal distributions, and sqrt((m4 - m2^2) / (4 m2 n)), which is right for all (m2, m4 the central moments);
 //! * with weights, means are weighted and n is the effective number (sum w)^2 / sum w^2.
 //!
-//! Where `robust` is asked for, d also climbs a [ladder](crate::ladder) in each bin, from which come the numbers that tails do not
+//! Where `robust` is asked for, d also climbs a [ladder](crate::statistics::ladder) in each bin, from which come the numbers that tails do not
 //! change ([`robust`]): median, half-widths of the central 68.27 % and 95 %, eIQR = (P75 - P25) / 1.349, the improvement over a
-//! reference, reIQR = 1 - eIQR / eIQR of the reference, and the [Gaussian core](crate::gaussian), with what the ladder's precision could
-//! change at most. Their errors are the spread of the replicas of the [bootstrap](crate::bootstrap), which draws all quantities of an
+//! reference, reIQR = 1 - eIQR / eIQR of the reference, and the [Gaussian core](crate::statistics::gaussian), with what the ladder's precision could
+//! change at most. Their errors are the spread of the replicas of the [bootstrap](crate::statistics::bootstrap), which draws all quantities of an
 //! event together.
 //!
 //! Rows whose x (or weight) is NaN or infinite are counted beside, and so are those outside the bins. A number that can't be had is
@@ -26,15 +26,15 @@ mod robust;
 mod telling;
 mod told;
 
-use crate::binning::{Binning, By};
-use crate::bootstrap::{MOST_REPLICAS, REPLICAS, Replicas};
+use crate::statistics::binning::{Binning, By};
+use crate::statistics::bootstrap::{MOST_REPLICAS, REPLICAS, Replicas};
 use crate::column;
-use crate::folding::{gather, one_input, table};
-use crate::for_each::{ForEach, Regions};
-use crate::groups::{Groups, Reference};
-use crate::ladder::{Ladder, MOST_STEPS};
+use crate::statistics::folding::{gather, one_input, table};
+use crate::statistics::for_each::{ForEach, Regions};
+use crate::statistics::groups::{Groups, Reference};
+use crate::statistics::ladder::{Ladder, MOST_STEPS};
 use crate::names::Names;
-use crate::populations;
+use crate::statistics::populations;
 use crate::registry::Describe;
 use crate::weights;
 use crate::work::Fold;

@@ -2,32 +2,32 @@
 //! by several scores, also in bins of a column.
 //!
 //! * AUC: the chance that a signal outscores a background, ties one half (Mann-Whitney), for weighted rows by weight; its error
-//!   is DeLong's where rows count 1 and the bootstrap's where they have weights (see [`crate::auc`], [`crate::bootstrap`]).
+//!   is DeLong's where rows count 1 and the bootstrap's where they have weights (see [`crate::statistics::auc`], [`crate::statistics::bootstrap`]).
 //! * Working points: signal efficiency at a fixed background efficiency, background rejection (1 / efficiency) at a fixed
-//!   signal efficiency, with the cut that makes it and intervals (see [`crate::working_point`]; with weights, the
+//!   signal efficiency, with the cut that makes it and intervals (see [`crate::statistics::working_point`]; with weights, the
 //!   bootstrap's standard error to both sides).
 //! * Gain of one score over another: the difference of the areas, of the signal efficiencies (or rejections) at the same
 //!   working point, and the relative increase, with errors from the paired bootstrap.
 //!
 //! What the precision of the ladder could change at most stands beside every number that is read from it.
 //!
-//! [`crate::rungs`] makes sums of rows, [`measuring`] numbers of sums, [`telling`] tables and plots of numbers.
+//! [`crate::statistics::rungs`] makes sums of rows, [`measuring`] numbers of sums, [`telling`] tables and plots of numbers.
 
 mod measuring;
 mod telling;
 
-use crate::binning::{Binning, By};
-use crate::bootstrap::{MOST_REPLICAS, REPLICAS};
+use crate::statistics::binning::{Binning, By};
+use crate::statistics::bootstrap::{MOST_REPLICAS, REPLICAS};
 use crate::column;
-use crate::folding::{Classes, gather, one_input, table};
-use crate::for_each::{ForEach, Regions};
-use crate::groups::Groups;
-use crate::populations;
+use crate::statistics::folding::{Classes, gather, one_input, table};
+use crate::statistics::for_each::{ForEach, Regions};
+use crate::statistics::groups::Groups;
+use crate::statistics::populations;
 use crate::registry::Describe;
-use crate::rungs::{Counter, Precision, PrecisionWord, Scored};
+use crate::statistics::rungs::{Counter, Precision, PrecisionWord, Scored};
 use crate::weights;
 use crate::work::Fold;
-use crate::working_point::{Fixed, WorkingPoints};
+use crate::statistics::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 use schemars::JsonSchema;

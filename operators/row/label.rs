@@ -6,7 +6,7 @@
 
 use crate::column::{SAMPLE, with_samples};
 use crate::expression::Expression;
-use crate::folding::gather;
+use crate::statistics::folding::gather;
 use crate::registry::Describe;
 use crate::work::{Map, Mapped};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};

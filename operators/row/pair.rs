@@ -11,7 +11,7 @@
 //! whose rows two units share makes no pair, and its rows are counted with those of events of one particle.
 
 use crate::column;
-use crate::folding::gather;
+use crate::statistics::folding::gather;
 use crate::kinematics::{Quantity, Z_MASS, label, mass, opening, per_gev};
 use crate::registry::Describe;
 use crate::weights::carried;

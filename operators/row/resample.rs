@@ -11,14 +11,14 @@
 //! file or worker, and the number that is taken is N only up to its fluctuation, which is printed (of `countup` at most half a
 //! root of N, of `pdf` a root of N). The column `copy` says how often an event was there before.
 
-use crate::binning::By;
+use crate::statistics::binning::By;
 use crate::column::{COPY, EVENT};
 use crate::draw::{self, Draws};
-use crate::figure::Summary;
-use crate::folding::gather;
+use crate::statistics::figure::Summary;
+use crate::statistics::folding::gather;
 use crate::registry::Describe;
-use crate::spectrum::{Content, Spectrum, Where, counts, numbers, widened, with_column};
-use crate::sums::Sums;
+use crate::statistics::spectrum::{Content, Spectrum, Where, counts, numbers, widened, with_column};
+use crate::statistics::sums::Sums;
 use crate::work::{Fold, Map, Mapped};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use anyhow::Context;

@@ -8,13 +8,13 @@
 //!
 //! A weight is a function of exact sums and of its cell: the same on any machine.
 
-use crate::binning::By;
+use crate::statistics::binning::By;
 use crate::column;
-use crate::figure::{Content as Drawn, Curve, Figure, Point, Summary};
-use crate::folding::gather;
+use crate::statistics::figure::{Content as Drawn, Curve, Figure, Point, Summary};
+use crate::statistics::folding::gather;
 use crate::registry::Describe;
-use crate::spectrum::{Content, Spectrum, Where, counts, numbers, widened, with_column};
-use crate::sums::Sums;
+use crate::statistics::spectrum::{Content, Spectrum, Where, counts, numbers, widened, with_column};
+use crate::statistics::sums::Sums;
 use crate::work::{Fold, Map, Mapped, Noticed, notice};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use anyhow::Context;
@@ -198,7 +198,7 @@ impl Weighing {
         if self.normalise == Normalise::Target {
             return 1.0;
         }
-        let (mut own, mut target) = (crate::exact::Exact::default(), crate::exact::Exact::default());
+        let (mut own, mut target) = (crate::statistics::exact::Exact::default(), crate::statistics::exact::Exact::default());
         for (slot, (of, to)) in contents[class].iter().zip(&contents[self.to]).enumerate() {
             if self.has_ratio(slot) && self.ratio(of, to).is_some() {
                 own.add(of.w);

@@ -15,7 +15,8 @@ mod numbers;
 mod predictions;
 
 use anyhow::{Result, bail, ensure};
-use calostream_operators::{interval, words};
+use calostream_operators::statistics::interval;
+use calostream_operators::words;
 use clap::Args;
 use numbers::{Number, Numbers};
 use std::collections::{BTreeMap, BTreeSet};

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use anyhow::{Context, Result, bail, ensure};
 use bins::{Asked, Predicate};
 use calostream_operators::column::{EVENT, FILE, ROW};
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::work::{Fold, Runtime};
 use calostream_operators::write::write_parquet::WriteParquet;
 use calostream_operators::{Operator, Placed, Shape, Work, words};

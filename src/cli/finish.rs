@@ -5,8 +5,8 @@
 use crate::ledger::{State, sums};
 use crate::plan::Plan;
 use anyhow::{Context, Result, bail};
-use calostream_operators::figure::Summary;
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::figure::Summary;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Operator, Shape, Work, Worker};
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use crate::report;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::hdf5::chunk_file;
 use calostream_operators::onnx::{library, provider};
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit, column};
@@ -333,7 +333,7 @@ pub fn write_results(
     let mut reports = Vec::new();
     for (step, page) in finish::pages(plan, runtime)? {
         let of = &plan.steps[step];
-        let sections: Vec<(String, calostream_operators::figure::Summary)> =
+        let sections: Vec<(String, calostream_operators::statistics::figure::Summary)> =
             of.from.iter().filter_map(|p| summaries.get(&p.step).map(|s| (plan.steps[p.step].name.clone(), s.clone()))).collect();
         let facts = run_facts(go);
         let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, behind, &facts);

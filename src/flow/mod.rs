@@ -70,7 +70,7 @@ use crate::ledger::{Ledger, Settled, State};
 use crate::plan::{Plan, Port, spill};
 use anyhow::{Context, Result, bail};
 use budget::Budget;
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Shape, Work, Worker};
 use counter::Counter;

@@ -13,7 +13,7 @@ use crate::ledger::units::Numbered;
 use crate::plan::parts::{self, Rows};
 use crate::plan::{Plan, PlannedStep, Port, spill};
 use anyhow::{Context, Result, bail, ensure};
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::{Lanes, Shape, Unit, Work, column};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

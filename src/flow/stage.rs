@@ -21,7 +21,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use calostream_operators::Fault;
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::work::{Device, Fold, Map, Noticed, Part, Sink};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -11,8 +11,8 @@
 use crate::ledger::log::{self, Pointer};
 use crate::ledger::{State, log::Commit};
 use anyhow::{Context, Result, anyhow};
-use calostream_operators::exact::Exact;
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::exact::Exact;
+use calostream_operators::statistics::sums::Sums;
 use calostream_operators::varint::Reader;
 use differential_dataflow::difference::{IsZero, Semigroup};
 use differential_dataflow::input::InputSession;

@@ -2,7 +2,7 @@
 
 use super::{State, log};
 use anyhow::{Context, Result};
-use calostream_operators::sums::Sums;
+use calostream_operators::statistics::sums::Sums;
 use std::fs::File;
 use std::path::Path;
 

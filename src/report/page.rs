@@ -7,7 +7,7 @@ use super::format::cells;
 use super::terminal::is_number;
 use arrow::array::RecordBatch;
 use calostream_operators::column;
-use calostream_operators::figure::Summary;
+use calostream_operators::statistics::figure::Summary;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// What only this run knows (host, times, versions), as names and values in the order in which they are shown.

@@ -1,6 +1,6 @@
 //! The numbers that are shown first, as tables on the terminal.
 
-use calostream_operators::figure::Summary;
+use calostream_operators::statistics::figure::Summary;
 use comfy_table::{CellAlignment, Table, presets};
 
 /// The highlights of each step that has some, under its name.

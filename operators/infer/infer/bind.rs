@@ -3,10 +3,9 @@
 use super::inputs::Fitted;
 use super::models::{Found, One};
 use super::outputs::{self, NewColumn, names};
-use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, gpu, inputs};
+use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, inputs};
 use crate::onnx::feed::Plan;
-use crate::onnx::first_convolution::Convolved;
-use crate::onnx::model::{Extent, ModelFacts, Tensor};
+use crate::onnx::model::{Convolved, Extent, ModelFacts, Tensor};
 use crate::onnx::provider::Processor;
 use crate::onnx::scatter;
 use crate::onnx::session::{Input, Output};
@@ -18,6 +17,8 @@ use std::sync::Arc;
 
 /// The most rows that `batch: auto` tries.
 pub(super) const MOST_ROWS: usize = 512;
+/// Sessions of a model on a GPU.
+pub(super) const SESSIONS: usize = 2;
 /// Rows at a time where nothing was measured (a step that is only looked at).
 pub(super) const USUAL_ROWS: usize = 128;
 
@@ -123,11 +124,8 @@ impl Bound {
         let dense: u64 = self.feeds.iter().map(|f| f.row_bytes() as u64).sum();
         let convolved: usize = self.models.iter().flat_map(|m| &m.convolved).map(|hits| hits.width).sum();
         let weights: u64 = self.models.iter().map(|m| m.facts.bytes).sum();
-        let (buffers, computing) = if self.processors.contains(&Processor::Cpu) {
-            (1, 4 * self.models.len() as u64)
-        } else {
-            (gpu::SESSIONS as u64 + 1, 1)
-        };
+        let (buffers, computing) =
+            if self.processors.contains(&Processor::Cpu) { (1, 4 * self.models.len() as u64) } else { (SESSIONS as u64 + 1, 1) };
         let made = (convolved * size_of::<f32>()) as u64;
         rows * self.lanes() as u64 * buffers * (row_bytes + dense) + rows * (computing * dense + made) + 2 * weights
     }

@@ -2,24 +2,17 @@
 //!
 //! Invariants: a batch goes in with its buffers and comes back with them; batches of one worker come back in their order.
 
-use super::bind::Bound;
-use super::gpu::{self, Client, Gpu};
-use super::station::{Job, Station};
+use super::bind::{Bound, SESSIONS};
+use super::gpu::{Client, Gpu};
+use super::station::{Done, Job, Station};
 use crate::kept::Kept;
 use crate::meter::Meter;
 use crate::onnx::feed::{Feed, Plan};
 use crate::onnx::provider::Processor;
-use crate::onnx::tensor::Values;
 use crate::work::Runtime;
 use anyhow::Context;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// A batch that was computed: what the models of the lane said, model by model, output by output.
-pub(super) struct Done {
-    pub job: Job,
-    pub said: Vec<Values>,
-}
 
 /// Takes batches and gives them back computed.
 pub(super) enum Computer {
@@ -76,7 +69,7 @@ impl Computer {
     pub fn depth(&self) -> usize {
         match self {
             Self::Here(..) => 1,
-            Self::There(..) => gpu::SESSIONS + 1,
+            Self::There(..) => SESSIONS + 1,
         }
     }
 

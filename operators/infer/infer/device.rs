@@ -1,9 +1,9 @@
 //! Rows into model batches, predictions back to their rows.
 
 use super::bind::Bound;
-use super::computer::{Computer, Done};
+use super::computer::Computer;
 use super::outputs::not_finite;
-use super::station::Job;
+use super::station::{Done, Job};
 use super::tail;
 use crate::meter::Meter;
 use crate::onnx::feed::{Feed, Prepared};

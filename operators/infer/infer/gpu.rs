@@ -7,8 +7,8 @@
 //! Invariants: a session is used by one thread only; batches of one worker come back to it in the order in which it gave them
 //! away, whichever thread computed them; a batch comes back with its buffers, or an error comes in its place, never nothing.
 
-use super::computer::Done;
-use super::station::{Job, Station};
+use super::bind::SESSIONS;
+use super::station::{Done, Job, Station};
 use crate::meter::{Doing, Meter};
 use crate::onnx::feed::{Feed, Plan};
 use crate::onnx::memory::Pinned;
@@ -18,9 +18,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
-
-/// Sessions of a model on a device.
-pub(super) const SESSIONS: usize = 2;
 
 /// A batch of a worker, by number, and where to it goes back.
 struct Question {

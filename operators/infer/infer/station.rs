@@ -30,6 +30,12 @@ pub(super) struct Job {
     pub feeds: Vec<Option<Feed>>,
 }
 
+/// A batch that was computed: what the models of the lane said, model by model, output by output.
+pub(super) struct Done {
+    pub job: Job,
+    pub said: Vec<Values>,
+}
+
 /// Sessions, and what each reads.
 pub(super) struct Station {
     lanes: Vec<Vec<Seat>>,

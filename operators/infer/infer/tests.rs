@@ -6,8 +6,7 @@ mod from_hits;
 mod sweeps;
 
 use super::*;
-use crate::onnx::first_convolution::Convolved;
-use crate::onnx::model::ModelFacts;
+use crate::onnx::model::{Convolved, ModelFacts};
 use crate::work::{self, Runtime, Worker};
 use crate::{Fault, Place, column, hits, onnx, pattern};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, UInt64Array};

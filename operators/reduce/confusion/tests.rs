@@ -1,7 +1,7 @@
 //! Confusion matrices against scikit-learn.
 
 use super::*;
-use crate::axis::AxisWords;
+use crate::statistics::axis::AxisWords;
 use crate::trial::{at, batch, bits, close, column_of, floats, fold, problems, python, texts_of, uniform, word};
 use proptest::prelude::*;
 use serde_json::json;

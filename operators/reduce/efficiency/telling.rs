@@ -1,13 +1,13 @@
 //! Efficiencies to a table, plots, the mis-identification matrix and the few lines that people read first.
 
 use super::{Of, Tested, Testing};
-use crate::auc::Load;
-use crate::binning::{Binning, Cell};
-use crate::figure::{Content, Curve, Figure, Point, Summary};
-use crate::interval::Efficiency;
-use crate::sums::Sums;
+use crate::statistics::auc::Load;
+use crate::statistics::binning::{Binning, Cell};
+use crate::statistics::figure::{Content, Curve, Figure, Point, Summary};
+use crate::statistics::interval::Efficiency;
+use crate::statistics::sums::Sums;
 use crate::work::Fold;
-use crate::working_point::Fixed;
+use crate::statistics::working_point::Fixed;
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};

@@ -1,10 +1,10 @@
 //! Efficiencies against numpy and scipy, and working points against scikit-learn.
 
 use super::*;
-use crate::axis::AxisWords;
-use crate::figure::Content;
+use crate::statistics::axis::AxisWords;
+use crate::statistics::figure::Content;
 use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, word};
-use crate::working_point::Numbers;
+use crate::statistics::working_point::Numbers;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,12 +1,12 @@
 //! What stands in the cells, as a table, in the UHI serialization, and drawn.
 
 use super::{Filling, Part};
-use crate::binning::Binned;
+use crate::statistics::binning::Binned;
 use crate::column;
-use crate::figure::{Content, Curve, Figure, Point, Steps, Summary};
-use crate::groups::Reference;
-use crate::sums::Sums;
-use crate::uhi::{self, Storage, UhiAxis};
+use crate::statistics::figure::{Content, Curve, Figure, Point, Steps, Summary};
+use crate::statistics::groups::Reference;
+use crate::statistics::sums::Sums;
+use crate::statistics::uhi::{self, Storage, UhiAxis};
 use crate::work::Fold;
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};

@@ -1,7 +1,7 @@
 //! Histograms against `hist` filled with the same numbers.
 
 use super::*;
-use crate::figure::{Content, Summary};
+use crate::statistics::figure::{Content, Summary};
 use crate::trial::{at, batch, bits, column_of, floats, fold, normal, problems, python, uniform, word};
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,11 +1,11 @@
 //! What is shown of fitted peaks: the table, the histograms, the plot, the numbers that are quoted, and what is to be said.
 
 use super::{Improvement, Weighing, Width, fitted};
-use crate::binning::{Binned, Cell};
-use crate::figure::{Content, Curve, Figure, Point};
-use crate::peak::{Background, PARAMETERS, Spectrum};
-use crate::sums::Sums;
-use crate::uhi::{self, UhiAxis};
+use crate::statistics::binning::{Binned, Cell};
+use crate::statistics::figure::{Content, Curve, Figure, Point};
+use crate::statistics::peak::{Background, PARAMETERS, Spectrum};
+use crate::statistics::sums::Sums;
+use crate::statistics::uhi::{self, UhiAxis};
 use crate::words;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use std::sync::Arc;

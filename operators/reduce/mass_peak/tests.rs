@@ -1,5 +1,5 @@
 use super::*;
-use crate::figure::{Content, Point};
+use crate::statistics::figure::{Content, Point};
 use crate::random::Random;
 use crate::trial::{at, batch, column_of, fold, problems, python, word};
 use arrow::array::{Array, AsArray, UInt64Array};

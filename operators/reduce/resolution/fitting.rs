@@ -2,7 +2,7 @@
 
 use super::told::{Fit, Series, Told};
 use super::{Compat, Measuring};
-use crate::fit::{Calorimeter, Measured, NAMES, Sum, TERMS};
+use crate::statistics::fit::{Calorimeter, Measured, NAMES, Sum, TERMS};
 use crate::words;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ impl Measuring {
         let scale = 100.0 / self.quantities[series.quantity].percent.unwrap_or(100.0);
         let back = |fit: Calorimeter| {
             let terms =
-                fit.terms.map(|term| crate::fit::Term { value: term.value * scale, error: term.error.map(|e| e * scale) });
+                fit.terms.map(|term| crate::statistics::fit::Term { value: term.value * scale, error: term.error.map(|e| e * scale) });
             let covariance = fit.covariance.map(|row| row.map(|c| c * scale * scale));
             Calorimeter { terms, covariance, ..fit }
         };
@@ -87,7 +87,7 @@ impl Measuring {
         let percent = self.quantities[quantity].percent.unwrap_or(1.0);
         // Relative numbers are shown in per cent; noise is an energy, so it is one again.
         let scales = [(percent, format!(" %{}", energy[0])), (percent, " %".into()), (percent / 100.0, energy[1].clone())];
-        let text = |(term, (scale, unit)): (&crate::fit::Term, (f64, String))| match term.error {
+        let text = |(term, (scale, unit)): (&crate::statistics::fit::Term, (f64, String))| match term.error {
             Some(error) => words::with_error(term.value * scale, error * scale) + &unit,
             None => format!("{}{unit} (at its bound)", term.value * scale),
         };

@@ -7,11 +7,11 @@
 
 use super::Measuring;
 use crate::Fault;
-use crate::binning::{Binned, Binning, Cell, at_once};
-use crate::bootstrap::{self, Replicas};
+use crate::statistics::binning::{Binned, Binning, Cell, at_once};
+use crate::statistics::bootstrap::{self, Replicas};
 use crate::column::{self, EVENT};
-use crate::ladder::{Ladder, Window};
-use crate::sums::Sums;
+use crate::statistics::ladder::{Ladder, Window};
+use crate::statistics::sums::Sums;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt64Type;

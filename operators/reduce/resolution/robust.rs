@@ -6,9 +6,9 @@
 
 use super::Measuring;
 use super::measuring::{OnRung, Summed};
-use crate::bootstrap::{quantile, spread};
-use crate::gaussian::{Core, Loaded};
-use crate::ladder::Ladder;
+use crate::statistics::bootstrap::{quantile, spread};
+use crate::statistics::gaussian::{Core, Loaded};
+use crate::statistics::ladder::Ladder;
 use crate::words;
 
 /// Of a normal distribution: at -1, 0 and 1 sigma; of a quarter and three; of the central 95 %.

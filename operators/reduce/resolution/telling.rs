@@ -5,13 +5,13 @@ use super::measuring::{Bin, Moments, Summed};
 use super::robust::{EIQR, NAMES, Read};
 use super::told::{Series, Told};
 use super::{Compat, Measuring, Over};
-use crate::binning::Cell;
+use crate::statistics::binning::Cell;
 use crate::column;
-use crate::figure::{Content, Curve, Figure, Point, Summary};
-use crate::fit::{Calorimeter, Sum, TERMS, Term};
-use crate::folding::COMPAT_KEY;
-use crate::gaussian::Core;
-use crate::sums::Sums;
+use crate::statistics::figure::{Content, Curve, Figure, Point, Summary};
+use crate::statistics::fit::{Calorimeter, Sum, TERMS, Term};
+use crate::statistics::folding::COMPAT_KEY;
+use crate::statistics::gaussian::Core;
+use crate::statistics::sums::Sums;
 use crate::work::Fold;
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
@@ -151,7 +151,7 @@ impl Measuring {
     /// The bins of the axes that plots do not go along, in words.
     fn others(&self, cell: Option<&Cell>) -> Vec<String> {
         let axes = self.binning.columns.iter().enumerate().filter(|(axis, _)| *axis != self.along);
-        let of = |(axis, binned): (usize, &crate::binning::Binned)| {
+        let of = |(axis, binned): (usize, &crate::statistics::binning::Binned)| {
             if let (Some(names), Some(cell)) = (binned.axis.names(), cell) {
                 return format!("{} {}", binned.column, names[cell.category(axis)]);
             }

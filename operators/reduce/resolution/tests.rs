@@ -1,9 +1,9 @@
 //! Bias and resolution against numpy; the speed against numpy.
 
 use super::*;
-use crate::axis::AxisWords;
-use crate::figure::Content;
-use crate::sums::Sums;
+use crate::statistics::axis::AxisWords;
+use crate::statistics::figure::Content;
+use crate::statistics::sums::Sums;
 use crate::trial::{
     at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word,
 };
@@ -394,7 +394,7 @@ fn the_error_of_reiqr_covers_the_truth_as_often_as_it_should() {
     }
     let share = covered as f64 / toys as f64;
     // 300 toys know it to 2.7 %.
-    assert!((share - crate::interval::ONE_SIGMA).abs() < 0.07, "{share}");
+    assert!((share - crate::statistics::interval::ONE_SIGMA).abs() < 0.07, "{share}");
 }
 
 #[test]
@@ -509,7 +509,7 @@ answer(out)
 #[test]
 fn categories_are_bins_with_names() {
     let rows = two(5000);
-    let text = |text: &str| crate::axis::Category::Text(text.to_owned());
+    let text = |text: &str| crate::statistics::axis::Category::Text(text.to_owned());
     let categories =
         AxisWords { categories: Some(Placed::unplaced(vec![text("pion"), text("electron")])), ..AxisWords::default() };
     let mut step = Resolution { of: word("cnn").into(), ..of_two() };
@@ -650,7 +650,7 @@ fn ratios_to_a_reference_stand_below_with_their_errors() {
     let rows = two(4_000);
     let resolution = Resolution { reference: Some(word("bdt")), ..of_two() };
     let (_, summary) = fold(&resolution, &rows, 1);
-    let ratios = |summary: &crate::figure::Summary, name: &str| {
+    let ratios = |summary: &crate::statistics::figure::Summary, name: &str| {
         let figure = summary.figures.iter().find(|f| f.name == name).expect("a figure");
         let Content::Compared { y, ratios, .. } = &figure.content else { panic!("no panel below {name}") };
         (y.clone(), ratios.clone())

@@ -2,8 +2,8 @@
 
 use super::measuring::Bin;
 use super::robust::Robust;
-use crate::binning::Cell;
-use crate::fit::Calorimeter;
+use crate::statistics::binning::Cell;
+use crate::statistics::fit::Calorimeter;
 
 /// The fit of a series, where one is asked for, or why there is none.
 pub(super) type Fit = Option<Result<Calorimeter, String>>;

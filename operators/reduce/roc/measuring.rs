@@ -1,10 +1,10 @@
 //! Sums to numbers: areas, working points, gains, each with its error, or why it has none.
 
 use super::{Compat, Contest, Scoring};
-use crate::auc::{Auc, Load, Rung};
-use crate::bootstrap::spread;
-use crate::rungs::{Counted, Layout, OnRung};
-use crate::working_point::{Crossing, Fixed, Pair};
+use crate::statistics::auc::{Auc, Load, Rung};
+use crate::statistics::bootstrap::spread;
+use crate::statistics::rungs::{Counted, Layout, OnRung};
+use crate::statistics::working_point::{Crossing, Fixed, Pair};
 
 /// What is known of a contest in a bin, or in all.
 pub(super) struct Measured {

@@ -2,16 +2,16 @@
 
 use super::measuring::{Gained, Measured, Value, WorkingPoint};
 use super::{Against, Compat, Scoring};
-use crate::auc::{Auc, thinned};
-use crate::binning::{Binning, Cell};
-use crate::bootstrap::Replicas;
-use crate::figure::{Content, Curve, Figure, Point, Summary};
-use crate::folding::COMPAT_KEY;
-use crate::groups::Groups;
-use crate::rungs::Counted;
-use crate::sums::Sums;
+use crate::statistics::auc::{Auc, thinned};
+use crate::statistics::binning::{Binning, Cell};
+use crate::statistics::bootstrap::Replicas;
+use crate::statistics::figure::{Content, Curve, Figure, Point, Summary};
+use crate::statistics::folding::COMPAT_KEY;
+use crate::statistics::groups::Groups;
+use crate::statistics::rungs::Counted;
+use crate::statistics::sums::Sums;
 use crate::work::Fold;
-use crate::working_point::{Fixed, Pair};
+use crate::statistics::working_point::{Fixed, Pair};
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};

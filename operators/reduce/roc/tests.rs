@@ -1,14 +1,14 @@
 //! Areas under ROC curves against scikit-learn.
 
 use super::*;
-use crate::axis::AxisWords;
-use crate::figure::Content;
-use crate::ladder::MOST_STEPS;
-use crate::rungs::ExactWord;
+use crate::statistics::axis::AxisWords;
+use crate::statistics::figure::Content;
+use crate::statistics::ladder::MOST_STEPS;
+use crate::statistics::rungs::ExactWord;
 use crate::trial::{
     at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word,
 };
-use crate::working_point::Numbers;
+use crate::statistics::working_point::Numbers;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Field;
 use proptest::prelude::*;
@@ -461,7 +461,7 @@ fn an_exact_ladder_tells_all_float32_scores_apart() {
     let worker = crate::Worker { index: 0, peers: 1 };
     let start = Start { worker, facts: &facts, inputs: &inputs, outputs: &planned.outputs, runtime: &runtime };
     let Work::Fold(mut fold) = roc.start(&start).unwrap() else { panic!("a fold") };
-    let mut sums = crate::sums::Sums::default();
+    let mut sums = crate::statistics::sums::Sums::default();
     fold.add(&batch, &mut sums).unwrap();
     let table = fold.finish(&sums).unwrap().table;
     assert_eq!(column_of(&table, "ladder_error"), [0.0; 4]);

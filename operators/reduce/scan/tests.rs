@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, word};
-use crate::working_point::Numbers;
+use crate::statistics::working_point::Numbers;
 use serde_json::json;
 
 const SAMPLES: [&str; 2] = ["electron", "pion"];
@@ -162,7 +162,7 @@ fn each_group_has_a_row_of_each_model_and_is_what_its_rows_alone_would_give() {
 fn each_bin_has_a_row_of_each_model_and_the_numbers_of_the_steps_by_themselves() {
     let rows = rows(4000);
     let batch = rows.batch();
-    let axis = crate::axis::AxisWords { edges: Some(Placed::unplaced(vec![-1.0, 0.0, 1.0])), ..Default::default() };
+    let axis = crate::statistics::axis::AxisWords { edges: Some(Placed::unplaced(vec![-1.0, 0.0, 1.0])), ..Default::default() };
     let by = Some(Placed::unplaced(BTreeMap::from([(word("e_wide"), axis)])));
     let columns = ["electron_auc", "core_sigma", "eiqr"].map(word).to_vec();
     let scan = Scan { by: by.clone(), core: Some(Placed::unplaced(2.0)), columns: Some(Placed::unplaced(columns)), ..scan() };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::axis::AxisWords;
+use crate::statistics::axis::AxisWords;
 use crate::column;
 use crate::trial::{at, batch, column_of, problems, surveyed, uniform, with_events, word};
 

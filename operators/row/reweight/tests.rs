@@ -1,5 +1,5 @@
 use super::*;
-use crate::axis::AxisWords;
+use crate::statistics::axis::AxisWords;
 use crate::trial::{at, batch, column_of, problems, surveyed, word};
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Schema};
 use calostream_operators::Placed;
 use calostream_operators::expression::Expression;
-use calostream_operators::groups::{REGION, REGIONS_KEY};
+use calostream_operators::statistics::groups::{REGION, REGIONS_KEY};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

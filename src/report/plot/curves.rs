@@ -7,7 +7,7 @@ use super::axis::{Axis, extent};
 use super::svg::{Svg, escape, px};
 use super::{Frame, Key, Sheet, colour, dashes, x_axis};
 use crate::report::format::significant;
-use calostream_operators::figure::{Curve, Point};
+use calostream_operators::statistics::figure::{Curve, Point};
 
 const REACH: f64 = 0.6;
 

@@ -13,7 +13,7 @@ mod steps;
 mod svg;
 
 use axis::{Axis, Ticks, extent, power_of_ten};
-use calostream_operators::figure::{Content, Figure};
+use calostream_operators::statistics::figure::{Content, Figure};
 use svg::{Anchor, Svg, fitting, px, text_width};
 
 const WIDTH: f64 = 720.0;

@@ -7,7 +7,7 @@
 use super::axis::{Axis, extent};
 use super::svg::{Svg, px};
 use super::{Frame, HEIGHT, PANEL, Sheet, colour, curves};
-use calostream_operators::figure::{Curve, Point};
+use calostream_operators::statistics::figure::{Curve, Point};
 
 /// How many numbers stand beside the panel, at about.
 const NUMBERS: usize = 4;

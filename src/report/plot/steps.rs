@@ -3,7 +3,7 @@
 use super::axis::{Axis, extent};
 use super::svg::{Svg, px};
 use super::{Frame, Key, Sheet, colour, dashes, x_axis};
-use calostream_operators::figure::Steps;
+use calostream_operators::statistics::figure::Steps;
 
 /// Bins of fewer pixels than these have no bars.
 const NARROWEST: f64 = 4.0;

@@ -1,5 +1,5 @@
 use super::*;
-use calostream_operators::figure::{Curve, Point, Steps};
+use calostream_operators::statistics::figure::{Curve, Point, Steps};
 use proptest::prelude::*;
 
 /// Numbers that look like noise, the same each time.

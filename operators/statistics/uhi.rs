@@ -3,8 +3,8 @@
 //! The storage is `weighted` (sums of weights and of their squares), or that of a profile, always with all flow bins; what is NaN in
 //! any coordinate is in no bin.
 
-use crate::axis::Axis;
 use crate::column::SAMPLE;
+use crate::statistics::axis::Axis;
 use serde_json::{Value, json};
 
 /// One axis of a histogram.

@@ -1,7 +1,7 @@
-//! How it is written what rows are told apart by: columns (`for_each`) and named selections (`regions`); see [`crate::groups`].
+//! How it is written what rows are told apart by: columns (`for_each`) and named selections (`regions`); see [`crate::statistics::groups`].
 
 use crate::Placed;
-use crate::axis::Category;
+use crate::statistics::axis::Category;
 use schemars::{JsonSchema, Schema as JsonDocument, SchemaGenerator, json_schema};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};

@@ -11,9 +11,9 @@
 //! order of adding and merging, and however many keys were declared; merging with the negated gives the empty sums.
 
 use crate::column::Floats;
-use crate::exact::Exact;
+use crate::statistics::exact::Exact;
+use crate::statistics::weighed::Weighed;
 use crate::varint::{Reader, write_signed, write_unsigned};
-use crate::weighed::Weighed;
 use anyhow::{Context, ensure};
 use std::borrow::Cow;
 use std::collections::HashMap;

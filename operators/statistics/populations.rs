@@ -1,16 +1,16 @@
 //! Bins of equal population: as many rows in each, between edges that are found before.
 //!
-//! The values climb a [ladder](crate::ladder) first, in a survey; the edges are those of the rungs at which the i-th of n parts of
+//! The values climb a [ladder](crate::statistics::ladder) first, in a survey; the edges are those of the rungs at which the i-th of n parts of
 //! all finite values begins, the last edge that of the highest rung. So a bin has as many rows as another to within what stands on a
 //! rung (0.1 % of the value wide), and no row lies outside. Where many values are equal, bins that would be empty are left out. The
 //! edges stand in the table, as those of any bins.
 
-use crate::axis::AxisWords;
-use crate::binning::By;
 use crate::column;
-use crate::figure::Summary;
-use crate::ladder::Ladder;
-use crate::sums::Sums;
+use crate::statistics::axis::AxisWords;
+use crate::statistics::binning::By;
+use crate::statistics::figure::Summary;
+use crate::statistics::ladder::Ladder;
+use crate::statistics::sums::Sums;
 use crate::work::Fold;
 use crate::{Fault, Placed, Reads};
 use anyhow::Context;

@@ -427,7 +427,7 @@ answer(list(p))
         }
         for covered in covered {
             let share = covered as f64 / f64::from(toys);
-            assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
+            assert!((share - crate::statistics::interval::ONE_SIGMA).abs() < 0.02, "{share}");
         }
     }
 

@@ -11,7 +11,7 @@
 //! number over the replicas is its standard error.
 
 use crate::column::{event_key, mix};
-use crate::ladder::{Ladder, Window};
+use crate::statistics::ladder::{Ladder, Window};
 
 /// Replicas where nothing is said: their spread is known to 7 %.
 pub const REPLICAS: u32 = 100;
@@ -306,7 +306,7 @@ n = np.array(given['n']); answer(float(chisquare(n, p * n.sum()).pvalue))
             covered += usize::from((found - truth).abs() <= error);
         }
         let share = covered as f64 / f64::from(toys);
-        assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
+        assert!((share - crate::statistics::interval::ONE_SIGMA).abs() < 0.02, "{share}");
     }
 
     #[test]

@@ -206,7 +206,7 @@ mod tests {
             covered += usize::from((auc.value - truth).abs() <= auc.error.unwrap());
         }
         let share = covered as f64 / f64::from(toys);
-        assert!((share - crate::interval::ONE_SIGMA).abs() < 0.02, "{share}");
+        assert!((share - crate::statistics::interval::ONE_SIGMA).abs() < 0.02, "{share}");
     }
 
     #[test]

@@ -223,8 +223,8 @@ fn inverse([a, b, c]: [f64; 3]) -> Option<[f64; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interval::ONE_SIGMA;
-    use crate::ladder::Ladder;
+    use crate::statistics::interval::ONE_SIGMA;
+    use crate::statistics::ladder::Ladder;
     use crate::trial::{bits, normal, python, uniform};
     use serde_json::json;
     use std::collections::BTreeMap;

@@ -8,14 +8,14 @@
 //! A row that fits several regions stands in the batch that is summed once for each; one that is in no group does not stand there, and is
 //! counted beside, under a key that no statistic uses ([`BESIDE`]). Where every row is in one group the batch is the one that came.
 
-use crate::axis::{Axis, Category};
-use crate::binning::{Binning, By};
 use crate::column;
 use crate::expression::Expression;
-use crate::folding::{Classes, gather};
-use crate::for_each::{ForEach, Regions, Told};
-use crate::sums::Sums;
-use crate::uhi::UhiAxis;
+use crate::statistics::axis::{Axis, Category};
+use crate::statistics::binning::{Binning, By};
+use crate::statistics::folding::{Classes, gather};
+use crate::statistics::for_each::{ForEach, Regions, Told};
+use crate::statistics::sums::Sums;
+use crate::statistics::uhi::UhiAxis;
 use crate::{Fault, Placed, Problem, words};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
 use arrow::compute::take;
@@ -409,7 +409,7 @@ impl Way {
                 return Err(vec![problem.help("leave the values out")]);
             }
             Some(values) => {
-                let words = crate::axis::AxisWords { categories: Some(values.clone()), ..Default::default() };
+                let words = crate::statistics::axis::AxisWords { categories: Some(values.clone()), ..Default::default() };
                 let axis = Axis::plan_column(schema, column, &words)?;
                 let names = axis.names();
                 (axis, names)

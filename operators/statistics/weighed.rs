@@ -8,7 +8,7 @@
 //! first weights, and no weight is rounded to be a whole number of units.
 
 use crate::column::Floats;
-use crate::exact::Exact;
+use crate::statistics::exact::Exact;
 use multiversion::multiversion;
 
 /// Weights are less than 2^47 units.

@@ -3,9 +3,9 @@
 //! Every row has a slot: the slots of the axes, the last fastest, flow included, so that all slots together are all rows.
 //! A cell is a slot within all axes.
 
-use crate::axis::{Axis, AxisWords};
 use crate::column;
-use crate::folding::gather;
+use crate::statistics::axis::{Axis, AxisWords};
+use crate::statistics::folding::gather;
 use crate::{Placed, Problem};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};

@@ -12,7 +12,7 @@
 //! background change places at a fixed signal efficiency. In toys of normal scores it covers 67 to 70 % from some 400 rows of
 //! each on.
 
-use crate::interval::{Method, ONE_SIGMA};
+use crate::statistics::interval::{Method, ONE_SIGMA};
 use crate::{Placed, Problem, words};
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,6 +1,6 @@
 //! Scores on ladders, in groups: from rows to sums, and from sums to what stands on rungs.
 //!
-//! A group is a slot (of the bins of a group of [`crate::groups`]), a score and a side (a class, or several together). In each group is summed how much stands on each
+//! A group is a slot (of the bins of a group of [`crate::statistics::groups`]), a score and a side (a class, or several together). In each group is summed how much stands on each
 //! rung of the score's ladder: rows and, where they have weights, w and w^2. The keys of counts, in this order:
 //!
 //! * rows of a group whose score or weight is not finite; rows that no replica could take;
@@ -10,14 +10,14 @@
 //!
 //! Where rows have weights, `2 rung` and `2 rung + 1` of the last are the keys of the sums of w and w^2.
 
-use crate::auc::Load;
-use crate::binning::Binning;
-use crate::bootstrap::{self, Replicas};
 use crate::column::{self, EVENT};
-use crate::folding::Classes;
-use crate::groups::{BESIDE, Groups};
-use crate::ladder::{Ladder, MOST_STEPS, Window};
-use crate::sums::Sums;
+use crate::statistics::auc::Load;
+use crate::statistics::binning::Binning;
+use crate::statistics::bootstrap::{self, Replicas};
+use crate::statistics::folding::Classes;
+use crate::statistics::groups::{BESIDE, Groups};
+use crate::statistics::ladder::{Ladder, MOST_STEPS, Window};
+use crate::statistics::sums::Sums;
 use crate::{Fault, Placed, Problem};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, UInt64Type};

@@ -15,7 +15,7 @@
 //! takes, with statrs' ln_gamma: statrs' own stops after 140 terms, too few beyond some 10^4 rows, and its inverse does
 //! not look below 10^-4. Ends of intervals are good to 10^-7 of themselves at 10^8 rows, and better below.
 
-use crate::auc::Load;
+use crate::statistics::auc::Load;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use statrs::function::{erf, gamma::ln_gamma};

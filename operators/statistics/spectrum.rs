@@ -3,10 +3,10 @@
 //! Every event is in a cell of its own class: the slots of the axes, under- and overflow and NaN included, so that the cells
 //! together are all events. A cell holds n and, where events have weights, the exact sums of w and w^2.
 
-use crate::binning::{Binning, By};
 use crate::column;
-use crate::folding::{Classes, gather};
-use crate::sums::Sums;
+use crate::statistics::binning::{Binning, By};
+use crate::statistics::folding::{Classes, gather};
+use crate::statistics::sums::Sums;
 use crate::{Fault, Output, Placed, Problem, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
