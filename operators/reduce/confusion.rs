@@ -5,16 +5,16 @@
 //! What is summed, by slot of the bins, true class and predicted class: rows, and w and w^2 where rows have weights. A share
 //! is of all rows (or weights) of the true class in the bin, with its interval as in [`crate::statistics::interval`].
 
+use crate::column;
+use crate::registry::Describe;
 use crate::statistics::auc::Load;
 use crate::statistics::binning::{Binning, By, Cell};
-use crate::column;
 use crate::statistics::figure::{Content, Curve, Figure, Point, Summary};
 use crate::statistics::folding::{Classes, gather, one_input, table};
 use crate::statistics::for_each::{ForEach, Regions};
 use crate::statistics::groups::Groups;
 use crate::statistics::interval::{Efficiency, Method, ONE_SIGMA};
 use crate::statistics::populations;
-use crate::registry::Describe;
 use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::work::Fold;

@@ -11,21 +11,21 @@
 
 mod telling;
 
-use crate::statistics::auc::Load;
-use crate::statistics::binning::{Binning, By};
 use crate::column;
 use crate::expression::Expression;
+use crate::registry::Describe;
+use crate::statistics::auc::Load;
+use crate::statistics::binning::{Binning, By};
 use crate::statistics::folding::{Classes, gather, one_input, table};
 use crate::statistics::for_each::{ForEach, Regions, Told};
 use crate::statistics::groups::Groups;
 use crate::statistics::interval::{Method, ONE_SIGMA};
 use crate::statistics::populations;
-use crate::registry::Describe;
 use crate::statistics::rungs::{Counted, Counter, Precision, PrecisionWord, Scored};
 use crate::statistics::sums::Sums;
+use crate::statistics::working_point::{Fixed, WorkingPoints};
 use crate::weights;
 use crate::work::Fold;
-use crate::statistics::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Schema;

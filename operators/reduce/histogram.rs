@@ -11,13 +11,13 @@
 
 mod telling;
 
+use crate::column;
+use crate::registry::Describe;
 use crate::statistics::axis::{Axis, AxisWords, Category};
 use crate::statistics::binning::{Binned, By, at_once, labelled};
-use crate::column;
 use crate::statistics::folding::{gather, one_input, table};
 use crate::statistics::for_each::{ForEach, Regions};
 use crate::statistics::groups::{Groups, Reference};
-use crate::registry::Describe;
 use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};

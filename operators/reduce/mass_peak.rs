@@ -16,19 +16,19 @@
 
 mod shown;
 
-use crate::statistics::axis::Axis;
-use crate::statistics::binning::{Binning, By, Cell};
 use crate::column::{self, EVENT, event_key};
 use crate::draw;
+use crate::kinematics::{Quantity, Z_MASS, Z_WIDTH, mass, opening, per_gev};
+use crate::registry::Describe;
+use crate::row::pair::{self, names};
+use crate::statistics::axis::Axis;
+use crate::statistics::binning::{Binning, By, Cell};
 use crate::statistics::figure::Summary;
 use crate::statistics::folding::{gather, one_input, table};
 use crate::statistics::for_each::{ForEach, Regions};
 use crate::statistics::groups::Groups;
-use crate::kinematics::{Quantity, Z_MASS, Z_WIDTH, mass, opening, per_gev};
 use crate::statistics::peak::{ALPHAS, Background, Held, Line, OF_PEAK, PARAMETERS, POWERS, Peak, Spectrum};
 use crate::statistics::populations;
-use crate::registry::Describe;
-use crate::row::pair::{self, names};
 use crate::statistics::sums::Sums;
 use crate::weights;
 use crate::work::Fold;
@@ -267,8 +267,11 @@ impl MassPeak {
         let range = self.range.clone().unwrap_or(usual);
         let bins = self.bins.clone().unwrap_or(Placed::unplaced(BINS));
         let (low, high) = range.value;
-        let words =
-            crate::statistics::axis::AxisWords { range: Some(range.clone()), bins: Some(bins.clone()), ..crate::statistics::axis::AxisWords::default() };
+        let words = crate::statistics::axis::AxisWords {
+            range: Some(range.clone()),
+            bins: Some(bins.clone()),
+            ..crate::statistics::axis::AxisWords::default()
+        };
         let axis = gather(Axis::plan(&Placed::unplaced("mass".into()), &words), problems)?;
         if !(low < line.mass && line.mass < high && low >= 0.0) {
             let what = format!("the mass of {} does not lie in the range [{low}, {high}]", line.mass);

@@ -16,18 +16,18 @@
 mod measuring;
 mod telling;
 
+use crate::column;
+use crate::registry::Describe;
 use crate::statistics::binning::{Binning, By};
 use crate::statistics::bootstrap::{MOST_REPLICAS, REPLICAS};
-use crate::column;
 use crate::statistics::folding::{Classes, gather, one_input, table};
 use crate::statistics::for_each::{ForEach, Regions};
 use crate::statistics::groups::Groups;
 use crate::statistics::populations;
-use crate::registry::Describe;
 use crate::statistics::rungs::{Counter, Precision, PrecisionWord, Scored};
+use crate::statistics::working_point::{Fixed, WorkingPoints};
 use crate::weights;
 use crate::work::Fold;
-use crate::statistics::working_point::{Fixed, WorkingPoints};
 use crate::{Facts, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::datatypes::{DataType, Schema};
 use schemars::JsonSchema;

@@ -4,21 +4,21 @@
 //! range of keys each, and their tables are where the metrics are read from. So a number in the scan is the number that the step by
 //! itself would give.
 
-use crate::statistics::binning::{Binning, By, Cell};
 use crate::column;
+use crate::names::Names;
+use crate::reduce::resolution::Resolution;
+use crate::reduce::roc::{Against, Roc};
+use crate::registry::Describe;
+use crate::statistics::binning::{Binning, By, Cell};
 use crate::statistics::figure::Summary;
 use crate::statistics::folding::{one_input, table};
 use crate::statistics::for_each::{ForEach, Regions};
 use crate::statistics::groups::Groups;
-use crate::names::Names;
 use crate::statistics::populations;
-use crate::reduce::resolution::Resolution;
-use crate::reduce::roc::{Against, Roc};
-use crate::registry::Describe;
 use crate::statistics::rungs::PrecisionWord;
 use crate::statistics::sums::Sums;
-use crate::work::Fold;
 use crate::statistics::working_point::{Fixed, WorkingPoints};
+use crate::work::Fold;
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};

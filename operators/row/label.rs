@@ -6,8 +6,8 @@
 
 use crate::column::{SAMPLE, with_samples};
 use crate::expression::Expression;
-use crate::statistics::folding::gather;
 use crate::registry::Describe;
+use crate::statistics::folding::gather;
 use crate::work::{Map, Mapped};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int8Array, RecordBatch, StringArray};

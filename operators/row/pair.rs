@@ -11,9 +11,9 @@
 //! whose rows two units share makes no pair, and its rows are counted with those of events of one particle.
 
 use crate::column;
-use crate::statistics::folding::gather;
 use crate::kinematics::{Quantity, Z_MASS, label, mass, opening, per_gev};
 use crate::registry::Describe;
+use crate::statistics::folding::gather;
 use crate::weights::carried;
 use crate::work::{Device, Noticed, notice};
 use crate::{Facts, Fault, Operator, Output, Placed, Planned, Problem, Reads, Shape, Start, Work};

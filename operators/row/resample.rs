@@ -11,12 +11,12 @@
 //! file or worker, and the number that is taken is N only up to its fluctuation, which is printed (of `countup` at most half a
 //! root of N, of `pdf` a root of N). The column `copy` says how often an event was there before.
 
-use crate::statistics::binning::By;
 use crate::column::{COPY, EVENT};
 use crate::draw::{self, Draws};
+use crate::registry::Describe;
+use crate::statistics::binning::By;
 use crate::statistics::figure::Summary;
 use crate::statistics::folding::gather;
-use crate::registry::Describe;
 use crate::statistics::spectrum::{Content, Spectrum, Where, counts, numbers, widened, with_column};
 use crate::statistics::sums::Sums;
 use crate::work::{Fold, Map, Mapped};

@@ -8,11 +8,11 @@
 //!
 //! A weight is a function of exact sums and of its cell: the same on any machine.
 
-use crate::statistics::binning::By;
 use crate::column;
+use crate::registry::Describe;
+use crate::statistics::binning::By;
 use crate::statistics::figure::{Content as Drawn, Curve, Figure, Point, Summary};
 use crate::statistics::folding::gather;
-use crate::registry::Describe;
 use crate::statistics::spectrum::{Content, Spectrum, Where, counts, numbers, widened, with_column};
 use crate::statistics::sums::Sums;
 use crate::work::{Fold, Map, Mapped, Noticed, notice};

@@ -3,8 +3,8 @@
 use super::*;
 use crate::statistics::axis::AxisWords;
 use crate::statistics::figure::Content;
-use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, word};
 use crate::statistics::working_point::Numbers;
+use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, word};
 use proptest::prelude::*;
 use serde_json::json;
 

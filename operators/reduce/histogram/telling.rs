@@ -1,8 +1,8 @@
 //! What stands in the cells, as a table, in the UHI serialization, and drawn.
 
 use super::{Filling, Part};
-use crate::statistics::binning::Binned;
 use crate::column;
+use crate::statistics::binning::Binned;
 use crate::statistics::figure::{Content, Curve, Figure, Point, Steps, Summary};
 use crate::statistics::groups::Reference;
 use crate::statistics::sums::Sums;

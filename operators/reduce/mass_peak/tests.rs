@@ -1,6 +1,6 @@
 use super::*;
-use crate::statistics::figure::{Content, Point};
 use crate::random::Random;
+use crate::statistics::figure::{Content, Point};
 use crate::trial::{at, batch, column_of, fold, problems, python, word};
 use arrow::array::{Array, AsArray, UInt64Array};
 use proptest::prelude::*;

@@ -37,8 +37,9 @@ impl Measuring {
         let points: Vec<Measured> = series.bins.iter().enumerate().filter_map(point).collect();
         let scale = 100.0 / self.quantities[series.quantity].percent.unwrap_or(100.0);
         let back = |fit: Calorimeter| {
-            let terms =
-                fit.terms.map(|term| crate::statistics::fit::Term { value: term.value * scale, error: term.error.map(|e| e * scale) });
+            let terms = fit
+                .terms
+                .map(|term| crate::statistics::fit::Term { value: term.value * scale, error: term.error.map(|e| e * scale) });
             let covariance = fit.covariance.map(|row| row.map(|c| c * scale * scale));
             Calorimeter { terms, covariance, ..fit }
         };

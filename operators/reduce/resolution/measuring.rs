@@ -7,9 +7,9 @@
 
 use super::Measuring;
 use crate::Fault;
+use crate::column::{self, EVENT};
 use crate::statistics::binning::{Binned, Binning, Cell, at_once};
 use crate::statistics::bootstrap::{self, Replicas};
-use crate::column::{self, EVENT};
 use crate::statistics::ladder::{Ladder, Window};
 use crate::statistics::sums::Sums;
 use arrow::array::{AsArray, RecordBatch};

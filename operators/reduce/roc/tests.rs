@@ -5,10 +5,10 @@ use crate::statistics::axis::AxisWords;
 use crate::statistics::figure::Content;
 use crate::statistics::ladder::MOST_STEPS;
 use crate::statistics::rungs::ExactWord;
+use crate::statistics::working_point::Numbers;
 use crate::trial::{
     at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, uniform, with_events, word,
 };
-use crate::statistics::working_point::Numbers;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Field;
 use proptest::prelude::*;

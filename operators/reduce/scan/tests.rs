@@ -1,8 +1,8 @@
 //! The scan against scikit-learn and numpy, and against the steps by themselves.
 
 use super::*;
-use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, word};
 use crate::statistics::working_point::Numbers;
+use crate::trial::{at, batch, bits, close, column_of, floats, fold, normal, problems, python, texts_of, word};
 use serde_json::json;
 
 const SAMPLES: [&str; 2] = ["electron", "pion"];

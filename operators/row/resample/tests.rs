@@ -1,6 +1,6 @@
 use super::*;
-use crate::statistics::axis::AxisWords;
 use crate::column;
+use crate::statistics::axis::AxisWords;
 use crate::trial::{at, batch, column_of, problems, surveyed, uniform, with_events, word};
 
 fn resample(method: Method, edges: &[f64]) -> Resample {
