@@ -6,10 +6,11 @@
 //! `MaxPool` are taken along where nothing else reads what stands between.
 //! What remains is a model that takes the values of these layers as inputs, and the images where something else reads them.
 
-use super::convolution::{Activation, Convolution, LONGEST, Parts, Pool, Step};
+use super::convolution::{Activation, Convolution, LONGEST, Parts, Pool};
 use super::graph::{self, Graph, Node};
 use super::model::{self, Convolved, ModelFacts};
 use super::tensor::Element;
+use super::view::View;
 use anyhow::{Context, ensure};
 
 /// A convolution that was taken out.
@@ -100,7 +101,7 @@ fn layer(graph: &Graph<'_>, (number, node): (usize, &Node<'_>), inputs: &[(&str,
     let ([of, weights], &[output]) = (&node.inputs[..node.inputs.len().min(2)], &node.outputs[..]) else { return Ok(None) };
     let Some((dims, weights)) = graph.floats(weights)? else { return Ok(None) };
     let Some(dims) = dims.iter().map(|n| usize::try_from(*n).ok()).collect::<Option<Vec<_>>>() else { return Ok(None) };
-    let ([filters, channels, kernel @ ..], Some(view)) = (&dims[..], view(graph, of, inputs)?) else { return Ok(None) };
+    let ([filters, channels, kernel @ ..], Some(view)) = (&dims[..], View::of(graph, of, inputs)?) else { return Ok(None) };
     let [channel, image @ ..] = &view.axes[..] else { return Ok(None) };
     let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
         None => vec![0.0; *filters],
@@ -219,151 +220,4 @@ fn windows(node: &Node<'_>, rank: usize) -> anyhow::Result<Option<Pool>> {
         && all("dilations", 1)?;
     let (kernel, strides) = (extents("kernel_shape")?, extents("strides")?);
     Ok(kernel.zip(strides).filter(|_| plain).map(|(kernel, strides)| Pool { kernel, strides }))
-}
-
-/// An input as some nodes show it.
-#[derive(Debug, Clone)]
-struct View {
-    input: usize,
-    /// The axes behind the batch: their extents, and from one to the next how many cells of the input.
-    axes: Vec<(usize, usize)>,
-    steps: Vec<Step>,
-}
-
-impl View {
-    /// For each cell of the input its number in the view.
-    fn cells(&self) -> Vec<u32> {
-        let count = self.axes.iter().map(|(extent, _)| extent).product();
-        let mut cells = vec![0; count];
-        for number in 0..count {
-            let (mut rest, mut cell) = (number, 0);
-            for (extent, step) in self.axes.iter().rev() {
-                cell += rest % extent * step;
-                rest /= extent;
-            }
-            cells[cell] = number as u32;
-        }
-        cells
-    }
-
-    /// With other extents: axes of length 1 come and go, the others stay.
-    fn reshape(mut self, shape: &[i64]) -> Option<Self> {
-        let [0 | -1, shape @ ..] = shape else { return None };
-        let mut known: Vec<Option<usize>> = Vec::new();
-        for (axis, n) in shape.iter().enumerate() {
-            known.push(match n {
-                -1 => None,
-                0 => Some(self.axes.get(axis)?.0),
-                n => Some(usize::try_from(*n).ok()?),
-            });
-        }
-        let all: usize = self.axes.iter().map(|(extent, _)| extent).product();
-        let there: usize = known.iter().flatten().product();
-        let mut old = self.axes.iter().filter(|(extent, _)| *extent != 1).copied();
-        let mut axes = Vec::new();
-        for extent in known {
-            let extent = extent.or_else(|| all.checked_div(there))?;
-            axes.push(if extent == 1 { (1, 0) } else { old.next().filter(|(known, _)| *known == extent)? });
-        }
-        if old.next().is_some() {
-            return None;
-        }
-        self.axes = axes;
-        Some(self)
-    }
-}
-
-/// An input as a value shows it; none where the value is made otherwise.
-fn view(graph: &Graph<'_>, value: &str, inputs: &[(&str, &[usize])]) -> anyhow::Result<Option<View>> {
-    if let Some(input) = inputs.iter().position(|(name, _)| *name == value) {
-        let mut step = 1usize;
-        let mut axes: Vec<(usize, usize)> = Vec::new();
-        for extent in inputs[input].1.iter().rev() {
-            axes.push((*extent, step));
-            let Some(cells) = step.checked_mul(*extent).filter(|cells| u32::try_from(*cells).is_ok()) else { return Ok(None) };
-            step = cells;
-        }
-        axes.reverse();
-        return Ok(Some(View { input, axes, steps: Vec::new() }));
-    }
-    let Some(node) = graph.maker(value) else { return Ok(None) };
-    let input = |number: usize| node.inputs.get(number).copied().unwrap_or_default();
-    let number = |name: &str| {
-        let of_one =
-            |(dims, values): (Vec<i64>, Vec<f32>)| (dims.is_empty() || dims == [1]).then(|| values.first().copied()).flatten();
-        anyhow::Ok(graph.floats(name)?.and_then(of_one))
-    };
-    if ["Mul", "Div", "Add", "Sub"].iter().any(|kind| node.is(kind)) {
-        let (mut of, mut by) = (input(0), number(input(1))?);
-        if by.is_none() && (node.is("Mul") || node.is("Add")) {
-            (of, by) = (input(1), number(input(0))?);
-        }
-        let (Some(by), Some(mut view)) = (by, view(graph, of, inputs)?) else { return Ok(None) };
-        view.steps.push(match node.kind {
-            "Mul" => Step::Times(by),
-            "Div" => Step::Over(by),
-            "Add" => Step::Plus(by),
-            _ => Step::Plus(-by),
-        });
-        return Ok(Some(view));
-    }
-    for (kind, step) in [("Relu", Step::Relu), ("Sqrt", Step::Sqrt), ("Log", Step::Log)] {
-        if node.is(kind) {
-            let view = view(graph, input(0), inputs)?;
-            return Ok(view.map(|mut view| {
-                view.steps.push(step);
-                view
-            }));
-        }
-    }
-    if !["Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose"].iter().any(|kind| node.is(kind)) {
-        return Ok(None);
-    }
-    let Some(mut view) = view(graph, input(0), inputs)? else { return Ok(None) };
-    let axes = |rank: usize| {
-        let said = match node.integers("axes")? {
-            None => graph.integers(input(1))?,
-            said => said,
-        };
-        let rank = i64::try_from(rank).context("a rank")?;
-        let whole = |n: i64| usize::try_from(if n < 0 { n + rank } else { n }).ok().filter(|n| *n > 0);
-        let axes: Option<Vec<usize>> = said.and_then(|said| said.into_iter().map(whole).collect());
-        // Where no axis is named, all of length 1 are meant, the batch too if it is one.
-        anyhow::Ok(axes.filter(|axes| !axes.is_empty()).map(|mut axes| {
-            axes.sort_unstable();
-            axes.dedup();
-            axes
-        }))
-    };
-    if node.is("Unsqueeze") {
-        let added = node.integers("axes")?.or(graph.integers(input(1))?).map_or(0, |axes| axes.len());
-        let Some(axes) = axes(view.axes.len() + 1 + added)? else { return Ok(None) };
-        for axis in axes {
-            if axis - 1 > view.axes.len() {
-                return Ok(None);
-            }
-            view.axes.insert(axis - 1, (1, 0));
-        }
-    } else if node.is("Squeeze") {
-        let Some(axes) = axes(view.axes.len() + 1)? else { return Ok(None) };
-        for axis in axes.into_iter().rev() {
-            if view.axes.get(axis - 1).is_none_or(|(extent, _)| *extent != 1) {
-                return Ok(None);
-            }
-            view.axes.remove(axis - 1);
-        }
-    } else if node.is("Transpose") {
-        let order: Option<Vec<usize>> =
-            node.integers("perm")?.and_then(|order| order.iter().map(|n| usize::try_from(*n).ok()).collect());
-        let Some([0, order @ ..]) = order.as_deref() else { return Ok(None) };
-        let moved: Option<Vec<_>> = order.iter().map(|n| view.axes.get(n.checked_sub(1)?).copied()).collect();
-        let Some(moved) = moved.filter(|moved| moved.len() == view.axes.len()) else { return Ok(None) };
-        view.axes = moved;
-    } else if node.is("Reshape") {
-        let Some(shape) = graph.integers(input(1))? else { return Ok(None) };
-        // There a 0 is no axis that stays, but an extent.
-        let is_empty = node.integer("allowzero")?.unwrap_or(0) != 0 && shape.contains(&0);
-        return Ok(view.reshape(&shape).filter(|_| !is_empty));
-    }
-    Ok(Some(view))
 }

@@ -18,6 +18,7 @@ pub mod scatter;
 pub mod session;
 pub mod sparse;
 pub mod tensor;
+mod view;
 pub mod wire;
 
 pub use probe::probe;
