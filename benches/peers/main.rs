@@ -285,7 +285,7 @@ fn feed(place: &Place, input: &Input, claims: &mut Claims) {
 /// HDF5 to predictions and their resolution, by one worker and by two; and what ONNX Runtime could do.
 ///
 /// The bare parts compute first layers from dense images. So what the engine adds to them is seen where we do, too; the first
-/// convolutions from hits (300 us an event dense, of 410; 60 to 100 from hits) are what is gained beyond them.
+/// convolutions from hits (300 us an event dense, of 410; some 100 from hits) are what is gained beyond them.
 fn predict(place: &Place, input: &Input, claims: &mut Claims) {
     let (peak, script_peak, sessions_peak) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let chain = |workers, cores, first_layer: &str| {
