@@ -1,8 +1,8 @@
 //! What a model reads: the batch buffer of one input, filled from hits, dense images, lists or numbers of one or several columns.
 //!
 //! Invariants: hits become dense in this buffer and nowhere else; it is made once, aligned to 64 bytes, for a GPU in memory that it
-//! reads by itself, and used again and again. A cell that holds nothing is what the transform makes of 0, so that hits and dense images give the same; what only
-//! fills up (the zeros around an image, behind a list, behind the last row) is 0 itself. A row without a value is NaN.
+//! reads by itself, and used again and again. A cell that holds nothing is what the transform makes of 0, so that hits and dense
+//! images give the same; what only fills up (the zeros around an image, behind a list, behind the last row) is 0 itself. A row without a value is NaN.
 
 use super::memory::{Pinned, Room};
 use super::norm::{Real, Transform};

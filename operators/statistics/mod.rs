@@ -1,6 +1,6 @@
 //! What the numbers of tables are made of: sums that are exact and can be taken back, bins and groups, intervals, fits.
 //!
-//! Invariants: nothing here knows of an operator or of files; every sum is independent of the order in which its parts come; each
+//! Invariants: nothing here knows a single operator, or files; every sum is independent of the order in which its parts come; each
 //! formula says where it is from.
 
 pub mod auc;

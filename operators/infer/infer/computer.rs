@@ -119,9 +119,15 @@ impl Computer {
         Ok(Self::Here(Own { station: Some(Box::new(station)), done: VecDeque::new(), kept: None }))
     }
 
-    /// The threads as of a GPU, which compute on the CPU: for tests of everything but the device.
-    pub fn threads_on_cpu(bound: &Bound, name: &str, runtime: &Runtime) -> anyhow::Result<Self> {
+    /// The threads as of a GPU, which compute on the CPU: for tests of everything but the device. A session after the first is
+    /// refused with `refused`, where there is such.
+    pub fn threads_on_cpu(bound: &Bound, name: &str, refused: Option<&'static str>) -> anyhow::Result<Self> {
+        let (runtime, opened) = (&Runtime::default(), std::cell::Cell::new(0));
         let open = || {
+            opened.set(opened.get() + 1);
+            if let (2.., Some(refused)) = (opened.get(), refused) {
+                anyhow::bail!(refused);
+            }
             let mut station = Station::open(bound, &Processor::Cpu, runtime)?.pinned_on_cpu();
             station.meter = Arc::new(Meter::of("thread".into(), false));
             Ok(station)

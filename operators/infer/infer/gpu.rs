@@ -8,7 +8,7 @@
 //! away, whichever thread computed them; a batch comes back with its buffers, or an error comes in its place, never nothing.
 
 use super::bind::SESSIONS;
-use super::station::{Done, Job, Station};
+use super::station::{self, Done, Job, Station};
 use crate::meter::{Doing, Meter};
 use crate::onnx::feed::{Feed, Plan};
 use crate::onnx::memory::Pinned;
@@ -65,6 +65,8 @@ impl Gpu {
                     station.meter = Arc::clone(&meter);
                     stations.push(station);
                 }
+                // Whatever else is wrong (a model that has changed, say) must be told, not gone around.
+                Err(error) if !station::is_out_of_memory(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!("{}: copies don't overlap with computing: {error:#}", stations[0].on);
                     break;

@@ -204,7 +204,8 @@ impl Convolved {
     }
 }
 
-fn is_out_of_memory(error: &anyhow::Error) -> bool {
+/// True where a device has said that it has no memory.
+pub(super) fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}").to_lowercase();
     ["out of memory", "failed to allocate memory", "cudaerrormemoryallocation", "alloc_failed"]
         .iter()

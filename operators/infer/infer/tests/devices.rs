@@ -14,12 +14,27 @@ fn sweep() -> Infer {
 
 /// The step with threads as of a GPU, in memory as of a GPU, which all who say the same name share.
 fn on_threads(step: &Infer, rows: &RecordBatch, name: &str) -> Batches {
+    threads(step, rows, name, None).unwrap()
+}
+
+fn threads(step: &Infer, rows: &RecordBatch, name: &str, refused: Option<&'static str>) -> anyhow::Result<Batches> {
     let known = facts(step);
     let planned = step.plan(&known, &[stream(rows.schema())]).unwrap();
     let bound = step.bind(&known, &rows.schema()).unwrap();
-    let computer = Computer::threads_on_cpu(&bound, name, &Runtime::default()).unwrap();
+    let computer = Computer::threads_on_cpu(&bound, name, refused)?;
     let size = bound.batch.unwrap();
-    Batches::with(computer, bound, planned.outputs[0].schema.clone(), size)
+    Ok(Batches::with(computer, bound, planned.outputs[0].schema.clone(), size))
+}
+
+/// Where a device has no memory for a second session one does all; any other reason is told.
+#[test]
+fn a_device_goes_on_with_one_session_only_for_want_of_memory() {
+    let (step, rows) = (sweep(), two_images(false));
+    let wanted = unit(&mut *start(&step, &rows.schema(), None), &rows, &[]);
+    let mut alone = threads(&step, &rows, "one session", Some("CUDA failure 2: out of memory")).unwrap();
+    assert_eq!(unit(&mut alone, &rows, &[40]), wanted);
+    let refused = threads(&step, &rows, "changed", Some("the model has changed")).map(drop).unwrap_err();
+    assert_eq!(refused.to_string(), "the model has changed");
 }
 
 /// Batches of all workers, which either of the threads computes, come back to whom they belong, in their order.
