@@ -7,9 +7,8 @@ use crate::work::{Map, Runtime};
 use crate::{Facts, Operator, Output, Place, Placed, Planned, Start, Work, Worker};
 use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int8Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema};
+use oracle::python_in;
 use serde_json::Value;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 /// A word at a place.
@@ -111,8 +110,6 @@ pub fn surveyed(operator: &dyn Operator, rows: &RecordBatch, facts: &Facts) -> (
 
 /// Runs a Python script that finds `given` (JSON) and prints JSON.
 pub fn python(script: &str, given: &Value) -> Value {
-    let interpreter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(interpreter.exists(), "run `make setup` first");
     let folder = tempfile::tempdir().unwrap();
     let prelude = "import json, sys, numpy as np\n\
         given = json.load(open('given.json'))\n\
@@ -120,10 +117,7 @@ pub fn python(script: &str, given: &Value) -> Value {
         bits = lambda values: [int(b) for b in np.asarray(values, dtype=np.float64).reshape(-1).view(np.uint64)]\n\
         answer = lambda it: print(json.dumps(it))\n";
     std::fs::write(folder.path().join("given.json"), given.to_string()).unwrap();
-    std::fs::write(folder.path().join("script.py"), format!("{prelude}{script}")).unwrap();
-    let output = Command::new(interpreter).arg("script.py").current_dir(folder.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_str(&python_in(folder.path(), &format!("{prelude}{script}"))).unwrap()
 }
 
 /// The bits of floats: how they go to Python unharmed, NaN and infinities too.

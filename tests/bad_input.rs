@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, STREAMING, assert_same, corrupt, python, tables};
+use common::{Place, STREAMING, assert_same, corrupt, tables};
+use oracle::python;
 use std::path::Path;
 use std::process::Command;
 
@@ -249,7 +250,7 @@ fn a_file_that_crashes_the_library_costs_itself() {
     let bin = place.path("bin");
     std::fs::create_dir(&bin).expect("made");
     std::fs::copy(common::program(), bin.join("calostream")).expect("copied");
-    let python = common::repository().join(".deps/venv/bin/python");
+    let python = oracle::interpreter();
     let real = common::program().with_file_name("calostream-reader");
     let reader = format!(
         "#!{}

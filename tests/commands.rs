@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, STREAMING, program, python};
+use common::{Place, STREAMING, program};
+use oracle::python;
 use serde_json::Value;
 use std::fs;
 

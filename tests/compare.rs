@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, python};
+use common::Place;
+use oracle::python;
 
 const MAKE: &str = "
 import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq

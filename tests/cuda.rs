@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Place, outputs, python};
+use common::{Place, outputs};
+use oracle::python;
 use std::path::Path;
 
 /// A pipeline with two steps of one model, on the CPU and on the GPU; none where there is no GPU.

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python, repository};
+use common::{Place, assert_same, outputs, repository};
+use oracle::python;
 use std::path::Path;
 
 /// Runs a program of examples/ with these words.

@@ -5,7 +5,8 @@ mod common;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int8Type, UInt32Type, UInt64Type};
 use arrow::ipc::reader::StreamReader;
-use common::{Place, python, until};
+use common::{Place, until};
+use oracle::python;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -477,7 +478,7 @@ with open(sys.argv[1], 'r+b') as f:
 fn the_example_with_pyarrow_sees_what_is_fed() {
     let place = Place::new();
     place.showers(60, 20, 1);
-    let python = common::repository().join(".deps/venv/bin/python");
+    let python = oracle::interpreter();
     let out = format!("out={}", place.path("run").display());
     let data = format!("data={}", place.path("data").display());
     let train = |more: &[&str]| {

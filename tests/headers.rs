@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Place, STREAMING, assert_same, python, tables};
+use common::{Place, STREAMING, assert_same, tables};
+use oracle::python;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 

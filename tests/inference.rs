@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python, repository};
+use common::{Place, assert_same, outputs, repository};
+use oracle::python;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};

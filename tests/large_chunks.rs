@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, python};
+use common::Place;
+use oracle::python;
 use std::time::{Duration, Instant};
 
 /// Two files of one chunk of 1 GiB each, nearly all zeros: 1 MB on disk. Event i has cell 7 i at i + 1.5.

@@ -87,7 +87,7 @@ fn with_a_new_order_added_files_change_everything_behind_it() {
     let rows = |run: &str| {
         let script =
             "import sys, glob, pyarrow.parquet as p\nprint(sum(p.read_table(f).num_rows for f in glob.glob(sys.argv[1] + '/*')))";
-        common::python(script, &[&place.path(run).join("training")])
+        oracle::python(script, &[&place.path(run).join("training")])
     };
     assert_eq!(rows("run"), rows("fresh"));
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python, two_processes, until};
+use common::{Place, assert_same, outputs, two_processes, until};
+use oracle::python;
 use std::path::Path;
 use std::time::{Duration, Instant};
 

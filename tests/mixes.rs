@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, python};
+use common::Place;
+use oracle::python;
 
 /// Events of three classes with an event number, written by h5py: `a` 300, `b` 1200, `c` 700, in files of 100.
 const EVENTS: &str = r#"

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python};
+use common::{Place, assert_same, outputs};
+use oracle::python;
 
 const PIPELINE: &str = "\
 pipeline: parts

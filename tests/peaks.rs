@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python, repository};
+use common::{Place, assert_same, outputs, repository};
+use oracle::python;
 
 /// Two files of electrons of Z bosons: most events with two, some with one or three; the regressed energy is the better one.
 const ELECTRONS: &str = "

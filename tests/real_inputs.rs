@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Place, python, repository};
+use common::{Place, repository};
+use oracle::python;
 use std::path::{Path, PathBuf};
 
 fn corpus() -> Option<PathBuf> {

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, python};
+use common::Place;
+use oracle::python;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python, two_processes};
+use common::{Place, assert_same, outputs, two_processes};
+use oracle::python;
 use std::time::Duration;
 
 /// Signals and backgrounds with pt, eta and a weight of their own; some lie outside the bins, one has no pt.

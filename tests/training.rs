@@ -59,7 +59,7 @@ fn a_network_trained_on_electrons_is_applied_to_four_particles() {
     let [said, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{said}{err}");
     // The numbers are of the network that was trained: its predictions, asked of ONNX Runtime by Python.
-    common::python(
+    oracle::python(
         r#"
 import sys, json, glob, hashlib, numpy as np, pyarrow.parquet as pq, onnxruntime
 out = sys.argv[1]

@@ -97,7 +97,7 @@ fn settled(place: &Place, what: &str) {
     let parts = |run: &str| {
         let rows = "import sys, glob, pyarrow.parquet as pq\nt = [pq.read_table(p, columns=['event', 'energy']) for p in glob.glob(sys.argv[1])]\n\
                     print(sorted((e, x) for p in t for e, x in zip(p['event'].to_pylist(), p['energy'].to_pylist())))";
-        common::python(rows, &[&place.path(run).join("files/*.parquet")])
+        oracle::python(rows, &[&place.path(run).join("files/*.parquet")])
     };
     assert_eq!(parts("run"), parts("scratch"), "{what}");
 }

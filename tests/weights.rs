@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, assert_same, outputs, python};
+use common::{Place, assert_same, outputs};
+use oracle::python;
 
 const MAKE: &str = "
 import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Place, python};
+use common::Place;
+use oracle::python;
 use std::path::{Path, PathBuf};
 
 const COMPARE: &str = include_str!("whole_samples.py");

@@ -10,8 +10,8 @@ use calostream_operators::hdf5::probe;
 use calostream_operators::hdf5::process::Reader;
 use calostream_operators::hdf5::rows::{Opened, Rows};
 use calostream_operators::work::Runtime;
+use oracle::python_in;
 use std::path::Path;
-use std::process::Command;
 
 /// Datasets of many types and shapes, packed in every way that there is; and what h5py reads of each, in a file of its name.
 const FILES: &str = "
@@ -66,14 +66,6 @@ for way, how in ways.items():
 print(written)
 ";
 
-fn python(folder: &Path, script: &str) -> String {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(program.exists(), "run `make setup` first");
-    let out = Command::new(program).arg("-c").arg(script).current_dir(folder).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap().trim().to_owned()
-}
-
 /// Every dataset of every file in the folder.
 fn each(folder: &Path, mut look: impl FnMut(&Dataset, &Opened, &mut Reader, &str)) -> usize {
     let runtime = Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() };
@@ -94,7 +86,7 @@ fn each(folder: &Path, mut look: impl FnMut(&Dataset, &Opened, &mut Reader, &str
 #[test]
 fn every_codec_gives_what_h5py_reads_and_survives_damage() {
     let folder = tempfile::tempdir().unwrap();
-    let written: usize = python(folder.path(), FILES).parse().unwrap();
+    let written: usize = python_in(folder.path(), FILES).trim().parse().unwrap();
     assert!(written > 600, "{written} datasets were written");
     let mut state = 1_u64;
     let mut random = move |below: usize| {

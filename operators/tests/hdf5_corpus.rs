@@ -11,10 +11,10 @@ use calostream_operators::hdf5::probe::probe_file;
 use calostream_operators::hdf5::process::{RESIDENT, Reader};
 use calostream_operators::hdf5::rows::{Opened, Rows, is_own, unknown_filter};
 use calostream_operators::work::Runtime;
+use oracle::python_in;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 fn corpus() -> Option<PathBuf> {
@@ -204,8 +204,6 @@ fn every_dataset_has_the_values_that_h5py_reads() {
 #[test]
 fn members_of_records_have_the_values_that_h5py_reads() {
     let Some(corpus) = corpus() else { return };
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(program.exists(), "run `make setup` first");
     let script = "
 import h5py, hdf5plugin, hashlib, numpy as np
 def leaves(t, path=()):
@@ -232,11 +230,10 @@ for line in open('ORACLE_h5py_datasets.tsv').read().split('\\n')[1:]:
             for name in leaf: v = v[name]
             say('.'.join(leaf), v)
 ";
-    let out = Command::new(program).arg("-c").arg(script).current_dir(&corpus).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let members = python_in(&corpus, script);
     let mut reader = reader();
     let mut equal = 0;
-    for line in String::from_utf8(out.stdout).unwrap().lines() {
+    for line in members.lines() {
         let columns: Vec<&str> = line.split('\t').collect();
         let [file, path, member, sum] = columns[..] else { panic!("{line}") };
         let full = corpus.join(file).to_str().unwrap().to_owned();

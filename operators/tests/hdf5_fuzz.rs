@@ -17,12 +17,12 @@ use calostream_operators::hdf5::rows::{Opened, Rows, is_own, unknown_filter};
 use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5};
 use calostream_operators::work::{Runtime, Start, Work, Worker};
 use calostream_operators::{Facts, Fault, Operator, Placed};
+use oracle::python_in;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -101,10 +101,7 @@ with h5py.File('many.h5', 'w') as f:
 
 fn good_files() -> Vec<Good> {
     let made = tempfile::tempdir().unwrap();
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(python.exists(), "run `make setup` first");
-    let out = Command::new(python).arg("-c").arg(MADE).current_dir(made.path()).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    python_in(made.path(), MADE);
     let mut folders = vec![made.path().to_owned()];
     match std::env::var_os("CALOSTREAM_CORPUS") {
         Some(corpus) => folders.push(corpus.into()),

@@ -11,6 +11,7 @@ use calostream_operators::hdf5::process::Reader;
 use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5};
 use calostream_operators::work::{Runtime, Start, Work, Worker};
 use calostream_operators::{Facts, Fault, Operator, Placed, Planned, Problem};
+use oracle::{interpreter, python_in};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,11 +29,7 @@ fn made(script: &str) -> tempfile::TempDir {
 }
 
 fn python(folder: &Path, script: &str) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(program.exists(), "run `make setup` first");
-    let script = format!("import h5py, numpy as np, zlib\n{script}");
-    let out = Command::new(program).arg("-c").arg(script).current_dir(folder).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    python_in(folder, &format!("import h5py, numpy as np, zlib\n{script}"));
 }
 
 fn path(folder: &tempfile::TempDir, name: &str) -> String {
@@ -323,7 +320,7 @@ fn other_reader(folder: &tempfile::TempDir, then: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let program = folder.path().join("reader");
     let text = format!(
-        "#!{}/../.deps/venv/bin/python
+        "#!{}
 import os, signal, subprocess, sys, time
 real = subprocess.Popen(['{}'] + sys.argv[1:], stdin=subprocess.PIPE)
 while True:
@@ -334,7 +331,7 @@ while True:
     real.stdin.write(data); real.stdin.flush()
 real.stdin.close(); real.wait()
 ",
-        env!("CARGO_MANIFEST_DIR"),
+        interpreter().display(),
         runtime().reader.display()
     );
     std::fs::write(&program, text).unwrap();

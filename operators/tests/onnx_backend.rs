@@ -6,9 +6,8 @@ use calostream_operators::onnx::provider::Processor;
 use calostream_operators::onnx::session::{Input, Network, Output};
 use calostream_operators::onnx::tensor::{Element, Fed, Values};
 use calostream_operators::work::Runtime;
+use oracle::python_file;
 use serde::Deserialize;
-use std::path::Path;
-use std::process::Command;
 
 #[derive(Debug, Deserialize)]
 struct Suite {
@@ -87,12 +86,8 @@ fn run(test: &Test, all: &[f64]) -> Result<(), String> {
 
 #[test]
 fn what_passes_in_python_passes_here() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = here.join("../.deps/venv/bin/python");
-    assert!(python.exists(), "run `make setup` first");
     let folder = tempfile::tempdir().expect("a folder");
-    let script = here.join("tests/onnx_backend.py");
-    assert!(Command::new(python).arg(script).arg(folder.path()).status().expect("Python starts").success());
+    println!("{}", python_file("operators/tests/onnx_backend.py", &[folder.path()]));
     let suite: Suite = serde_json::from_slice(&std::fs::read(folder.path().join("tests.json")).expect("tests")).expect("JSON");
     let bytes = std::fs::read(folder.path().join("values")).expect("values");
     let all: Vec<f64> = bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();

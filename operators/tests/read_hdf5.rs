@@ -10,8 +10,8 @@ use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5, Samples};
 use calostream_operators::schema::Schema;
 use calostream_operators::work::{Runtime, Start, Work, Worker};
 use calostream_operators::{Facts, Fault, Need, Operator, Output, Placed, Planned, Problem, column, hits};
+use oracle::{interpreter, python_in};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 fn runtime() -> Runtime {
@@ -20,12 +20,7 @@ fn runtime() -> Runtime {
 
 /// Runs a Python script in `folder`, with numpy and h5py imported; gives what it prints.
 fn python(folder: &Path, script: &str) -> String {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(program.exists(), "run `make setup` first");
-    let script = format!("import h5py, numpy as np\nnp.random.seed(1)\n{script}");
-    let out = Command::new(program).arg("-c").arg(script).current_dir(folder).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+    python_in(folder, &format!("import h5py, numpy as np\nnp.random.seed(1)\n{script}"))
 }
 
 fn step(schema: &str, samples: &[(&str, &str)]) -> ReadHdf5 {
@@ -506,7 +501,7 @@ fn a_crash_costs_one_file() {
     // Dies of a segmentation fault when the path of a bad file comes in, else it is the real one.
     let real = runtime().reader;
     let script = format!(
-        "exec {}/../.deps/venv/bin/python -c \"
+        "exec {} -c \"
 import os, signal, subprocess, sys, threading
 real = subprocess.Popen(['{}'] + sys.argv[1:], stdin=subprocess.PIPE)
 while True:
@@ -515,7 +510,7 @@ while True:
     if not data: break
     real.stdin.write(data); real.stdin.flush()
 real.stdin.close(); real.wait()\" \"$@\"",
-        env!("CARGO_MANIFEST_DIR"),
+        interpreter().display(),
         real.display()
     );
     let runtime = Runtime { reader: other_reader(&folder, &script), ..Runtime::default() };

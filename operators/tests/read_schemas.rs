@@ -11,8 +11,8 @@ use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5, Samples};
 use calostream_operators::schema::{BUILT_IN, Schema, nearest};
 use calostream_operators::work::{Noticed, Runtime, Start, Work, Worker};
 use calostream_operators::{Facts, Fault, Need, Operator, Placed, Planned, column, hits};
+use oracle::python_in;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 fn runtime() -> Runtime {
     Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
@@ -20,12 +20,7 @@ fn runtime() -> Runtime {
 
 /// Runs a Python script in `folder`, with numpy and h5py imported; gives what it prints.
 fn python(folder: &Path, script: &str) -> String {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(program.exists(), "run `make setup` first");
-    let script = format!("import h5py, numpy as np, json\nnp.random.seed(1)\n{script}");
-    let out = Command::new(program).arg("-c").arg(script).current_dir(folder).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+    python_in(folder, &format!("import h5py, numpy as np, json\nnp.random.seed(1)\n{script}"))
 }
 
 struct Folder(tempfile::TempDir);

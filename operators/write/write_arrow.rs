@@ -162,7 +162,8 @@ impl Sink for Writer {
 mod tests {
     use super::*;
     use crate::work::{Runtime, Worker};
-    use crate::write::write_parquet::tests::{events, output, python};
+    use crate::write::write_parquet::tests::{events, output};
+    use oracle::python;
     use std::path::Path;
 
     fn write(with: &WriteArrow, rows: &RecordBatch, batches: &[usize], into: &Path) -> PathBuf {

@@ -25,15 +25,6 @@ pub fn program() -> &'static Path {
     program
 }
 
-/// Python with the oracles.
-pub fn python(script: &str, args: &[&Path]) -> String {
-    let python = repository().join(".deps/venv/bin/python");
-    assert!(python.exists(), "{} is missing: run `make setup` first", python.display());
-    let output = Command::new(python).arg("-c").arg(script).args(args).output().expect("Python starts");
-    assert!(output.status.success(), "Python says:\n{}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -141,7 +132,7 @@ impl Place {
 
     /// A tiny network with the inputs of the LCD models: an energy and four probabilities from the sums of both images.
     pub fn model(&self, name: &str, inputs: [&str; 2]) {
-        python(MODEL, &[&self.path(name), Path::new(inputs[0]), Path::new(inputs[1])]);
+        oracle::python(MODEL, &[&self.path(name), Path::new(inputs[0]), Path::new(inputs[1])]);
     }
 }
 
@@ -280,7 +271,7 @@ with open(sys.argv[1], 'r+b') as f:
     was = f.read(16)
     f.seek(-16, 1)
     f.write(bytes(b ^ 0xff for b in was))";
-    python(script, &[path]);
+    oracle::python(script, &[path]);
 }
 
 /// An address that nobody listens on.

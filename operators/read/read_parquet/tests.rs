@@ -1,10 +1,11 @@
 use super::*;
 use crate::work::{Runtime, Worker};
 use crate::write::write_parquet::WriteParquet;
-use crate::write::write_parquet::tests::{events, python, write};
+use crate::write::write_parquet::tests::{events, write};
 use crate::{Fault, column};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Schema, UInt64Type};
+use oracle::python;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;

@@ -6,9 +6,9 @@ use crate::work::{Assembly, Finished, Runtime, Sink, Staged, Worker};
 use crate::{Fault, Place};
 use crate::{column, hits};
 use arrow::array::RecordBatch;
+use oracle::{python, python_file};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
 fn lcd(file: &str) -> WriteHdf5 {
@@ -51,17 +51,6 @@ fn write(writer: &WriteHdf5, sample: &str, batches: &[RecordBatch], staging: &Pa
     sink.finish()
 }
 
-/// The project's Python, which `make setup` puts there.
-fn python(script: &str, arguments: &[&Path]) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let python = root.join(".deps/venv/bin/python");
-    assert!(python.exists(), "run `make setup` first");
-    let run = Command::new(python).current_dir(root).arg(script).args(arguments).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "{text}");
-    text
-}
-
 #[test]
 fn h5py_finds_the_same_values() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,8 +73,7 @@ fn h5py_finds_the_same_values() {
             expected.extend(pdg.iter().zip(&energy).flat_map(|(p, e)| [p.to_le_bytes(), e.to_le_bytes()]).flatten());
             let plain = folder.path().join("expected.bin");
             std::fs::write(&plain, expected).unwrap();
-            let script = folder.path().join("same.py");
-            let code = format!(
+            let script = format!(
                 "import sys, h5py, numpy as np\nf = h5py.File(sys.argv[1]); raw = open(sys.argv[2], 'rb').read()\nn = {events}\n\
                  for name, shape, kind in (('ECAL', (25, 25, 25), '<f4'), ('HCAL', (5, 5, 60), '<f4'), ('target', (2,), '<f8')):\n\
                  \x20   d = f[name]; size = n * int(np.prod(shape)) * np.dtype(kind).itemsize\n\
@@ -96,8 +84,7 @@ fn h5py_finds_the_same_values() {
                  assert not raw and sorted(f) == ['ECAL', 'HCAL', 'target']\n",
                 u8::from(shuffle)
             );
-            std::fs::write(&script, code).unwrap();
-            python(script.to_str().unwrap(), &[&staged[0].path, &plain]);
+            python(&script, &[&staged[0].path, &plain]);
         }
     }
 }
@@ -284,8 +271,7 @@ fn h5py_finds_classes_images_and_the_class_map_in_a_merged_file() {
         hits::to_dense(column::get(&rows, "ecal"), 15_625, 0, 0, 200, &mut dense).unwrap();
         let plain = folder.path().join("expected.bin");
         std::fs::write(&plain, dense.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-        let script = folder.path().join("look.py");
-        let code = "import sys, h5py, numpy as np\n\
+        let script = "import sys, h5py, numpy as np\n\
              f = h5py.File(sys.argv[1]); classes = str(sys.argv[3]).split('/')\n\
              assert sorted(f) == ['ECAL', 'HCAL', 'OneHot', 'index', 'target'], list(f)\n\
              assert f['ECAL'][:].tobytes() == open(sys.argv[2], 'rb').read()\n\
@@ -295,8 +281,7 @@ fn h5py_finds_classes_images_and_the_class_map_in_a_merged_file() {
              assert (np.eye(len(classes))[index[:]] == hot[:]).all()\n\
              assert [classes[k] for k in index] == [{11: 'Ele', 22: 'Gamma', 111: 'Pi0', 211: 'ChPi'}[n] for n in pdg]\n\
              assert len(set(pdg[:4])) == 4\n";
-        std::fs::write(&script, code).unwrap();
-        python(script.to_str().unwrap(), &[&path, &plain, Path::new(&expected.join("/"))]);
+        python(script, &[&path, &plain, Path::new(&expected.join("/"))]);
     }
 }
 
@@ -451,5 +436,5 @@ fn generated_showers_agree_with_geant4() {
         println!("{}: {making:.0} events/s made, {writing:.0} written, of one core", class.name());
     }
     let geant4 = Path::new(&corpus).join("geant4_lcd");
-    println!("{}", python("examples/compare_showers.py", &[folder.path(), &geant4]));
+    println!("{}", python_file("examples/compare_showers.py", &[folder.path(), &geant4]));
 }

@@ -5,9 +5,9 @@ use crate::{Place, Reads, Unit};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Float32Type, SchemaRef};
+use oracle::python;
 use proptest::prelude::*;
 use std::path::Path;
-use std::process::Command;
 use tempfile::TempDir;
 
 /// Events of two samples with hits, a dense image, a number and a name; the same for the same `rows`.
@@ -82,15 +82,6 @@ pub(crate) fn write(with: &WriteParquet, rows: &RecordBatch, batches: &[usize], 
     assert_eq!(staged.len(), 1);
     assert_eq!((staged[0].name.as_str(), staged[0].rows), ("part-00001.parquet", rows.num_rows() as u64));
     staged[0].path.clone()
-}
-
-/// Runs Python that prints; what it printed.
-pub(crate) fn python(program: &str, arguments: &[&Path]) -> String {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    assert!(python.exists(), "run `make setup` first: the Python oracles are not in .deps/venv");
-    let done = Command::new(python).arg("-c").arg(program).args(arguments).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
 }
 
 proptest! {
