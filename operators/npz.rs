@@ -6,7 +6,8 @@
 //! Invariant: no size that an archive says is believed before as many bytes have come out of it.
 
 use crate::Fault;
-use crate::hdf5::header::{Dataset, Element, Filter, Header, Kind, Layout, Number, Pad};
+use crate::hdf5::element::{Element, Kind, Number, Pad};
+use crate::hdf5::header::{Dataset, Filter, Header, Layout};
 use crate::hdf5::rows::Opened;
 use anyhow::Context;
 use flate2::read::DeflateDecoder;

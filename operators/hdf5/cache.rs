@@ -127,7 +127,8 @@ fn kept(facts: &Facts, looked: SystemTime) -> impl Iterator<Item = &FileFacts<He
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hdf5::header::{Dataset, Element};
+    use crate::hdf5::element::Element;
+    use crate::hdf5::header::Dataset;
     use std::sync::Arc;
     use std::time::Duration;
 

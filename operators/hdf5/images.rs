@@ -3,7 +3,7 @@
 //! A cell is a hit unless all its bytes are zero (+0), which [`scan`] looks for. Thresholds and narrowing come after that, on
 //! the few hits that there are. Invariant: no hit of a finished column holds +0.
 
-use super::header::{Kind, Number, Numbers};
+use super::element::{Kind, Number, Numbers};
 use super::rows::{Run, Values};
 use super::scan;
 use crate::Fault;

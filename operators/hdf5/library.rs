@@ -11,8 +11,9 @@ mod lists;
 pub use lists::Lists;
 
 use super::chunk_list::ChunkList;
+use super::element::Element;
 use super::ffi::{Failure, Handle, Result, ask, c_string, call, checked, handle, refused};
-use super::header::{Attribute, Dataset, Element, Filter, Header, Layout};
+use super::header::{Attribute, Dataset, Filter, Header, Layout};
 use super::protocol::PIECE;
 use super::types::{element, memory_type};
 use hdf5_metno_sys::{h5, h5a, h5d, h5e, h5f, h5i, h5l, h5o, h5p, h5s, h5t, h5z};

@@ -12,6 +12,7 @@ pub mod chunk_file;
 pub mod chunk_list;
 mod codec;
 pub mod decode;
+pub mod element;
 mod ffi;
 pub mod fingerprint;
 pub mod header;

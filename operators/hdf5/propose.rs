@@ -3,7 +3,8 @@
 //! Columns are the datasets that are as long as the largest one; whatever else there is stands in a comment with the
 //! reason. What it gives is read back by [`crate::schema::Schema::parse`].
 
-use super::header::{Dataset, Element, Header, shape_name};
+use super::element::{Element, shape_name};
+use super::header::{Dataset, Header};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
+use super::element::{Element, Kind, Member, Number, Numbers, Pad};
 use super::ffi::{Handle, Result, ask, c_string, call, checked, handle, last_error, refused};
-use super::header::{Element, Kind, Member, Number, Numbers, Pad};
 use hdf5_metno_sys::{h5, h5t};
 use std::ffi::{CStr, c_uint};
 

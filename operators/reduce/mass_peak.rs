@@ -7,27 +7,28 @@
 //! The approximate energy that the mass of the Z says a particle has is a column of the pairs, which `pair` makes.
 //!
 //! The improvement of energy A on the reference B is 1 - sigma_A / sigma_B. Both widths come from the same events, so their
-//! errors go together and must not be added in quadrature. They are bootstrapped in pairs: in each of so many replicas every
-//! event counts as often as a Poisson number of mean 1, which is keyed by the event's identity and the replica, so it is the
-//! same for all energies (and on any machine). The error is the spread of the improvement over the replicas.
+//! errors go together and must not be added in quadrature. So they are [bootstrapped](crate::statistics::bootstrap) in
+//! pairs, and the error is the spread of the improvement over the replicas.
 //!
 //! Key of a bin of masses: `((replica * places + place) * energies + energy) * slots + slot`, where a place is a slot of the bins
 //! of a group (`group * bins + bin`, flow included) and replica 0 the data themselves. With weights, sums of w stand there, and behind all of them the sums of w^2 of replica 0.
 
 mod shown;
+mod widths;
 
-use crate::column::{self, EVENT, event_key};
+use crate::column::{self, EVENT};
 use crate::draw;
 use crate::kinematics::{Quantity, Z_MASS, Z_WIDTH, mass, opening, per_gev};
 use crate::registry::Describe;
 use crate::row::pair::{self, names};
 use crate::statistics::axis::Axis;
-use crate::statistics::binning::{Binning, By, Cell};
+use crate::statistics::binning::{Binning, By};
+use crate::statistics::bootstrap::{self, MOST_REPLICAS, REPLICAS};
 use crate::statistics::figure::Summary;
 use crate::statistics::folding::{gather, one_input, table};
 use crate::statistics::for_each::{ForEach, Regions};
 use crate::statistics::groups::Groups;
-use crate::statistics::peak::{ALPHAS, Background, Held, Line, OF_PEAK, PARAMETERS, POWERS, Peak, Spectrum};
+use crate::statistics::peak::{ALPHAS, Background, Held, Line, OF_PEAK, PARAMETERS, POWERS};
 use crate::statistics::populations;
 use crate::statistics::sums::Sums;
 use crate::weights;
@@ -41,9 +42,6 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Replicas where nothing is said.
-const REPLICAS: u32 = 100;
-const MOST_REPLICAS: u32 = 10_000;
 const BINS: u32 = 100;
 const MOST_BINS: usize = 2000;
 /// What lies on either side of the mass where no range is given, in GeV.
@@ -343,24 +341,6 @@ impl Operator for MassPeak {
     }
 }
 
-/// How often an event counts, by 64 bits that are uniform: a Poisson number of mean 1, cut off at 18 (which 10^-17 pass).
-struct Counts([u64; 19]);
-
-impl Counts {
-    fn new() -> Self {
-        let (mut term, mut sum) = ((-1.0_f64).exp(), 0.0);
-        Self(std::array::from_fn(|k| {
-            sum += term;
-            term /= (k + 1) as f64;
-            if k == 18 { u64::MAX } else { (sum * 2.0_f64.powi(64)) as u64 }
-        }))
-    }
-
-    fn of(&self, bits: u64) -> usize {
-        self.0.iter().position(|bound| bits < *bound).unwrap_or(0)
-    }
-}
-
 impl Weighing {
     /// The columns that are read.
     fn reads(&self) -> BTreeSet<String> {
@@ -434,20 +414,17 @@ impl Fold for Weighing {
         if self.replicas == 0 {
             return Ok(());
         }
-        let (events, poisson) = (draw::events(batch)?, Counts::new());
-        for replica in 1..=self.replicas as usize {
-            let purpose = format!("mass_peak/bootstrap/{replica}");
-            for row in &usable {
-                let times = poisson.of(event_key(events[*row], self.seed, &purpose));
-                if times == 0 {
-                    continue;
-                }
+        let events = draw::events(batch)?;
+        let mut times = vec![0; self.replicas as usize];
+        for row in usable {
+            bootstrap::counts(events[row], self.seed, &mut times);
+            for (replica, times) in times.iter().enumerate().filter(|(_, times)| **times > 0) {
                 for energy in 0..self.of.len() {
-                    let cell = replica * of_data + cells[energy * rows + row] as usize;
+                    let cell = (1 + replica) * of_data + cells[energy * rows + row] as usize;
                     if weights.is_some() {
-                        sums[cell].add(times as f64 * weight(*row));
+                        sums[cell].add(*times as f64 * weight(row));
                     } else {
-                        counts[cell] += times as i64;
+                        counts[cell] += times;
                     }
                 }
             }
@@ -465,137 +442,6 @@ impl Fold for Weighing {
             remarks: self.remarks(&widths, sums),
         })
     }
-}
-
-/// What is known of one energy in a bin of a group, or in all of them.
-struct Width {
-    group: usize,
-    cell: Option<Cell>,
-    energy: usize,
-    /// In each slot of the axis.
-    counts: Vec<i64>,
-    contents: Vec<f64>,
-    variances: Option<Vec<f64>>,
-    peak: Result<Peak, String>,
-    /// What it is better by than the reference; none for the reference itself.
-    improvement: Option<Improvement>,
-}
-
-impl Width {
-    /// True where both are of the same pairs.
-    fn beside(&self, other: &Self) -> bool {
-        self.group == other.group && self.cell == other.cell
-    }
-}
-
-/// 1 - sigma / sigma of the reference, and its error, or why there is none.
-struct Improvement {
-    value: Result<f64, String>,
-    error: Result<f64, String>,
-}
-
-impl Weighing {
-    /// The places of a bin of a group; without one, all of them.
-    fn places(&self, group: usize, cell: Option<&Cell>) -> std::ops::Range<usize> {
-        let first = group * self.binning.slots();
-        cell.map_or(first..first + self.binning.slots(), |cell| first + cell.slot..first + cell.slot + 1)
-    }
-
-    /// The rows in each slot of the axis, in some places together.
-    fn counts(&self, sums: &Sums, places: std::ops::Range<usize>, energy: usize) -> Vec<i64> {
-        let count = |slot: usize| places.clone().map(|place| sums.count((self.cell(0, place, energy) + slot) as u64)).sum();
-        (0..self.axis.slots()).map(count).collect()
-    }
-
-    /// The contents of the slots of a replica (0 for the data), and the sums of the squared weights where there are any.
-    fn contents(
-        &self,
-        sums: &Sums,
-        replica: usize,
-        places: std::ops::Range<usize>,
-        energy: usize,
-    ) -> (Vec<f64>, Option<Vec<f64>>) {
-        let keys = |slot: usize| places.clone().map(move |place| (self.cell(replica, place, energy) + slot) as u64);
-        let slots = 0..self.axis.slots();
-        match &self.weight {
-            None => (slots.map(|slot| keys(slot).map(|key| sums.count(key)).sum::<i64>() as f64).collect(), None),
-            Some(_) => {
-                let square = |slot: usize| sums.sum_over(keys(slot).map(|key| self.all() as u64 + key));
-                let squares = (replica == 0).then(|| slots.clone().map(square).collect());
-                (slots.map(|slot| sums.sum_over(keys(slot))).collect(), squares)
-            }
-        }
-    }
-
-    fn in_range<'a, T>(&self, slots: &'a [T]) -> &'a [T] {
-        &slots[1..=self.axis.bins()]
-    }
-
-    fn fitted(&self, sums: &Sums) -> Vec<Width> {
-        let edges = self.axis.edges();
-        let cells: Vec<Option<Cell>> = [None].into_iter().chain(self.binning.cells().into_iter().map(Some)).collect();
-        let mut widths = Vec::new();
-        for (group, cell) in (0..self.groups.len()).flat_map(|group| cells.iter().map(move |cell| (group, cell))) {
-            let places = || self.places(group, cell.as_ref());
-            let mut beside: Vec<Width> = (0..self.of.len())
-                .map(|energy| {
-                    let (contents, variances) = self.contents(sums, 0, places(), energy);
-                    let counts = self.counts(sums, places(), energy);
-                    let squares = variances.as_ref().map(|v| self.in_range(v));
-                    let spectrum = Spectrum { edges: &edges, contents: self.in_range(&contents), variances: squares };
-                    let peak = Peak::fit(&spectrum, self.line, self.held);
-                    Width { group, cell: cell.clone(), energy, counts, contents, variances, peak, improvement: None }
-                })
-                .collect();
-            let improvements = self.improvements(sums, &edges, &beside);
-            beside.iter_mut().zip(improvements).for_each(|(width, improvement)| width.improvement = improvement);
-            widths.extend(beside);
-        }
-        widths
-    }
-
-    fn improvements(&self, sums: &Sums, edges: &[f64], widths: &[Width]) -> Vec<Option<Improvement>> {
-        let replica = |number: usize, width: &Width| -> Option<f64> {
-            let peak = width.peak.as_ref().ok()?;
-            let (contents, _) = self.contents(sums, number, self.places(width.group, width.cell.as_ref()), width.energy);
-            // A replica of weighted rows is fitted as if its weights were equal: its errors are not asked for.
-            let spectrum = Spectrum { edges, contents: self.in_range(&contents), variances: None };
-            peak.refit(&spectrum, self.line).ok()
-        };
-        let replicas: Vec<Vec<Option<f64>>> = match self.of.len() {
-            1 => Vec::new(),
-            _ => (1..=self.replicas as usize).map(|number| widths.iter().map(|width| replica(number, width)).collect()).collect(),
-        };
-        let one = |width: &Width| -> Option<Improvement> {
-            if width.energy == self.reference {
-                return None;
-            }
-            let sigma = |width: &Width| width.peak.as_ref().map(|peak| peak.values()[1]).map_err(Clone::clone);
-            let value = match (sigma(width), sigma(&widths[self.reference])) {
-                (Ok(own), Ok(reference)) => Ok(1.0 - own / reference),
-                (Err(reason), _) => Err(reason),
-                (_, Err(reason)) => Err(format!("no width of the reference: {reason}")),
-            };
-            let values: Vec<f64> =
-                replicas.iter().filter_map(|widths| Some(1.0 - widths[width.energy]? / widths[self.reference]?)).collect();
-            let error = match (&value, self.replicas) {
-                (Err(reason), _) => Err(reason.clone()),
-                (_, 0) => Err("no replicas were asked for".into()),
-                _ if values.len() < 2 || values.len() * 10 < self.replicas as usize * 9 => {
-                    Err(format!("only {} of {} replicas can be fitted", values.len(), self.replicas))
-                }
-                _ => Ok(spread(&values)),
-            };
-            Some(Improvement { value, error })
-        };
-        widths.iter().map(one).collect()
-    }
-}
-
-/// The standard deviation of some numbers about their mean.
-fn spread(values: &[f64]) -> f64 {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
 }
 
 #[cfg(test)]

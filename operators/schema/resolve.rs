@@ -3,7 +3,8 @@
 use super::column::{Address, Column, ColumnKind, Dtype, Members, Values};
 use crate::Problem;
 use crate::column::with_unit;
-use crate::hdf5::header::{Dataset, Element, Header, Leaf, Member, Number, Pad, Value, shape_name};
+use crate::hdf5::element::{Element, Leaf, Member, Number, Pad, shape_name};
+use crate::hdf5::header::{Dataset, Header, Value};
 use crate::hdf5::images::{Pick, cell_value};
 use crate::hdf5::rows::unknown_filter;
 use crate::hits::{dense_field, hits_field};

@@ -5,7 +5,8 @@
 
 use calostream_operators::Fault;
 use calostream_operators::facts::FileFacts;
-use calostream_operators::hdf5::header::{Dataset, Element, Header, Kind, shape_name};
+use calostream_operators::hdf5::element::{Element, Kind, shape_name};
+use calostream_operators::hdf5::header::{Dataset, Header};
 use calostream_operators::hdf5::images::Pick;
 use calostream_operators::hdf5::probe::probe_file;
 use calostream_operators::hdf5::process::{RESIDENT, Reader};

@@ -5,7 +5,8 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, UInt16Type};
 use calostream_operators::hdf5::decode::{Chunk, Decoder, gather};
-use calostream_operators::hdf5::header::{Filter, Kind, Number};
+use calostream_operators::hdf5::element::{Kind, Number};
+use calostream_operators::hdf5::header::Filter;
 use calostream_operators::hdf5::images::{Refine, hits_of_plain, hits_of_runs};
 use calostream_operators::hdf5::rows::{Run, Values};
 use calostream_operators::hits::hits_field;

@@ -9,7 +9,8 @@
 #![allow(clippy::unwrap_used)]
 
 use calostream_operators::facts::FileFacts;
-use calostream_operators::hdf5::header::{Dataset, Element, Header};
+use calostream_operators::hdf5::element::Element;
+use calostream_operators::hdf5::header::{Dataset, Header};
 use calostream_operators::hdf5::probe::probe_file;
 use calostream_operators::hdf5::process::Reader;
 use calostream_operators::hdf5::propose::propose;

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use calostream_operators::hdf5::{
-    header::Number,
+    element::Number,
     images, probe, probe_all,
     process::Reader,
     rows::{Opened, Rows},

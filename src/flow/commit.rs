@@ -11,9 +11,10 @@
 
 mod runs;
 
+use super::Shared;
+use super::pass::Pass;
 use super::phase::{PartPlan, Phase};
 use super::stage::Record;
-use super::{Pass, Shared};
 use crate::ledger::log::{Commit, Line, Noticed, Quarantine, Rows, Tally};
 use crate::ledger::{Contribution, Settled};
 use crate::plan::{Plan, PlannedStep, Port};

@@ -5,16 +5,17 @@
 //! process); parts go round all workers. Rows that are in memory are copied once, into their place. Whether a piece crosses a thread or a network is timely's business. A part is complete when as many rows have come as
 //! were put aside for it, which the ledger says beforehand.
 
+use super::Shared;
 use super::columns::{project, with_copies};
 use super::kept::{KeptRun, Placed};
 use super::order::Order;
 use super::parcel::{Content, Parcel};
+use super::pass::Pass;
 use super::phase::{Phase, Run};
 use super::ranks::{EXTRA, Routing};
 use super::source::{Read, Reading};
 use super::spiller::{RunReader, one_dictionary};
 use super::stage::{Given, Record, Stage};
-use super::{Pass, Shared};
 use crate::ledger::lock::host;
 use crate::plan::Port;
 use crate::plan::spill::OPEN;

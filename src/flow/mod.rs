@@ -33,6 +33,7 @@
 //! 6. Nothing that is computed depends on which worker did what.
 
 mod budget;
+mod build;
 mod cluster;
 mod columns;
 mod commit;
@@ -45,6 +46,7 @@ pub mod lost;
 mod operator;
 mod order;
 mod parcel;
+mod pass;
 mod phase;
 mod progress;
 mod ranks;
@@ -64,33 +66,26 @@ pub use phase::{Basis, Phase};
 pub use progress::Display;
 
 use crate::files;
-use crate::ledger::log::{Commit, Line, Rows};
+use crate::ledger::log::Line;
 use crate::ledger::units::Numbered;
 use crate::ledger::{Ledger, Settled, State};
 use crate::plan::{Plan, Port, spill};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use budget::Budget;
 use calostream_operators::statistics::sums::Sums;
 use calostream_operators::work::{Runtime, Start};
-use calostream_operators::{Shape, Work, Worker};
+use calostream_operators::{Work, Worker};
 use counter::Counter;
 use devices::{Devices, Figures};
-use operator::On;
-use phase::{PartPlan, strata};
-use ranks::{Router, Tally};
+use pass::Pass;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use source::Queue;
-use spiller::Spiller;
-use stage::{Given, Kind, SinkPlace, Stage, StepStage};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use timely::dataflow::operators::{Concatenate, Probe};
-use timely::dataflow::{ProbeHandle, Stream};
 
 /// What a run is to do, beside the plan.
 #[derive(Debug, Clone)]
@@ -135,23 +130,6 @@ pub struct Shared {
     /// In process 0.
     ledger: Mutex<Option<Ledger>>,
     passes: Mutex<BTreeMap<usize, Arc<Pass>>>,
-}
-
-/// One go at the parts of a phase that are not committed, shared by the workers of a process.
-pub struct Pass {
-    phase: Arc<Phase>,
-    pending: Vec<u64>,
-    left_out: BTreeSet<u64>,
-    queue: Queue,
-    frontier: AtomicU64,
-    window: u64,
-}
-
-impl Pass {
-    /// No part below this will say anything any more.
-    fn frontier(&self) -> u64 {
-        self.frontier.load(Ordering::Relaxed)
-    }
 }
 
 /// What a run has come to.
@@ -328,12 +306,12 @@ fn work(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shar
     let mut number = 0;
     for phase in 0..plan.phases.len() {
         loop {
-            let pass = pass(worker, plan, shared, number, phase)?;
+            let pass = pass::pass(worker, plan, shared, number, phase)?;
             number += 1;
             if pass.pending.is_empty() {
                 break;
             }
-            let (committed, over) = build(worker, plan, shared, &pass);
+            let (committed, over) = build::build(worker, plan, shared, &pass);
             while !committed.done() {
                 if shared.failure.raised() {
                     return Ok(());
@@ -345,126 +323,8 @@ fn work(worker: &mut timely::worker::Worker, plan: &Arc<Plan>, shared: &Arc<Shar
             if shared.failure.raised() {
                 return Ok(());
             }
-            enough_is_left(plan, shared, &pass.phase)?;
+            pass::enough_is_left(plan, shared, &pass.phase)?;
         }
-    }
-    Ok(())
-}
-
-/// The pass of this number: the first worker of the process that comes makes it, from what the log says.
-fn pass(
-    worker: &timely::worker::Worker,
-    plan: &Arc<Plan>,
-    shared: &Arc<Shared>,
-    number: usize,
-    phase: usize,
-) -> Result<Arc<Pass>> {
-    let mut passes = shared.passes.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pass) = passes.get(&number) {
-        return Ok(Arc::clone(pass));
-    }
-    let before = number.checked_sub(1).and_then(|n| passes.get(&n)).filter(|p| p.phase.number == phase);
-    let phase = match before {
-        Some(pass) => Arc::clone(&pass.phase),
-        None => {
-            let state = shared.state().clone();
-            let start = |step: usize| start(plan, &shared.runtime, step, ((worker.index(), shared.peers), None));
-            let basis = Basis { plan, state: &state, units: &shared.units, folder: &shared.folder, start: &start };
-            let made = Phase::of(basis, phase)?;
-            tell(shared, vec![made.begin()])?;
-            Arc::new(made)
-        }
-    };
-    // In every pass: the one before may have quarantined ranges.
-    let idle = idle_parts(plan, &phase, &shared.state());
-    tell(shared, idle)?;
-    let state = shared.state();
-    // What another level will not read any more, and what a pass has made in vain.
-    let read = |c: &&Commit| plan.phases.get(c.phase).is_some_and(|of| of.level + 1 >= phase.level);
-    if let Some(kept) = &shared.kept {
-        kept.retain(state.commits.values().filter(read).flat_map(|c| &c.spills));
-    }
-    let pending: Vec<u64> = (0..phase.parts.len() as u64).filter(|p| !state.commits.contains_key(&(phase.number, *p))).collect();
-    // What could not be surveyed can't be read.
-    let same = |p: usize| p <= phase.number && plan.phases.get(p).is_some_and(|of| of.level == phase.level);
-    let left_out: BTreeSet<u64> = state.quarantined.keys().filter(|(p, _)| same(*p)).map(|(_, u)| *u).collect();
-    drop(state);
-    let processes = (shared.peers / shared.threads) as u64;
-    let mine = pending.iter().enumerate().filter(|(i, _)| *i as u64 % processes == shared.process as u64).map(|(_, p)| *p);
-    // Ranges hold no permits: the window keeps them within the budget. Each is in memory up to three times (as it came, in
-    // its new order, and on its way); those under way are spread over all processes.
-    let largest = phase.largest_part(plan).max(1);
-    let fit = if phase.level == 0 { u64::MAX } else { shared.budget.limit().saturating_mul(processes) / (3 * largest) };
-    let window = fit.clamp(1, 4 * shared.peers as u64);
-    let queue = Queue::new(mine.collect::<Vec<_>>());
-    // So that reading begins while the workers still open what they need.
-    let frontier = AtomicU64::new(pending.first().copied().unwrap_or(0));
-    let pass = Arc::new(Pass { phase, pending, left_out, queue, frontier, window });
-    passes.insert(number, Arc::clone(&pass));
-    Ok(pass)
-}
-
-/// Lines that every process can write down for itself; the one with the ledger does it in the log as well.
-fn tell(shared: &Shared, lines: Vec<Line>) -> Result<()> {
-    let mut state = shared.state();
-    let new: Vec<Line> = lines
-        .into_iter()
-        .filter(|line| match line {
-            Line::Begin { phase, basis, .. } => state.basis.get(phase) != Some(basis),
-            Line::Commit(c) => !state.commits.contains_key(&(c.phase, c.part)),
-            _ => true,
-        })
-        .collect();
-    new.iter().for_each(|line| state.apply(line));
-    drop(state);
-    shared.commit(new.into_iter().map(|line| (line, Vec::new())).collect())?;
-    Ok(())
-}
-
-/// Commits for ranges in which nothing is to be done: empty ones.
-fn idle_parts(plan: &Plan, phase: &Phase, state: &State) -> Vec<Line> {
-    let mut lines = Vec::new();
-    // Of input files, a unit that can't be read is left out by the part that does the others; a part without any has nothing to do.
-    let idle = |part: &&PartPlan| phase.level > 0 || part.units.is_empty();
-    for (number, part) in phase.parts.iter().enumerate().filter(|(_, part)| idle(part)) {
-        let left_out = part.units.iter().all(|u| state.quarantined.contains_key(&(phase.number, u.number)));
-        if left_out || part.units.iter().all(|u| u.rows == 0) {
-            let (out, kept) = part.units.iter().map(|u| u.number).partition(|_| left_out);
-            let step = plan.steps[part.origin.step].name.clone();
-            let rows = Rows { step, came: 0, out: vec![0; part.origin.output + 1], cut: 0, repeated: 0 };
-            lines.push(Line::Commit(Commit {
-                phase: phase.number,
-                part: number as u64,
-                units: kept,
-                left_out: out,
-                rows: vec![rows],
-                ..Commit::default()
-            }));
-        }
-    }
-    lines
-}
-
-/// An error when more is quarantined than the pipeline allows: of the units, and of the parts of a new order.
-fn enough_is_left(plan: &Plan, shared: &Shared, phase: &Phase) -> Result<()> {
-    let state = shared.state();
-    let Some(first) = state.in_quarantine().next() else { return Ok(()) };
-    if plan.strict {
-        bail!("{}: {} (`on_error: stop`)", first.what, first.reason);
-    }
-    let bad = state.in_quarantine().filter(|q| q.phase == phase.number).count();
-    let (all, of) = match phase.level {
-        0 => (shared.units.len(), "units"),
-        _ => (phase.parts.len(), "parts of the new order"),
-    };
-    if bad as f64 / all.max(1) as f64 > plan.quarantine_at_most {
-        bail!(
-            "{bad} of {all} {of} are quarantined, more than `quarantine_at_most: {}` allows; the first: {}: {} (all of them: {})",
-            plan.quarantine_at_most,
-            first.what,
-            first.reason,
-            shared.folder.join("quarantine.jsonl").display()
-        );
     }
     Ok(())
 }
@@ -514,177 +374,4 @@ pub fn again(plan: &Plan, state: &State, folder: &Path, runtime: &Runtime, step:
 pub fn sizes(plan: &Plan, options: &Options) -> (u64, u64) {
     let run = spill::held(plan, options.budget).0 / options.workers as u64;
     (options.sizes.run.unwrap_or(run), options.sizes.piece)
-}
-
-/// Bytes that a worker holds of an input of a step until it writes a run: what an earlier pass has kept is held already.
-fn limit(shared: &Shared, step: &str) -> u64 {
-    let kept = shared.kept.as_ref().map_or(0, |kept| kept.bytes_of(step)) / shared.threads as u64;
-    shared.aside.saturating_sub(kept).max(shared.aside / 8)
-}
-
-/// Stands where a step could not start, so that the dataflow has the same form everywhere.
-struct Broken;
-
-impl Stage for Broken {
-    fn take(&mut self, _: u64, _: parcel::Parcel, _: &mut Given) -> Result<()> {
-        bail!("a step could not start")
-    }
-}
-
-/// Builds the dataflow of a pass on this worker: what is done when everything is committed, and what says which parts are over.
-fn build(
-    worker: &mut timely::worker::Worker,
-    plan: &Arc<Plan>,
-    shared: &Arc<Shared>,
-    pass: &Arc<Pass>,
-) -> (ProbeHandle<u64>, ProbeHandle<u64>) {
-    let index = worker.index();
-    let whole = plan;
-    let plan = plan.phases[pass.phase.number].survey.as_ref().unwrap_or(plan);
-    worker.dataflow::<u64, _, _>(|scope| {
-        let phase = &pass.phase;
-        let mut streams: BTreeMap<Port, Stream<'_, u64, parcel::Chunk>> = BTreeMap::new();
-        let mut records = Vec::new();
-        if phase.regroups {
-            let (of, all, plan) = (Arc::clone(pass), Arc::clone(shared), Arc::clone(plan));
-            let (_, told) = source::source(scope, "runs again", 0, shared, move |reading| {
-                regroup::put_aside_again(&plan, &of, &all, index, reading)
-            });
-            records.push(told);
-        } else if phase.level == 0 {
-            let mut sources = BTreeMap::new();
-            let reads = index % shared.threads < shared.readers;
-            for port in phase.origins.iter().filter(|_| reads) {
-                match start(plan, &shared.runtime, port.step, ((index, shared.peers), None)) {
-                    Ok(Work::Source(s)) => {
-                        let schema = Arc::clone(&plan.steps[port.step].planned.outputs[0].schema);
-                        sources.insert(port.step, (s, schema));
-                    }
-                    Ok(_) => shared.failure.raise(anyhow::anyhow!("`{}` is no source any more", plan.steps[port.step].name)),
-                    Err(error) => shared.failure.raise(error),
-                }
-            }
-            let (of, all) = (Arc::clone(pass), Arc::clone(shared));
-            let (outputs, told) = source::source(scope, "read", phase.origins.len(), shared, move |reading| {
-                if reads { source::read_parts(&of, sources, &all, reading) } else { Ok(()) }
-            });
-            streams.extend(phase.origins.iter().copied().zip(outputs));
-            records.push(told);
-        } else {
-            let (of, all) = (Arc::clone(pass), Arc::clone(shared));
-            let (outputs, told) = source::source(scope, "runs", phase.origins.len(), shared, move |reading| {
-                gather::read_parts(&of, &all, index, reading)
-            });
-            records.push(told);
-            for (port, stretches) in phase.origins.iter().zip(outputs) {
-                let schema = Arc::clone(&plan.steps[port.step].planned.outputs[port.output].schema);
-                let making = match start(whole, &shared.runtime, port.step, ((index, shared.peers), None)) {
-                    Ok(Work::Join(join)) => gather::Making::Join(join, plan.steps[port.step].from.len()),
-                    Ok(_) => {
-                        gather::Making::Order(phase.asides.get(&port.step).map(|a| Arc::clone(&a.routing)).unwrap_or_default())
-                    }
-                    Err(error) => {
-                        shared.failure.raise(error);
-                        gather::Making::Order(Arc::default())
-                    }
-                };
-                let placer = Box::new(gather::Placer::new(*port, Arc::clone(phase), schema, making));
-                let name = format!("{} in order", plan.steps[port.step].name);
-                let (mut placed, told) = operator::exchanged(scope, &name, stretches, 1, (placer, On::Thread), shared);
-                records.push(told);
-                streams.extend(placed.pop().map(|s| (*port, s)));
-            }
-        }
-        for (step, planned) in plan.steps.iter().enumerate() {
-            let shape = planned.planned.shape;
-            if planned.level != phase.level || phase.regroups || planned.idle || matches!(shape, Shape::Source | Shape::Page) {
-                continue;
-            }
-            let gives = match shape {
-                Shape::Map | Shape::Device => !planned.goal,
-                Shape::Shuffle => !planned.spills && !planned.goal,
-                _ => false,
-            };
-            let on = match shape {
-                Shape::Map | Shape::Fold => On::Worker,
-                Shape::Shuffle if gives || planned.goal => On::Worker,
-                _ => On::Thread,
-            };
-            let surveys = planned.goal && planned.planned.survey.is_some();
-            let inputs = if surveys { 1 } else { planned.from.len() };
-            for (input, port) in planned.from.iter().enumerate().take(inputs) {
-                let Some(stream) = streams.get(port).cloned() else { continue };
-                let stage: Box<dyn Stage> = match step_stage((whole, plan), shared, pass, (step, input), index) {
-                    Ok(stage) => Box::new(stage),
-                    Err(error) => {
-                        shared.failure.raise(error);
-                        Box::new(Broken)
-                    }
-                };
-                let outputs = if gives { planned.planned.outputs.len() } else { 0 };
-                let (outputs, told) = operator::stage(scope, &planned.name, stream, outputs, (stage, on), shared);
-                records.push(told);
-                streams.extend(outputs.into_iter().enumerate().map(|(output, s)| (Port { step, output }, s)));
-            }
-        }
-        let over = ProbeHandle::new();
-        let records = scope.concatenate(records).probe_with(&over);
-        (commit::commit(scope, records, plan, pass, shared), over)
-    })
-}
-
-/// The stage of an input of a step.
-fn step_stage(
-    (whole, plan): (&Plan, &Plan),
-    shared: &Arc<Shared>,
-    pass: &Pass,
-    (step, input): (usize, usize),
-    worker: usize,
-) -> Result<StepStage> {
-    let planned = &plan.steps[step];
-    let outputs = &planned.planned.outputs;
-    let routing = || pass.phase.routings.get(&step).cloned().context("a shuffle whose rows were not counted");
-    let spill = |router| -> Result<Kind> {
-        let routing = routing()?;
-        let read = |output| whole.takers(Port { step, output }).next().is_some();
-        let parts = (0..outputs.len()).map(|output| if read(output) { routing.pieces(output).0 } else { 0 }).collect();
-        let schema = &planned.inputs[input].schema;
-        let limit = limit(shared, &planned.name);
-        let spiller = Spiller::new((&planned.name, input), schema, shared.scratch.clone(), parts, limit);
-        let spiller = spiller.in_pieces_of(routing.pieces(0).1).until(&shared.failure);
-        Ok(Kind::Spill(router, Box::new(spiller.keeping(shared.kept.clone())), input))
-    };
-    let surveyed = pass.phase.surveyed.get(&step).cloned();
-    let kind = match start(plan, &shared.runtime, step, ((worker, shared.peers), surveyed))? {
-        Work::Map(map) => Kind::Map(map),
-        Work::Device(device) => {
-            if let Some(meter) = device.meter() {
-                timeline::follow(&meter, &planned.name);
-                shared.devices.add(step, meter);
-            }
-            Kind::Device(device)
-        }
-        Work::Fold(fold) => Kind::Fold(fold, Sums::default()),
-        Work::Sink(sink) => {
-            let place = SinkPlace {
-                folder: shared.folder.join(&planned.name),
-                staging: shared.folder.join(".staging").join(format!("{}-{worker}", planned.name)),
-            };
-            Kind::Sink { sink, place, begun: false }
-        }
-        Work::Shuffle(shuffle) if planned.goal => Kind::Count(Tally::new(shuffle, outputs.len(), strata(plan, step))),
-        Work::Shuffle(shuffle) if planned.spills => spill(Router::shuffle(shuffle, routing()?))?,
-        Work::Shuffle(shuffle) => Kind::Select(Router::shuffle(shuffle, routing()?)),
-        Work::Join(join) => spill(Router::join(join, input, routing()?))?,
-        Work::Source(_) | Work::Page(_) | Work::Feed(_) => {
-            bail!("`{}` was planned as another shape than it started as", planned.name)
-        }
-    };
-    let schemas = match planned.planned.shape {
-        _ if matches!(kind, Kind::Fold(..)) => Vec::new(),
-        Shape::Sink => Vec::new(),
-        _ => outputs.iter().map(|o| Arc::clone(&o.schema)).collect(),
-    };
-    let counter = Arc::clone(&shared.counters[step]);
-    Ok(StepStage::new((step, &planned.name), schemas, kind, (Arc::clone(&pass.phase), counter)))
 }

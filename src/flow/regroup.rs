@@ -22,12 +22,14 @@
 //!
 //! Which bucket a row was in, and in which run, leaves no trace: a part is sorted, and its rows are the same.
 
+use super::Shared;
+use super::build::limit;
 use super::gather::{Mine, take};
+use super::pass::Pass;
 use super::ranks::{EXTRA, Place};
 use super::source::{Read, Reading};
 use super::spiller::{Made, Spiller};
 use super::stage::{Record, run};
-use super::{Pass, Shared, limit};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result};
 use arrow::array::{AsArray, RecordBatch};

@@ -7,12 +7,13 @@
 //! A reader begins a part when at most one of its earlier ones is still on its way: reading is often quicker than what comes
 //! after it, and whose worker has done its share is free, not whose reader has.
 
+use super::Shared;
 use super::budget::{Budget, Permit};
 use super::counter::Counter;
 use super::parcel::{Chunk, Content, Parcel};
+use super::pass::Pass;
 use super::stage::Record;
 use super::timeline::Spent;
-use super::{Pass, Shared};
 use crate::files::Patience;
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;

@@ -6,14 +6,15 @@
 //!
 //! [`Placed`](calostream_operators::Placed) asks for the struct [`PLACED`] and gets the place of the node.
 
+mod key;
+
 use super::node::{Key, Node, Value};
 use super::wording::Wrong;
+use calostream_operators::Problem;
 use calostream_operators::place::PLACED;
-use calostream_operators::{Place, Problem};
+use key::{Name, WithPlace};
 use serde::de::value::StrDeserializer;
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -334,123 +335,6 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 }
 
-/// A key: a text, or whatever it can be read as.
-#[derive(Clone, Copy)]
-struct Name<'a> {
-    key: &'a Key,
-    at: At<'a>,
-}
-
-impl Name<'_> {
-    /// Writes down what is wrong with this key, once.
-    fn checked<T>(&self, result: Result<T, Wrong>) -> Result<T, Wrong> {
-        result.map_err(|wrong| {
-            if !matches!(wrong, Wrong::Recorded) {
-                let text = Value::Text(self.key.text.clone());
-                let node = Node { id: 0, place: self.key.place, value: text, raw: None };
-                self.at.record(wrong.problem(&node, &format!("a key of `{}`", self.at.name)));
-            }
-            Wrong::Recorded
-        })
-    }
-}
-
-macro_rules! parsed {
-    ($($method:ident $visit:ident $type:ty),* $(,)?) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-            self.checked(match self.key.text.parse::<$type>() {
-                Ok(value) => visitor.$visit(value),
-                Err(_) => Err(Wrong::invalid_type(Unexpected::Str(&self.key.text), &visitor)),
-            })
-        }
-    )*};
-}
-
-impl<'de> Deserializer<'de> for Name<'_> {
-    type Error = Wrong;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        self.checked(visitor.visit_str(&self.key.text))
-    }
-
-    parsed! {
-        deserialize_bool visit_bool bool, deserialize_i8 visit_i8 i8, deserialize_i16 visit_i16 i16,
-        deserialize_i32 visit_i32 i32, deserialize_i64 visit_i64 i64, deserialize_u8 visit_u8 u8,
-        deserialize_u16 visit_u16 u16, deserialize_u32 visit_u32 u32, deserialize_u64 visit_u64 u64,
-        deserialize_f32 visit_f32 f32, deserialize_f64 visit_f64 f64,
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Wrong> {
-        if name == PLACED {
-            return self.deserialize_struct(name, &[], visitor);
-        }
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Wrong> {
-        if name == PLACED {
-            return visitor.visit_map(WithPlace { place: self.key.place, part: 0, value: Some(self) });
-        }
-        self.checked(Err(Wrong::Expected("a text".into())))
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Wrong> {
-        let word: StrDeserializer<'_, Wrong> = self.key.text.as_str().into_deserializer();
-        self.checked(visitor.visit_enum(word))
-    }
-
-    serde::forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier ignored_any
-    }
-}
-
-/// The three fields of a placed value.
-struct WithPlace<D> {
-    place: Place,
-    part: u8,
-    value: Option<D>,
-}
-
-impl<'de, D: Deserializer<'de, Error = Wrong>> MapAccess<'de> for WithPlace<D> {
-    type Error = Wrong;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Wrong> {
-        let Some(name) = ["line", "column", "value"].get(usize::from(self.part)) else { return Ok(None) };
-        let name: StrDeserializer<'_, Wrong> = (*name).into_deserializer();
-        seed.deserialize(name).map(Some)
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Wrong> {
-        self.part += 1;
-        match (self.part, self.value.take()) {
-            (1, value) => {
-                self.value = value;
-                seed.deserialize(self.place.line.into_deserializer())
-            }
-            (2, value) => {
-                self.value = value;
-                seed.deserialize(self.place.column.into_deserializer())
-            }
-            (_, Some(value)) => seed.deserialize(value),
-            (_, None) => Err(Wrong::Other("a placed value is read once".into())),
-        }
-    }
-}
-
 /// One word of several, alone or with something in it.
 struct Choice<'a, 'w> {
     at: At<'a>,
@@ -511,124 +395,4 @@ impl<'de> VariantAccess<'de> for Content<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::node;
-    use super::*;
-    use calostream_operators::Placed;
-    use serde::Deserialize;
-    use std::collections::BTreeMap;
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(deny_unknown_fields)]
-    struct Axis {
-        column: Placed<String>,
-        bins: u32,
-        #[serde(default)]
-        range: Option<(f64, f64)>,
-        #[serde(default)]
-        kind: Kind,
-    }
-
-    #[derive(Debug, Default, Deserialize, PartialEq)]
-    #[serde(rename_all = "lowercase")]
-    enum Kind {
-        #[default]
-        Linear,
-        Log,
-        Edges(Vec<f64>),
-        Steps {
-            width: f64,
-        },
-    }
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(untagged)]
-    enum Loose {
-        Word(Placed<String>),
-        Many(Vec<u8>),
-    }
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(deny_unknown_fields)]
-    struct Histogram {
-        axes: Vec<Axis>,
-        #[serde(default)]
-        by: BTreeMap<Placed<String>, Axis>,
-        #[serde(default)]
-        weights: BTreeMap<u8, bool>,
-        #[serde(default)]
-        loose: Option<Loose>,
-        title: String,
-    }
-
-    fn read_text(text: &str) -> Result<Histogram, Vec<String>> {
-        let (node, _) = node::parse(text).unwrap();
-        let shown = |p: Problem| {
-            let help = p.help.map(|h| format!(" ({h})")).unwrap_or_default();
-            format!("{}:{} {}{help}", p.place.line, p.place.column, p.what)
-        };
-        read(&node, "histogram", &Reading::default(), |at| {
-            let mut at = <dyn erased_serde::Deserializer<'_>>::erase(at);
-            erased_serde::deserialize::<Histogram>(&mut at)
-        })
-        .map_err(|mut found| {
-            found.sort();
-            found.into_iter().map(shown).collect()
-        })
-    }
-
-    #[test]
-    fn what_is_right_is_read_with_its_places() {
-        let text = "title: 1.10\naxes:\n  - { column: 'eta', bins: 10, range: [-2, 2.5] }\n  - { column: pt, bins: 0x10, kind: log }\n\
-                    by:\n  pt: { column: x, bins: 1, kind: { edges: [1, 2] } }\n  eta: { column: x, bins: 1, kind: { steps: { width: 2 } } }\n\
-                    weights: { 3: true }\nloose: [1]\n";
-        let histogram = read_text(text).unwrap();
-        assert_eq!(histogram.title, "1.10");
-        let axis = &histogram.axes[0];
-        assert_eq!((axis.column.value.as_str(), axis.column.place), ("eta", Place { line: 3, column: 16 }));
-        assert_eq!((axis.bins, axis.range), (10, Some((-2.0, 2.5))));
-        assert_eq!((histogram.axes[1].bins, &histogram.axes[1].kind), (16, &Kind::Log));
-        let places: Vec<(&str, u32)> = histogram.by.keys().map(|k| (k.value.as_str(), k.place.line)).collect();
-        assert_eq!(places, [("eta", 7), ("pt", 6)]);
-        assert_eq!(histogram.weights, BTreeMap::from([(3, true)]));
-        assert_eq!(histogram.loose, Some(Loose::Many(vec![1])));
-        let word = read_text("{ title: x, axes: [], loose: word }").unwrap().loose;
-        assert_eq!(word, Some(Loose::Word(Placed::unplaced("word".into()))));
-    }
-
-    #[test]
-    fn every_mistake_is_found_at_its_place() {
-        let text = "tittle: x\naxes:\n  - { column: eta, bin: 10, range: [-2] }\n  - { column: [pt], bins: ten, kind: lgo }\n  - 3\n\
-                    by: { a: { column: x, bins: -1, kind: edges }, b: { column: x, bins: 1.5, kind: { lin: 1 } } }\n\
-                    weights: { x: true, 7: yes }\nloose: { a: 1 }\n";
-        assert_eq!(
-            read_text(text).unwrap_err(),
-            [
-                "1:1 unknown field `tittle` (did you mean `title`?)",
-                "3:20 unknown field `bin` (did you mean `bins`?)",
-                "3:36 `range` must be a list of 2 values, not of 1",
-                "4:15 `column` must be a text, not a list",
-                "4:27 `bins` must be a whole number, 0 or above, not `ten`",
-                "4:38 `kind` can't be `lgo` (did you mean `log`?)",
-                "5:5 an entry of `axes` must be a map with `column`, `bins`, `range`, `kind`, not `3`",
-                "6:29 `bins` must be a whole number, 0 or above, not `-1`",
-                "6:39 `kind` `edges` needs something behind it (write `kind: { edges: ... }`)",
-                "6:70 `bins` must be a whole number, 0 or above, not `1.5`",
-                "6:83 `kind` can't be `lin` (there is linear, log, edges, steps)",
-                "7:12 a key of `weights` must be a whole number from 0 to 255, not `x`",
-                "7:24 `7` must be `true` or `false`, not `yes`",
-                "8:8 `loose` can't be read from a map",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_missing_is_said_once_and_only_where_it_is_missing() {
-        assert_eq!(read_text("title: x").unwrap_err(), ["1:1 `histogram` needs `axes`"]);
-        assert_eq!(read_text("{ title: x, axes: [{ column: x }] }").unwrap_err(), ["1:20 an entry of `axes` needs `bins`"]);
-        assert_eq!(
-            read_text("[]").unwrap_err(),
-            ["1:1 `histogram` must be a map with `axes`, `by`, `weights`, `loose`, `title`, not a list"]
-        );
-    }
-}
+mod tests;

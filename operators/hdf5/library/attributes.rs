@@ -2,8 +2,9 @@
 //!
 //! Invariant: an attribute that cannot be read costs itself, never the object that has it.
 
+use super::super::element::{Element, Leaf, Number, Numbers};
 use super::super::ffi::{Handle, Result, ask, call, checked, handle, last_error};
-use super::super::header::{Attribute, Element, Leaf, Number, Numbers, Value};
+use super::super::header::{Attribute, Value};
 use super::super::types::{element, memory_type};
 use hdf5_metno_sys::{h5, h5a, h5p, h5s, h5t};
 use std::ffi::{CStr, c_char};

@@ -3,8 +3,8 @@
 //! Invariants: the library gets the memory for them out of an [`Arena`], which has no more than an answer may be long and goes
 //! away with the answer, whatever the library has made of it.
 
+use super::super::element::{Element, Kind, Leaf, Number, Numbers};
 use super::super::ffi::{Failure, Result, ask, call, checked, handle, refused};
-use super::super::header::{Element, Kind, Leaf, Number, Numbers};
 use super::super::protocol::ANSWER;
 use super::super::types::{element, memory_type};
 use super::{File, select};

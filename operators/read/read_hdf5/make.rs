@@ -3,7 +3,8 @@
 //! Invariants: every array has one value for each row; a text whose bytes are no UTF-8 is repaired and counted.
 
 use crate::Fault;
-use crate::hdf5::header::{Kind, Number, Value};
+use crate::hdf5::element::{Kind, Number};
+use crate::hdf5::header::Value;
 use crate::hdf5::images;
 use crate::work::{Noticed, notice};
 use arrow::array::{

@@ -7,7 +7,8 @@
 use super::{BATCH_BYTES, MOST_PIECES, chunk_rows, make};
 use crate::column::{provenance, provenance_fields};
 use crate::facts::Found;
-use crate::hdf5::header::{Dataset, Header, Number};
+use crate::hdf5::element::Number;
+use crate::hdf5::header::{Dataset, Header};
 use crate::hdf5::images::{self, Refine};
 use crate::hdf5::index::Kept;
 use crate::hdf5::probe::probe_file;

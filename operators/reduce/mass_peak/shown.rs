@@ -1,6 +1,7 @@
 //! What is shown of fitted peaks: the table, the histograms, the plot, the numbers that are quoted, and what is to be said.
 
-use super::{Improvement, Weighing, Width, fitted};
+use super::widths::{Improvement, Width};
+use super::{Weighing, fitted};
 use crate::statistics::binning::{Binned, Cell};
 use crate::statistics::figure::{Content, Curve, Figure, Point};
 use crate::statistics::peak::{Background, PARAMETERS, Spectrum};
