@@ -2,57 +2,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod reading;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Float64Type, Int16Type, Int32Type, UInt16Type, UInt32Type, UInt64Type};
 use calostream_operators::hdf5::{probe, propose::propose};
-use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5, Samples};
+use calostream_operators::read::read_hdf5::ReadHdf5;
 use calostream_operators::schema::Schema;
 use calostream_operators::work::{Runtime, Start, Work, Worker};
-use calostream_operators::{Facts, Fault, Need, Operator, Output, Placed, Planned, Problem, column, hits};
-use oracle::{interpreter, python_in};
+use calostream_operators::{Facts, Fault, Operator, Output, Placed, Planned, Problem, column, hits};
+use oracle::interpreter;
+use reading::{files, look_up, python, runtime, samples};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-fn runtime() -> Runtime {
-    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
-}
-
-/// Runs a Python script in `folder`, with numpy and h5py imported; gives what it prints.
-fn python(folder: &Path, script: &str) -> String {
-    python_in(folder, &format!("import h5py, numpy as np\nnp.random.seed(1)\n{script}"))
-}
-
-fn step(schema: &str, samples: &[(&str, &str)]) -> ReadHdf5 {
-    let samples =
-        samples.iter().map(|(name, pattern)| ((*name).to_owned(), Patterns(vec![Placed::unplaced((*pattern).to_owned())])));
-    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: None, samples: Some(Samples(samples.collect())), weights: None }
-}
-
-fn files(schema: &str, pattern: &str) -> ReadHdf5 {
-    ReadHdf5 {
-        schema: Placed::unplaced(schema.into()),
-        files: Some(Patterns(vec![Placed::unplaced(pattern.into())])),
-        samples: None,
-        weights: None,
-    }
-}
-
-fn look_up(step: &ReadHdf5) -> Facts {
-    let mut facts = Facts::default();
-    for need in step.needs() {
-        match need {
-            Need::Hdf5(pattern) => {
-                facts.hdf5.insert(pattern.value.clone(), probe(&pattern, &runtime()));
-            }
-            Need::Text(path) => {
-                facts.texts.insert(path.value.clone(), std::fs::read_to_string(&path.value).map_err(|e| e.to_string()));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    facts
-}
 
 fn plan(step: &ReadHdf5) -> (Facts, Result<Planned, Vec<Problem>>) {
     let facts = look_up(step);
@@ -145,7 +108,7 @@ fn lcd_files_give_the_images_that_h5py_reads() {
     python(folder.path(), &format!("{LCD}
 lcd('a.h5', 250); lcd('b.h5', 130, chunk=None); lcd('c.h5', 70, compression='gzip'); lcd('d.h5', 33, chunk=10, dtype='>f4')
 lcd('e.h5', 20, chunk=7, dtype='f8'); lcd('f.h5', 41, chunk=16, compression='lzf', shuffle=True); lcd('g.h5', 30, chunk=8, fletcher32=True)"));
-    let batch = all(&step("lcd-v1", &[("electron", &glob(&folder, "*.h5"))]));
+    let batch = all(&samples("lcd-v1", &[("electron", &glob(&folder, "*.h5"))]));
     assert_eq!(batch.num_rows(), 250 + 130 + 70 + 33 + 20 + 41 + 30);
     let every = |key: &str| format!("np.concatenate([h5py.File(n + '.h5')['{key}'][:].astype('<f4') for n in 'abcdefg'])");
     assert_eq!(sha(bytes_of(&dense(&batch, "ecal"))), sum_of(folder.path(), &every("ECAL")));
@@ -184,7 +147,7 @@ fn a_column_that_nobody_reads_is_not_read() {
 fn units_interleave_the_samples_and_keep_provenance() {
     let folder = tempfile::tempdir().unwrap();
     python(folder.path(), &format!("{LCD}\n[lcd(f'Ele_{{i}}.h5', 20 + i) for i in range(3)]; lcd('Pi_0.h5', 9)"));
-    let step = step("lcd-v1", &[("pion", &glob(&folder, "Pi*.h5")), ("electron", &glob(&folder, "Ele*.h5"))]);
+    let step = samples("lcd-v1", &[("pion", &glob(&folder, "Pi*.h5")), ("electron", &glob(&folder, "Ele*.h5"))]);
     let (facts, planned) = plan(&step);
     let mut planned = planned.unwrap();
     let order: Vec<String> =
@@ -237,7 +200,7 @@ lcd('a.h5', 20); lcd('b_shape.h5', 20, shape=(5, 5, 25)); lcd('c_short.h5', 20, 
 open('e_text.h5', 'w').write('no HDF5'); lcd('f_cut.h5', 200); lcd('g.h5', 5)
 with h5py.File('h_other.h5', 'w') as f: f['Ecal'] = np.zeros((3, 25, 25, 25))
 import os; os.truncate('f_cut.h5', os.path.getsize('f_cut.h5') // 2)"));
-    let (_, planned) = plan(&step("lcd-v1", &[("electron", &glob(&folder, "*.h5"))]));
+    let (_, planned) = plan(&samples("lcd-v1", &[("electron", &glob(&folder, "*.h5"))]));
     let planned = planned.unwrap();
     assert_eq!(planned.units.len(), 2);
     let reason = |name: &str| {
@@ -276,7 +239,7 @@ fn mistakes_in_the_step_are_problems() {
     let found = plan(&files(&schema, &glob(&folder, "a.h5"))).1.unwrap_err();
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].what.contains("layout.yaml:4:3: column `sample`"), "{}", found[0].what);
-    let both = step("lcd-v1", &[("one", &glob(&folder, "a.h5")), ("two", &glob(&folder, "*.h5"))]);
+    let both = samples("lcd-v1", &[("one", &glob(&folder, "a.h5")), ("two", &glob(&folder, "*.h5"))]);
     let schema = schema_file(&folder, "  energy: { dataset: target, at: [1] }\n");
     let wrong = problem(&ReadHdf5 { schema: Placed::unplaced(schema), ..both });
     assert!(wrong.what.ends_with("a.h5 would be both `one` and `two`"), "{}", wrong.what);

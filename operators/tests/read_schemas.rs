@@ -2,26 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod reading;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Int32Type, UInt16Type, UInt64Type};
 use calostream_operators::hdf5::probe;
 use calostream_operators::hdf5::propose::propose;
-use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5, Samples};
+use calostream_operators::read::read_hdf5::{Patterns, ReadHdf5};
 use calostream_operators::schema::{BUILT_IN, Schema, nearest};
-use calostream_operators::work::{Noticed, Runtime, Start, Work, Worker};
-use calostream_operators::{Facts, Fault, Need, Operator, Placed, Planned, column, hits};
-use oracle::python_in;
+use calostream_operators::work::{Noticed, Start, Work, Worker};
+use calostream_operators::{Fault, Operator, Placed, Planned, column, hits};
+use reading::{files, look_up, python, runtime, samples};
 use std::path::{Path, PathBuf};
-
-fn runtime() -> Runtime {
-    Runtime { reader: env!("CARGO_BIN_EXE_calostream-reader").into(), ..Runtime::default() }
-}
-
-/// Runs a Python script in `folder`, with numpy and h5py imported; gives what it prints.
-fn python(folder: &Path, script: &str) -> String {
-    python_in(folder, &format!("import h5py, numpy as np, json\nnp.random.seed(1)\n{script}"))
-}
 
 struct Folder(tempfile::TempDir);
 
@@ -48,32 +41,6 @@ impl Folder {
         let script = format!("import glob\nprint(json.dumps({expression}, default=lambda v: v.tolist()))");
         serde_json::from_str(&python(self.0.path(), &script)).unwrap()
     }
-}
-
-fn files(schema: &str, pattern: &str) -> ReadHdf5 {
-    let patterns = Patterns(vec![Placed::unplaced(pattern.to_owned())]);
-    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: Some(patterns), samples: None, weights: None }
-}
-
-fn samples(schema: &str, samples: &[(&str, String)]) -> ReadHdf5 {
-    let each = samples.iter().map(|(name, pattern)| ((*name).to_owned(), Patterns(vec![Placed::unplaced(pattern.clone())])));
-    ReadHdf5 { schema: Placed::unplaced(schema.into()), files: None, samples: Some(Samples(each.collect())), weights: None }
-}
-
-fn look_up(step: &ReadHdf5) -> Facts {
-    let mut facts = Facts::default();
-    for need in step.needs() {
-        match need {
-            Need::Hdf5(pattern) => {
-                facts.hdf5.insert(pattern.value.clone(), probe(&pattern, &runtime()));
-            }
-            Need::Text(path) => {
-                facts.texts.insert(path.value.clone(), std::fs::read_to_string(&path.value).map_err(|e| e.to_string()));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    facts
 }
 
 /// Why a step cannot be planned.
