@@ -3,8 +3,11 @@
 //! Of a calorimeter's image some in a hundred cells hold something, so most of what a convolution multiplies are zeros. Here each hit
 //! adds its value times the kernel to the outputs around it. A few filters at a time, their sums side by side in a buffer
 //! that stays in the cache: so what a hit adds along the last axis is one run of memory. The largest of each window (max pooling) and the
-//! activation follow while the sums are there. A sum is the same up to its order: hits come in the order of their cells. Products
-//! and sums are rounded each, so that every processor has the same bits.
+//! activation follow while the sums are there.
+//!
+//! Sums are rounded as ONNX Runtime's own convolutions round them (MLAS): in the order of channels and cells, products added without
+//! being rounded before (fused multiply-add), the bias last. So the result has its bits as a rule; and on every processor the same, if
+//! slowly on one without such an instruction (x86 before 2013).
 //!
 //! Invariants: strides and dilations are 1, there is one group; images of one or two axes are images of three, whose first
 //! are 1 long. An event's values depend on its hits alone.
@@ -245,10 +248,9 @@ impl Convolution {
         let pool = pool.unwrap_or(Pool { kernel: [1; 3], strides: [1; 3] });
         let of_block = self.lines.len() / bias.len().div_ceil(BLOCK);
         let blocks = bias.chunks(BLOCK).zip(self.lines.chunks_exact(of_block));
-        for ((bias, weights), into) in blocks.zip(into.chunks_mut(BLOCK * self.out.iter().product::<usize>())) {
-            let mut first = [0.0; BLOCK];
-            first[..bias.len()].copy_from_slice(bias);
-            sums.as_chunks_mut::<BLOCK>().0.fill(first);
+        let of_filter = self.out.iter().product::<usize>();
+        for ((bias, weights), into) in blocks.zip(into.chunks_mut(BLOCK * of_filter)) {
+            sums.fill(0.0);
             macro_rules! add {
                 ($($run:literal)*) => {
                     match BLOCK * kernel[2] {
@@ -259,8 +261,11 @@ impl Convolution {
             }
             add!(4 8 12 16 20 24 28 32 36 40 44 48 52 56 60 64);
             largest::<BLOCK>(lay, sums, pool, self.out, into);
+            // What is added keeps the order of values, rounded or not, and so do activations: they may follow the windows.
+            for (bias, into) in bias.iter().zip(into.chunks_exact_mut(of_filter)) {
+                into.iter_mut().for_each(|sum| *sum += bias);
+            }
         }
-        // Activations keep the order of values, so they may follow the windows.
         match *activation {
             Activation::None => {}
             Activation::Relu => into.iter_mut().for_each(|v| *v = larger(0.0, *v)),
@@ -285,7 +290,7 @@ struct Lay {
 }
 
 /// Adds the hits of an event times the kernels of a block of filters; along the last axis a kernel is `RUN` weights.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
 fn add<const RUN: usize>(lay: Lay, weights: &[f32], hits: &[Hit], sums: &mut [f32]) {
     let weights = weights.as_chunks::<RUN>().0;
     for hit in hits {
@@ -296,7 +301,7 @@ fn add<const RUN: usize>(lay: Lay, weights: &[f32], hits: &[Hit], sums: &mut [f3
                 let Some(to) = sums[(at - k * lay.pitch) * lay.block..].first_chunk_mut::<RUN>() else { continue };
                 let weights = &weights[line + k];
                 for i in 0..RUN {
-                    to[i] += hit.value * weights[i];
+                    to[i] = hit.value.mul_add(weights[i], to[i]);
                 }
             }
         }
@@ -304,21 +309,31 @@ fn add<const RUN: usize>(lay: Lay, weights: &[f32], hits: &[Hit], sums: &mut [f3
 }
 
 /// The largest of each window of a block of filters, filter by filter.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
 fn largest<const BLOCK: usize>(lay: Lay, sums: &[f32], Pool { kernel, strides }: Pool, out: [usize; 3], into: &mut [f32]) {
     let sums = sums.as_chunks::<BLOCK>().0;
     let windows = (0..out[0]).flat_map(|z| (0..out[1]).flat_map(move |y| (0..out[2]).map(move |x| (z, y, x))));
     for (place, (z, y, x)) in windows.enumerate() {
+        let first = |k: usize, l: usize| {
+            let line = (z * strides[0] + k) * lay.sums + y * strides[1] + l;
+            line * lay.pitch + lay.begin + x * strides[2]
+        };
         let mut most = [f32::NEG_INFINITY; BLOCK];
         for k in 0..kernel[0] {
             for l in 0..kernel[1] {
-                let line = (z * strides[0] + k) * lay.sums + y * strides[1] + l;
-                let first = line * lay.pitch + lay.begin + x * strides[2];
-                for of in &sums[first..first + kernel[2]] {
+                for of in &sums[first(k, l)..][..kernel[2]] {
                     for i in 0..BLOCK {
-                        most[i] = larger(most[i], of[i]);
+                        most[i] = larger(of[i], most[i]);
                     }
                 }
+            }
+        }
+        // What is no number is passed over, as by ONNX Runtime; but of nothing else there is no largest.
+        for (i, most) in most.iter_mut().enumerate().filter(|(_, most)| **most == f32::NEG_INFINITY) {
+            let lines = (0..kernel[0]).flat_map(|k| (0..kernel[1]).map(move |l| (k, l)));
+            let mut cells = lines.flat_map(|(k, l)| &sums[first(k, l)..][..kernel[2]]);
+            if cells.any(|of| of[i].is_nan()) {
+                *most = f32::NAN;
             }
         }
         into[place..].iter_mut().step_by(out.iter().product()).zip(most).for_each(|(into, most)| *into = most);

@@ -2,8 +2,12 @@
 //!
 //! The layers that read the same stand side by side as one wide matrix, laid out in strips of [`STRIP`] columns: within a strip the
 //! weights of a cell are one run of memory, and the sums of an event stay in registers while its hits go by. A value depends on the hits of its event
-//! and on nothing else: neither on the batch nor on the other models. Multiplied and added are rounded each, so that every processor
-//! has the same bits; hits go by turns into two sums, which are added at the end.
+//! and on nothing else: neither on the batch nor on the other models.
+//!
+//! Sums are rounded as ONNX Runtime's own product rounds them (MLAS, `MLAS_SGEMM_PACKED_STRIDEK`): products are added without being
+//! rounded before (fused multiply-add) to the sum of [`CELLS`] cells, and those sums to the whole, each in the order of the cells. So the
+//! result has its bits as a rule, however full the image is; and on every processor the same, if slowly on one without such an
+//! instruction (x86 before 2013).
 
 use super::first_layer::{self, FirstLayer};
 use super::model::{self, ModelFacts};
@@ -15,6 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Columns of a strip: as many sums as fit into the registers of AVX2 twice.
 const STRIP: usize = 64;
+/// Cells whose products are summed by themselves.
+const CELLS: u32 = 256;
 
 /// Layers that read the same.
 #[derive(Debug)]
@@ -167,32 +173,22 @@ impl Hits {
 }
 
 /// One strip of the product, for each event, with the widest vectors that are here.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
 fn times(hits: &Hits, weights: &[[f32; STRIP]], bias: &[f32; STRIP], sums: &mut [[f32; STRIP]]) {
     let mut from = 0;
     for (to, sum) in hits.ends.iter().zip(sums) {
-        let (rows, values) = (&hits.rows[from..*to], &hits.values[from..*to]);
-        let (mut even, mut odd) = ([0f32; STRIP], [0f32; STRIP]);
-        let (pairs, last) = rows.as_chunks::<2>();
-        let (value_pairs, last_value) = values.as_chunks::<2>();
-        for (row, value) in pairs.iter().zip(value_pairs) {
-            add(&mut even, &weights[row[0] as usize], value[0]);
-            add(&mut odd, &weights[row[1] as usize], value[1]);
+        *sum = *bias;
+        let (mut block, mut part) = (0, [0f32; STRIP]);
+        for (row, value) in hits.rows[from..*to].iter().zip(&hits.values[from..*to]) {
+            if row / CELLS != block {
+                (0..STRIP).for_each(|i| sum[i] += part[i]);
+                (block, part) = (row / CELLS, [0f32; STRIP]);
+            }
+            let weights = &weights[*row as usize];
+            (0..STRIP).for_each(|i| part[i] = value.mul_add(weights[i], part[i]));
         }
-        if let ([row], [value]) = (last, last_value) {
-            add(&mut even, &weights[*row as usize], *value);
-        }
-        for i in 0..STRIP {
-            sum[i] = even[i] + odd[i] + bias[i];
-        }
+        (0..STRIP).for_each(|i| sum[i] += part[i]);
         from = *to;
-    }
-}
-
-#[inline(always)]
-fn add(to: &mut [f32; STRIP], weights: &[f32; STRIP], value: f32) {
-    for (to, weight) in to.iter_mut().zip(weights) {
-        *to += weight * value;
     }
 }
 
