@@ -68,6 +68,13 @@ pub enum Axis {
         /// The number of bins.
         bins: u32,
     },
+    /// A bin for each of so many whole numbers.
+    Integers {
+        /// The first one.
+        first: i64,
+        /// The number of bins.
+        bins: u32,
+    },
     /// Bins between ascending edges.
     Variable {
         /// `bins + 1` edges.
@@ -202,7 +209,7 @@ impl Axis {
         if bins > i128::from(MOST_BINS) || first.abs() >= 1 << 52 || last.abs() >= 1 << 52 {
             return Err(Problem::at(word, format!("{bins} bins")).help(format!("give 1 to {MOST_BINS}")));
         }
-        Ok(Self::Regular { low: first as f64, high: (last + 1) as f64, bins: bins as u32 })
+        Ok(Self::Integers { first, bins: bins as u32 })
     }
 
     fn categories(word: &Placed<Vec<Category>>) -> Result<Self, Problem> {
@@ -230,7 +237,7 @@ impl Axis {
         match self {
             Self::Texts { names } => Some(names.clone()),
             Self::Numbers { values } => Some(values.iter().map(i64::to_string).collect()),
-            Self::Regular { .. } | Self::Variable { .. } => None,
+            Self::Regular { .. } | Self::Integers { .. } | Self::Variable { .. } => None,
         }
     }
 
@@ -267,7 +274,7 @@ impl Axis {
     #[must_use]
     pub fn bins(&self) -> usize {
         match self {
-            Self::Regular { bins, .. } => *bins as usize,
+            Self::Regular { bins, .. } | Self::Integers { bins, .. } => *bins as usize,
             Self::Variable { edges } => edges.len() - 1,
             Self::Texts { names } => names.len(),
             Self::Numbers { values } => values.len(),
@@ -329,6 +336,7 @@ impl Axis {
         let (slots, nan) = (self.slots() as u32, self.nan() as u32);
         match self {
             Self::Regular { low, high, bins } => regular(*low, high - low, *bins, Floats::Double(values), numbers),
+            Self::Integers { first, bins } => double_whole((*first as f64, f64::from(*bins)), values, numbers),
             Self::Variable { edges } => {
                 for (number, x) in numbers.iter_mut().zip(values) {
                     let slot = if x.is_nan() { nan } else { edges.partition_point(|edge| edge <= x) as u32 };
@@ -352,6 +360,7 @@ impl Axis {
         match self {
             Self::Variable { edges } => edges.clone(),
             Self::Texts { .. } | Self::Numbers { .. } => (0..=self.bins()).map(|i| i as f64 + 0.5).collect(),
+            Self::Integers { first, bins } => (0..=*bins).map(|i| (first + i64::from(i)) as f64).collect(),
             Self::Regular { low, high, bins } => (0..=*bins)
                 .map(|i| {
                     let z = f64::from(i) / f64::from(*bins);
@@ -376,34 +385,39 @@ fn regular(low: f64, width: f64, bins: u32, values: Floats<'_>, numbers: &mut [u
 
 #[multiversion(targets("x86_64+avx2"))]
 fn single_scaled((low, inverse, bins): (f64, f64, f64), values: &[f32], numbers: &mut [u32]) {
-    deeper(bins, values, numbers, |x| (x - low) * inverse);
+    deeper(bins, values, numbers, |x| (x - low) * inverse * bins);
 }
 
 #[multiversion(targets("x86_64+avx2"))]
 fn double_scaled((low, inverse, bins): (f64, f64, f64), values: &[f64], numbers: &mut [u32]) {
-    deeper(bins, values, numbers, |x| (x - low) * inverse);
+    deeper(bins, values, numbers, |x| (x - low) * inverse * bins);
 }
 
 #[multiversion(targets("x86_64+avx2"))]
 fn single_divided((low, width, bins): (f64, f64, f64), values: &[f32], numbers: &mut [u32]) {
-    deeper(bins, values, numbers, |x| (x - low) / width);
+    deeper(bins, values, numbers, |x| (x - low) / width * bins);
 }
 
 #[multiversion(targets("x86_64+avx2"))]
 fn double_divided((low, width, bins): (f64, f64, f64), values: &[f64], numbers: &mut [u32]) {
-    deeper(bins, values, numbers, |x| (x - low) / width);
+    deeper(bins, values, numbers, |x| (x - low) / width * bins);
 }
 
-/// `number * slots + slot` of values that are at `z` of the way from the lowest edge to the highest one. Without a branch, and with
+#[multiversion(targets("x86_64+avx2"))]
+fn double_whole((low, bins): (f64, f64), values: &[f64], numbers: &mut [u32]) {
+    deeper(bins, values, numbers, |x| x - low);
+}
+
+/// `number * slots + slot` of values that are at `at`, in bins from the lowest edge. Without a branch, and with
 /// nothing that compilers can't do for several values at a time: a conversion with a check is such a thing.
 #[inline(always)]
-fn deeper<T: Copy + Into<f64>>(bins: f64, values: &[T], numbers: &mut [u32], z: impl Fn(f64) -> f64) {
+fn deeper<T: Copy + Into<f64>>(bins: f64, values: &[T], numbers: &mut [u32], at: impl Fn(f64) -> f64) {
     // What is added to it is rounded to a whole number, which then is in its lower bits.
     const WHOLE: f64 = 1.5 * (1_u64 << 52) as f64;
     let slots = bins as u64 + 3;
     for (number, x) in numbers.iter_mut().zip(values) {
         let x: f64 = (*x).into();
-        let at = z(x) * bins;
+        let at = at(x);
         let at = if at < bins { at } else { bins };
         let at = if at > -1.0 { at } else { -1.0 };
         // Cut off first, then counted from 1: adding 1 first would round values just below an edge up.
@@ -444,7 +458,7 @@ mod tests {
             let words = match &axis {
                 Axis::Regular { low, high, bins } => json!({ "regular": [bins, low, high] }),
                 Axis::Variable { edges } => json!({ "edges": edges }),
-                Axis::Numbers { .. } | Axis::Texts { .. } => unreachable!("no categories here"),
+                Axis::Integers { .. } | Axis::Numbers { .. } | Axis::Texts { .. } => unreachable!("ranges and edges only"),
             };
             let script = "
 import boost_histogram as bh
@@ -496,6 +510,14 @@ answer({'slots': [int(i) + 1 for i in axis.index(floats(given))], 'edges': bits(
         let integers = AxisWords { integers: Some(at(1, 1, (-1, 2))), ..AxisWords::default() };
         let axis = Axis::plan(&word("x"), &integers).unwrap();
         assert_eq!([-2.0, -1.0, 0.0, 2.0, 3.0].map(|x| axis.slot(x)), [0, 1, 2, 4, 5]);
+        assert_eq!([-1.1, -0.9, 2.9, f64::INFINITY, f64::NAN].map(|x| axis.slot(x)), [0, 1, 4, 5, 6]);
+        for (first, last) in (-3..4).flat_map(|first| (first..300).step_by(7).map(move |last| (first, last))) {
+            let axis =
+                Axis::plan(&word("x"), &AxisWords { integers: Some(at(1, 1, (first, last))), ..AxisWords::default() }).unwrap();
+            let edges: Vec<f64> = (first..=last + 1).map(|i| i as f64).collect();
+            assert_eq!(axis.edges(), edges);
+            assert!(edges.iter().enumerate().all(|(i, x)| axis.slot(*x) == i + 1), "{first} to {last}");
+        }
         let of = |categories: Vec<Category>| AxisWords { categories: Some(at(3, 1, categories)), ..AxisWords::default() };
         let axis = Axis::plan(&word("x"), &of(vec![Category::Number(211), Category::Number(11)])).unwrap();
         assert_eq!([11.0, 211.0, 22.0, f64::NAN].map(|x| axis.slot(x)), [2, 1, 3, 4]);

@@ -162,18 +162,17 @@ fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     let mut x = a / (a + b);
     for _ in 0..200 {
         let off = beta_share(a, b, x) - p;
+        let step = off / ln_density(a, b, x).exp();
+        if off == 0.0 || step.abs() <= 1e-15 * x {
+            return x;
+        }
         if off < 0.0 {
             low = x;
         } else {
             high = x;
         }
-        let step = off / ln_density(a, b, x).exp();
         let next = x - step;
-        let next = if next > low && next < high { next } else { f64::midpoint(low, high) };
-        if (next - x).abs() <= 1e-14 * x || off == 0.0 {
-            return next;
-        }
-        x = next;
+        x = if next > low && next < high { next } else { f64::midpoint(low, high) };
     }
     x
 }
@@ -189,7 +188,7 @@ mod tests {
 
     #[test]
     fn intervals_are_those_of_scipy() {
-        let counts = [
+        let large = [
             (0.0, 1.0),
             (1.0, 1.0),
             (0.0, 20.0),
@@ -205,11 +204,16 @@ mod tests {
             (5e7, 1e8),
             (17.0, 1e8),
         ];
+        // All of few, and shares of some that weights make.
+        let few = (1..=60).flat_map(|n| (0..=n).map(move |k| (f64::from(k), f64::from(n))));
+        let mut u = uniform(5);
+        let effective = (0..500).map(|_| 300.0 * u().powi(2) + 1.0).collect::<Vec<_>>();
+        let counts: Vec<(f64, f64)> = large.into_iter().chain(few).chain(effective.into_iter().map(|n| (n * u(), n))).collect();
         let levels = [ONE_SIGMA, 0.95, 0.999];
         let mut found = Vec::new();
         for method in METHODS {
             for level in levels {
-                for (k, n) in counts {
+                for (k, n) in counts.iter().copied() {
                     let (low, high) = method.interval(k, n, level);
                     found.extend([low, high]);
                 }

@@ -16,6 +16,7 @@ pub mod gaussian;
 pub mod groups;
 pub mod interval;
 pub mod ladder;
+pub mod moments;
 pub mod peak;
 pub mod populations;
 pub mod rungs;

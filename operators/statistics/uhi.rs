@@ -39,6 +39,12 @@ impl UhiAxis<'_> {
                 "type": "regular", "lower": low, "upper": high, "bins": bins,
                 "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },
             }),
+            // As boost-histogram writes its axis of integers, which it makes of this again.
+            Self::Bins(Axis::Integers { first, bins }, name, label) => json!({
+                "type": "regular", "lower": first, "upper": first + i64::from(*bins), "bins": bins,
+                "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },
+                "writer_info": { "boost-histogram": { "orig_type": "Integer" } },
+            }),
             Self::Bins(Axis::Variable { edges }, name, label) => json!({
                 "type": "variable", "edges": edges,
                 "underflow": true, "overflow": true, "circular": false, "metadata": { "name": name, "label": label },

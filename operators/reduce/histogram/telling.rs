@@ -4,7 +4,8 @@ use super::{Filling, Part};
 use crate::column;
 use crate::statistics::binning::Binned;
 use crate::statistics::figure::{Content, Curve, Figure, Point, Steps, Summary};
-use crate::statistics::groups::Reference;
+use crate::statistics::groups::{REGION, Reference};
+use crate::statistics::moments::{is_lost, rounding};
 use crate::statistics::sums::Sums;
 use crate::statistics::uhi::{self, Storage, UhiAxis};
 use crate::work::Fold;
@@ -50,9 +51,10 @@ type Row<'a> = (&'a Filled<'a>, usize, (usize, Vec<usize>));
 /// What a profile knows of a cell.
 #[derive(Debug, Clone, Copy)]
 struct Profiled {
+    n: i64,
     mean: f64,
-    rms: f64,
-    /// None where there is a single row.
+    /// None where there is a single row, or where sums can't tell.
+    rms: Option<f64>,
     error: Option<f64>,
 }
 
@@ -72,15 +74,20 @@ impl Profiled {
         if variance < -1e-9 * square.abs() {
             return Err("negative weights leave no spread");
         }
-        let rms = variance.max(0.0).sqrt();
-        Ok(Self { mean, rms, error: (n > 1).then(|| rms / (w * w / w2).sqrt()) })
+        if !w2.is_finite() {
+            return Err("the squares of the weights are too large for a number");
+        }
+        let told = n > 1 && (square == 0.0 || !is_lost(variance, rounding(2, square)));
+        let rms = told.then(|| variance.sqrt());
+        Ok(Self { n, mean, rms, error: rms.map(|rms| rms / (w / w2 * w).sqrt()) })
     }
 
     fn reason(of: &Result<Self, &'static str>) -> Option<&'static str> {
         match of {
             Err(reason) => Some(reason),
-            Ok(Self { error: None, .. }) => Some("one row has no spread"),
-            Ok(Self { rms: 0.0, .. }) => Some("all values are the same, as far as sums can tell"),
+            Ok(Self { n: 1, .. }) => Some("one row has no spread"),
+            Ok(Self { rms: None, .. }) => Some("all values are the same, or too close for sums at their distance from 0"),
+            Ok(Self { rms: Some(0.0), .. }) => Some("all values are the same"),
             Ok(_) => None,
         }
     }
@@ -197,7 +204,7 @@ impl Filling {
             let of = |f: fn(&Profiled) -> Option<f64>| -> ArrayRef {
                 Arc::new(rows.iter().map(|row| profiled(row).as_ref().ok().and_then(f)).collect::<Float64Array>())
             };
-            columns.extend([of(|p| Some(p.mean)), of(|p| p.error), of(|p| p.error.map(|_| p.rms))]);
+            columns.extend([of(|p| Some(p.mean)), of(|p| p.error), of(|p| p.rms)]);
             columns.push(Arc::new(rows.iter().map(|row| Profiled::reason(&profiled(row))).collect::<StringArray>()));
         }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
@@ -213,7 +220,7 @@ impl Filling {
         // JSON knows no NaN: what has no spread is written with none.
         let variance = |cell: usize| {
             let (w, w2) = (filled.contents[cell], filled.variances[cell]);
-            profile[cell].as_ref().ok().filter(|p| p.error.is_some()).map_or(0.0, |p| p.rms * p.rms * w / (w - w2 / w))
+            profile[cell].as_ref().ok().and_then(|p| p.rms).map_or(0.0, |rms| rms * rms * w / (w - w2 / w))
         };
         let variances: Vec<f64> = (0..profile.len()).map(variance).map(|v| if v.is_finite() { v } else { 0.0 }).collect();
         let storage = if self.weight.is_some() {
@@ -369,11 +376,19 @@ impl Filling {
     /// Rows outside the bins of a part.
     fn outside(&self, filled: &Filled<'_>) -> Vec<String> {
         let mut remarks = Vec::new();
-        let rows = |n: i64| words::counted(n.unsigned_abs(), "row");
-        for (i, Binned { column: name, axis, .. }) in filled.part.columns.iter().enumerate() {
+        // A row stands in every region that it fits, so regions are told apart.
+        let groups = if self.groups.has(REGION) { (0..self.groups.len()).map(Some).collect() } else { vec![None] };
+        let columns = filled.part.columns.iter().enumerate();
+        for ((i, Binned { column: name, axis, .. }), group) in columns.flat_map(|c| groups.iter().map(move |group| (c, *group))) {
             let mut outside = [0; 3];
+            let whose = group.map(|group| self.groups.whose(group)).unwrap_or_default();
+            let rows = |n: i64| format!("{whose}{}", words::counted(n.unsigned_abs(), "row"));
             for (cell, n) in filled.counts.iter().enumerate().filter(|(_, n)| **n != 0) {
-                match filled.part.slots(cell).1[i] {
+                let (own, slots) = filled.part.slots(cell);
+                if group.is_some_and(|group| group != own) {
+                    continue;
+                }
+                match slots[i] {
                     0 => outside[0] += n,
                     slot if slot == axis.nan() => outside[2] += n,
                     slot if slot > axis.bins() => outside[1] += n,
@@ -404,7 +419,8 @@ impl Filling {
     fn remarks(&self, sums: &Sums) -> Vec<String> {
         // Each part has counted them.
         let [unweighable, unmeasured] = self.beside().map(|key| sums.count(key as u64).unsigned_abs() / self.parts.len() as u64);
-        let rows = |n: u64| words::counted(n, "row");
+        let regions = if self.groups.has(REGION) { " (once for each region)" } else { "" };
+        let rows = |n: u64| words::counted(n, "row") + regions;
         let mut remarks = Vec::new();
         if let (Some(weight), true) = (&self.weight, unweighable != 0) {
             remarks.push(format!("{} without a finite {weight}, in no bin", rows(unweighable)));

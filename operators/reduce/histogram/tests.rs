@@ -225,7 +225,7 @@ answer([bits(column) for column in np.array(rows).T])
     let (_, summary) = fold(&step, &few, 2);
     let expected = [
         "one row has no spread",
-        "all values are the same, as far as sums can tell",
+        "all values are the same, or too close for sums at their distance from 0",
         "the weights do not sum to more than 0",
         "no rows",
     ];

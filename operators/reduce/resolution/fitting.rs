@@ -61,9 +61,11 @@ impl Measuring {
                 );
             }
             object.insert("covariance".into(), json!(fit.covariance));
-            object.insert("chi2".into(), json!(fit.chi2));
+            // A sum of squares without errors is no chi squared.
+            let chi2 = (fit.sum != Sum::Linear).then_some(fit.chi2);
+            object.insert("chi2".into(), json!(chi2));
             object.insert("ndf".into(), json!(fit.ndf));
-            object.insert("p_value".into(), json!(fit.p_value()));
+            object.insert("p_value".into(), json!(chi2.and(fit.p_value())));
             Value::from(object)
         };
         let each = series.iter().map(|series| {

@@ -11,7 +11,9 @@ use crate::column::{self, EVENT};
 use crate::statistics::binning::{Binned, Binning, Cell, at_once};
 use crate::statistics::bootstrap::{self, Replicas};
 use crate::statistics::ladder::{Ladder, Window};
+use crate::statistics::moments::{is_lost, rounding};
 use crate::statistics::sums::Sums;
+use crate::words;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt64Type;
@@ -343,6 +345,13 @@ pub(super) struct Moments {
     powers: [f64; 4],
 }
 
+/// A bin of which nothing is known but its rows.
+#[derive(Debug, Clone)]
+pub(super) struct Unknown {
+    pub n: i64,
+    pub why: &'static str,
+}
+
 /// What is known of a bin with rows in it.
 #[derive(Debug, Clone)]
 pub(super) struct Bin {
@@ -371,15 +380,16 @@ impl Moments {
     }
 
     /// The numbers that people quote, or why there are none.
-    pub(super) fn bin(self, pivot: f64) -> Result<Bin, String> {
+    pub(super) fn bin(self, pivot: f64) -> Result<Bin, Unknown> {
+        let unknown = |why| Err(Unknown { n: self.n, why });
         if self.n == 0 {
-            return Err("no rows".into());
+            return unknown("no rows");
         }
         if !(self.w > 0.0 && self.w2 > 0.0) {
-            return Err("the weights do not sum to more than 0".into());
+            return unknown("the weights do not sum to more than 0");
         }
         if ![self.w, self.w2].iter().chain(&self.powers[..1]).chain(&self.by).all(|sum| sum.is_finite()) {
-            return Err("the sums are too large for a number".into());
+            return unknown("the sums are too large for a number");
         }
         let effective = self.w * self.w / self.w2;
         let [mean, raw2, raw3, raw4] = self.powers.map(|sum| sum / self.w);
@@ -404,19 +414,36 @@ impl Moments {
             bin.reasons.push("the squares of the values are too large for a number".into());
         } else if second < -1e-9 * raw2.abs() {
             bin.reasons.push("negative weights leave no spread".into());
+        } else if raw2 == 0.0 {
+            (bin.resolution, bin.bias_error, bin.resolution_error) = (Some(0.0), Some(0.0), Some(0.0));
+            bin.reasons.push("all values are the same".into());
+        } else if is_lost(second, rounding(2, raw2)) {
+            let near = near(mean + pivot, 6);
+            bin.reasons.push(format!(
+                "all values are the same, or too close for sums at their distance from the pivot: try `pivot: {near}`"
+            ));
         } else {
-            let resolution = second.max(0.0).sqrt();
+            let resolution = second.sqrt();
             bin.resolution = Some(resolution);
             bin.bias_error = Some(resolution / effective.sqrt());
             bin.resolution_error = Some(resolution / (2.0 * effective).sqrt());
-            if resolution <= 1e-9 * raw2.abs().sqrt() {
-                bin.reasons.push("all values are the same, as far as sums can tell".into());
-            } else if fourth > second * second && fourth.is_finite() {
-                bin.moments_error = Some(((fourth - second * second) / (4.0 * second * effective)).sqrt());
+            let (excess, rounded) = (fourth - second * second, rounding(4, raw4));
+            if is_lost(second * second, rounded) {
+                let near = near(mean + pivot, 3);
+                bin.reasons.push(format!(
+                    "no error from the fourth moment, which is lost at this distance from the pivot: try `pivot: {near}`"
+                ));
+            } else if excess > rounded && fourth.is_finite() {
+                bin.moments_error = Some((excess / (4.0 * second * effective)).sqrt());
             } else {
                 bin.reasons.push("the fourth moment leaves no error of the spread".into());
             }
         }
         Ok(bin)
     }
+}
+
+/// A number with so many digits, as people would write it.
+fn near(value: f64, digits: usize) -> String {
+    words::plain(format!("{value:.*e}", digits - 1).parse().unwrap_or(value))
 }

@@ -41,12 +41,14 @@ pub(super) struct Improved {
 /// What is known of a bin from its ladder.
 #[derive(Debug, Clone)]
 pub(super) struct Robust {
-    /// In the order of [`NAMES`]; none where nothing stands on the ladder.
+    /// In the order of [`NAMES`]; none where nothing stands on the ladder. Of one row, only the median means something.
     pub read: Option<[Read; 4]>,
     pub core: Option<Core>,
     /// Of eIQR and of half95.
     pub improved: Option<[Improved; 2]>,
     pub reasons: Vec<String>,
+    /// True where nothing can have a width.
+    one_row: bool,
     /// The numbers of each replica.
     played: Vec<Option<[f64; 4]>>,
 }
@@ -58,10 +60,17 @@ fn numbers([low, median, high, first, third, least, most]: [f64; 7]) -> [f64; 4]
 
 impl Measuring {
     /// What the ladders of these groups together say.
-    pub(super) fn robust(&self, summed: &Summed<'_>, ladder: Ladder, group: usize) -> Robust {
+    pub(super) fn robust(&self, summed: &Summed<'_>, ladder: Ladder, (group, rows): (usize, i64)) -> Robust {
         let rungs = summed.rungs(group);
-        let mut robust =
-            Robust { read: self.read(ladder, &rungs), core: None, improved: None, reasons: Vec::new(), played: Vec::new() };
+        let one_row = rows == 1;
+        let mut robust = Robust {
+            read: self.read(ladder, &rungs),
+            core: None,
+            improved: None,
+            reasons: Vec::new(),
+            one_row,
+            played: Vec::new(),
+        };
         let Some(read) = &mut robust.read else {
             robust.reasons.push("nothing with a positive weight stands on the ladder".into());
             return robust;
@@ -120,10 +129,15 @@ impl Measuring {
 }
 
 impl Robust {
+    /// A number by its place in [`NAMES`].
+    pub(super) fn number(&self, number: usize) -> Option<&Read> {
+        self.read.as_ref().filter(|_| number == 0 || !self.one_row).map(|read| &read[number])
+    }
+
     /// What is gained over a reference, event by event.
     pub(super) fn improve(&mut self, reference: &Self) {
         let (Some(own), Some(other)) = (&self.read, &reference.read) else { return };
-        if other[EIQR].value <= 0.0 || other[HALF95].value <= 0.0 {
+        if self.one_row || other[EIQR].value <= 0.0 || other[HALF95].value <= 0.0 {
             self.reasons.push("no reIQR: the reference has no width".into());
             return;
         }

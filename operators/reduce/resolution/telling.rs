@@ -1,7 +1,7 @@
 //! Numbers to tables, plots and the few lines that people read first.
 
 use super::fitting::FITS_KEY;
-use super::measuring::{Bin, Moments, Summed};
+use super::measuring::{Bin, Moments, Summed, Unknown};
 use super::robust::{EIQR, NAMES, Read};
 use super::told::{Series, Told};
 use super::{Compat, Measuring, Over};
@@ -115,14 +115,15 @@ impl Measuring {
                 for cell in &cells {
                     let others = self.others(cell.as_ref());
                     let number = own.iter().position(|series| series.others == others).unwrap_or_else(|| {
-                        let whole = Err(String::new());
+                        let whole = Err(Unknown { n: 0, why: "" });
                         own.push(Series { quantity, group, others, bins: Vec::new(), whole, fit: None });
                         places.push(Vec::new());
                         own.len() - 1
                     });
                     let place = self.keys.place(group, slot(cell), quantity);
                     let bin = Moments::of(summed, &[place]).bin(self.pivot);
-                    let stands = self.keys.group(group, slot(cell), quantity).filter(|_| bin.is_ok());
+                    let rows = bin.as_ref().ok().map(|bin| bin.n);
+                    let stands = self.keys.group(group, slot(cell), quantity).zip(rows);
                     let robust = self.ladder.zip(stands).map(|(ladder, stands)| self.robust(summed, ladder, stands));
                     places[number].push(place);
                     own[number].bins.push(Told { cell: cell.clone(), bin, robust });
@@ -195,16 +196,16 @@ impl Measuring {
             columns.push(float(&|_, told| edges(told).map(|e| f64::midpoint(e.0, e.1))));
             columns.push(float(&|_, told| told.bin.as_ref().ok().map(|bin| bin.by[axis])));
         }
-        columns
-            .push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, told)| told.bin.as_ref().map_or(0, |bin| bin.n)))));
+        columns.push(Arc::new(Int64Array::from_iter_values(
+            rows.iter().map(|(_, told)| told.bin.as_ref().map_or_else(|unknown| unknown.n, |bin| bin.n)),
+        )));
         if self.weight.is_some() {
             columns.push(value(|bin| Some(bin.effective)));
         }
         columns.extend([value(|bin| Some(bin.bias)), value(|bin| bin.bias_error), value(|bin| bin.resolution)]);
         columns.extend([value(|bin| bin.resolution_error), value(|bin| bin.moments_error)]);
         if self.ladder.is_some() {
-            let read =
-                |number: usize, f: fn(&Read) -> Option<f64>| float(&|_, told| f(&told.robust.as_ref()?.read.as_ref()?[number]));
+            let read = |number: usize, f: fn(&Read) -> Option<f64>| float(&|_, told| f(told.robust.as_ref()?.number(number)?));
             for number in 0..NAMES.len() {
                 columns.push(read(number, |read| Some(read.value)));
                 if self.replicas.is_some() {
@@ -272,9 +273,9 @@ impl Measuring {
         }
         let read = |number: usize| -> Value {
             match number {
-                0 => |told| told.robust.as_ref()?.read.as_ref().map(|read| (read[0].value, read[0].error)),
-                1 => |told| told.robust.as_ref()?.read.as_ref().map(|read| (read[1].value, read[1].error)),
-                _ => |told| told.robust.as_ref()?.read.as_ref().map(|read| (read[EIQR].value, read[EIQR].error)),
+                0 => |told| told.robust.as_ref()?.number(0).map(|read| (read.value, read.error)),
+                1 => |told| told.robust.as_ref()?.number(1).map(|read| (read.value, read.error)),
+                _ => |told| told.robust.as_ref()?.number(EIQR).map(|read| (read.value, read.error)),
             }
         };
         let mut kinds: Vec<(&str, Value, bool)> = vec![
@@ -299,7 +300,8 @@ impl Measuring {
                 let curves = shown().map(|series| self.curve(series, self.shown(series.quantity), value, with_fit)).collect();
                 let mut figure = self.figure(what, *panel, self.axis_title(what), curves);
                 // Around 0, where means lie, a ratio says nothing.
-                if let Some(over) = self.over.filter(|_| !["bias", "median"].contains(&what)) {
+                let itself = |over: &Over| matches!((over, panel), (Over::Quantity(own), Some(shown)) if own == shown);
+                if let Some(over) = self.over.filter(|over| !["bias", "median"].contains(&what) && !itself(over)) {
                     let paired = what == "eIQR" && self.reference.is_some_and(|reference| over == Over::Quantity(reference));
                     let ratios = shown().map(|of| self.ratio(of, self.partner(of, series, over), value, paired)).collect();
                     let y = match over {
@@ -331,7 +333,11 @@ impl Measuring {
         let name = what.to_lowercase().replace(' ', "_");
         Figure {
             name: panel.map_or(name.clone(), |quantity| format!("{name}-{}", self.quantities[quantity].column)),
-            title: format!("{what}{of} against {}", axis.column),
+            title: format!(
+                "{what}{of} against {}{}",
+                axis.column,
+                self.compat.map(|compat| format!(" (compat: {})", compat.word())).unwrap_or_default()
+            ),
             x: axis.label.clone(),
             y,
             content: Content::Curves { log_y: far_apart(&curves), curves },
@@ -411,7 +417,7 @@ impl Measuring {
             );
             let (scale, unit) = (self.shown(series.quantity), if self.percent() { " %" } else { "" });
             match &series.whole {
-                Err(_) => line.extend(["0".into(), "-".into(), "-".into()]),
+                Err(unknown) => line.extend([unknown.n.to_string(), "-".into(), "-".into()]),
                 Ok(bin) => {
                     let shown = |value: f64, error: Option<f64>| {
                         words::with_error(value * scale, error.unwrap_or(f64::NAN) * scale) + unit
@@ -480,6 +486,13 @@ impl Measuring {
             .flat_map(|series| &series.bins)
             .find_map(|told| told.robust.as_ref()?.too_coarse(told.bin.as_ref().ok()?.effective));
         remarks.extend(coarse.map(|what| format!("{what}; give more rungs (`robust`), or a `pivot` near the values")));
+        let lost = series
+            .iter()
+            .flat_map(|series| &series.bins)
+            .filter_map(|told| told.bin.as_ref().ok()?.reasons.iter().find(|reason| reason.contains("`pivot")));
+        if let Some(first) = lost.clone().next() {
+            remarks.push(format!("in {}: {first}", words::counted(lost.count() as u64, "bin")));
+        }
         for series in series {
             let whose = self.name_of(series).map(|name| format!("{name}: ")).unwrap_or_default();
             match &series.fit {
@@ -553,7 +566,7 @@ impl Told {
     /// Why something of the row is missing.
     fn reason(&self) -> Option<String> {
         let mut reasons = match &self.bin {
-            Err(reason) => vec![reason.clone()],
+            Err(unknown) => vec![unknown.why.to_owned()],
             Ok(bin) => bin.reasons.clone(),
         };
         reasons.extend(self.robust.iter().flat_map(|robust| robust.reasons.clone()));

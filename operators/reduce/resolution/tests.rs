@@ -243,7 +243,49 @@ fn a_pivot_keeps_a_small_spread_of_large_values() {
     let expected = floats(&python("answer(bits([np.std(floats(given['x']) - 1e9)]))", &json!({ "x": bits(&error) })))[0];
     close(&[of(&resolution)], &[expected], 1e-12);
     resolution.pivot = 0.0;
-    assert!((of(&resolution) / expected - 1.0).abs() > 1e-12, "then the pivot is not needed");
+    // Without it, what sums can't tell is none, and said.
+    assert!(of(&resolution).is_nan());
+    let (_, summary) = fold(&resolution, &rows, 1);
+    let why = "all values are the same, or too close for sums at their distance from the pivot: try `pivot: 1e9`";
+    assert_eq!(texts_of(&summary.table, "reason")[1], why);
+    assert!(summary.remarks.contains(&format!("in 1 bin: {why}")), "{:?}", summary.remarks);
+}
+
+#[test]
+fn rows_that_have_no_number_are_counted_all_the_same() {
+    let rows = batch(&["e"], &[0; 5], &[("x", &[0.1, 0.2, 0.1, 0.4, 0.7]), ("w", &[1.0, -1.0, -2.0, 0.0, f64::NAN])]);
+    let step = Resolution { of: word("x").into(), by: None, for_each: None, fit: None, weight: Some(word("w")), ..resolution() };
+    let (_, summary) = fold(&step, &rows, 1);
+    assert_eq!(column_of(&summary.table, "n"), [4.0]);
+    assert_eq!(summary.highlights[1][0], "4");
+    // And one row has a median, but no widths.
+    let step = Resolution { weight: None, robust: Some(Placed::unplaced(256)), ..step };
+    let (_, summary) = fold(&step, &rows.slice(0, 1), 1);
+    close(&column_of(&summary.table, "median"), &[0.1], 3e-3);
+    assert!(["sigma68", "half95", "eiqr"].iter().all(|name| column_of(&summary.table, name)[0].is_nan()));
+}
+
+proptest! {
+    /// Wherever values lie, a spread is right to 0.2 % or none, and so is its error from the fourth moment.
+    #[test]
+    fn a_spread_is_right_or_none(distance in -2.0..12.0_f64, width in -3.0..2.0_f64, seed in 1..1000_u64) {
+        let mut g = normal(seed);
+        let far = 10_f64.powf(distance);
+        let x: Vec<f64> = (0..200).map(|_| far + 10_f64.powf(width) * g()).collect();
+        let rows = batch(&["e"], &[0; 200], &[("x", &x)]);
+        let step = Resolution { of: word("x").into(), by: None, for_each: None, fit: None, pivot: 0.0, ..resolution() };
+        let (_, summary) = fold(&step, &rows, 1);
+        // Two passes, about the first value.
+        let mean = x.iter().map(|v| v - x[0]).sum::<f64>() / 200.0;
+        let moment = |power: i32| x.iter().map(|v| (v - x[0] - mean).powi(power)).sum::<f64>() / 200.0;
+        let (second, fourth) = (moment(2), moment(4));
+        let (spread, error) = (second.sqrt(), ((fourth - second * second) / (800.0 * second)).sqrt());
+        let found = |name: &str| column_of(&summary.table, name)[0];
+        prop_assert!(found("resolution").is_nan() || (found("resolution") / spread - 1.0).abs() < 2e-3);
+        let moments = found("resolution_error_moments");
+        prop_assert!(moments.is_nan() || (moments / error - 1.0).abs() < 2e-2, "{} {}", moments, error);
+        prop_assert_eq!(found("resolution").is_nan() || moments.is_nan(), !texts_of(&summary.table, "reason")[0].is_empty());
+    }
 }
 
 #[test]
@@ -442,9 +484,9 @@ fn the_core_and_everything_else_has_a_reason_where_it_is_missing() {
     let (reason, spread) = odd(&[0.3; 50], &[1.0; 50]);
     assert_eq!(
         reason,
-        "all values are the same, as far as sums can tell; no errors of the quantiles: the replicas do not differ; no core: the central 68 % have no width"
+        "all values are the same, or too close for sums at their distance from the pivot: try `pivot: 0.3`; no errors of the quantiles: the replicas do not differ; no core: the central 68 % have no width"
     );
-    assert!(spread < 1e-8);
+    assert!(spread.is_nan());
     let (reason, spread) = odd(&[1.0, 3.0, 2.0, 2.0], &[-1.0, -1.0, 2.0, 2.0]);
     assert_eq!(reason, "negative weights leave no spread; no core: the central 68 % have no width");
     assert!(spread.is_nan());

@@ -1,6 +1,6 @@
 //! What is known of each bin when all rows are summed: what the fit takes, and what tables, plots and words are made of.
 
-use super::measuring::Bin;
+use super::measuring::{Bin, Unknown};
 use super::robust::Robust;
 use crate::statistics::binning::Cell;
 use crate::statistics::fit::Calorimeter;
@@ -11,7 +11,7 @@ pub(super) type Fit = Option<Result<Calorimeter, String>>;
 /// What is known of a bin.
 pub(super) struct Told {
     pub cell: Option<Cell>,
-    pub bin: Result<Bin, String>,
+    pub bin: Result<Bin, Unknown>,
     pub robust: Option<Robust>,
 }
 
@@ -22,6 +22,6 @@ pub(super) struct Series {
     /// The bins of the other axes, in words.
     pub others: Vec<String>,
     pub bins: Vec<Told>,
-    pub whole: Result<Bin, String>,
+    pub whole: Result<Bin, Unknown>,
     pub fit: Fit,
 }
