@@ -193,3 +193,74 @@ fn what_is_no_bin_is_said() {
     assert_eq!(said(&["run/resolution", "--bin", "energy=500"]), "calostream: the table has no bin with energy=500\n");
     assert_eq!(said(&["run/written", "--bin", "energy=500"]), "calostream: run/written is no table in a run folder\n");
 }
+
+const SCORES: &str = "
+import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq
+rng = np.random.default_rng(6)
+for name in ('electron', 'pi on'):
+    n = 2000
+    p = np.round(rng.dirichlet([2, 1], n), 1)
+    p[::70, 0] = np.nan
+    columns = {'energy': rng.uniform(0, 20, n), 'p e': p[:, 0 if name == 'electron' else 1], 'p_pi': p[:, 1 if name == 'electron' else 0]}
+    pq.write_table(pa.table(columns), f'{sys.argv[1]}/{name[:2]}.parquet')
+";
+
+const JUDGED: &str = "
+pipeline: judged
+out: judged
+steps:
+  rows: { read_parquet: { samples: { electron: el.parquet, 'pi on': pi.parquet } } }
+  largest:
+    from: rows
+    confusion: { scores: { electron: 'p e', 'pi on': p_pi }, by: { energy: { range: [0, 20], bins: 2 } } }
+  sure:
+    from: rows
+    confusion: { scores: { electron: 'p e', 'pi on': p_pi }, threshold: 0.7, regions: { low: energy < 5, all: true } }
+  curves:
+    from: rows
+    roc: { scores: { electron: 'p e' }, by: { energy: { range: [0, 20], bins: 2 } }, at: { signal_efficiency: [0.5, 0.9] } }
+";
+
+/// A prediction is no column of the events: the table says what stands behind it, ties and thresholds with it.
+#[test]
+fn predictions_and_working_points_have_their_events_behind_them() {
+    let place = Place::new();
+    python(SCORES, &[&place.path(".")]);
+    place.write("j.yaml", JUDGED);
+    place.calostream(&["run", "-q", "j.yaml"]).code(0);
+    let expect = "
+import sys, numpy as np, pyarrow.parquet as pq
+which, truth, predicted, threshold, low, high = sys.argv[1:]
+for file, name in (('el.parquet', 'electron'), ('pi.parquet', 'pi on')):
+    t = pq.read_table(f'{which}/{file}')
+    a, b, e = (np.array(t[c]) for c in ('p e', 'p_pi', 'energy'))
+    said = np.where(np.isnan(a) | np.isnan(b), '', np.where(np.maximum(a, b) < float(threshold), 'none', np.where(b > a, 'pi on', 'electron')))
+    for row in np.nonzero((said == predicted) & (truth == name) & (e >= float(low)) & (e < float(high)))[0]: print(f'{file},{row}')
+";
+    let events = |table: &str, bins: &[&str]| {
+        let mut words = vec!["events", table];
+        bins.iter().for_each(|bin| words.extend(["--bin", bin]));
+        place.calostream(&words).code(0)
+    };
+    for (table, truth, predicted, threshold, energies, bins) in [
+        ("largest", "electron", "electron", "-9", ["0", "10"], &["energy=3"][..]),
+        ("largest", "electron", "pi on", "-9", ["10", "20"], &["energy=13"]),
+        ("sure", "pi on", "none", "0.7", ["0", "5"], &["region=low"]),
+        ("sure", "pi on", "pi on", "0.7", ["0", "99"], &["region=all"]),
+    ] {
+        let (truth_is, predicted_is) = (format!("truth={truth}"), format!("predicted={predicted}"));
+        let bins = [bins, &[&truth_is, &predicted_is]].concat();
+        let said = events(&format!("judged/{table}"), &bins);
+        let folder = place.path(".");
+        let given = [folder.to_str().expect("a path"), truth, predicted, threshold, energies[0], energies[1]];
+        let wanted = python(expect, &given.map(Path::new));
+        let wanted: Vec<&str> = wanted.lines().collect();
+        let found = listed(&said.out);
+        assert!(wanted.len() > 30, "{table} {predicted}");
+        assert!(found == wanted, "{table} {bins:?}: {} and {}", found.len(), wanted.len());
+        assert!(!said.err.contains("the table counts"), "{}", said.err);
+    }
+    // The rows of two working points are of the same data.
+    let said = events("judged/curves", &["energy=3"]);
+    assert!(said.err.contains("the table counts") && said.err.contains("NaN"), "{}", said.err);
+}

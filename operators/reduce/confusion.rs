@@ -23,7 +23,8 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What a row is taken for that reaches no threshold.
@@ -145,6 +146,8 @@ impl Confusion {
             weight,
         };
         judging.groups = judging.groups.clone().carrying(judging.reads());
+        let schema = judging.schema.as_ref().clone().with_metadata(judging.metadata(&self.truth));
+        judging.schema = Arc::new(schema);
         Ok(judging)
     }
 }
@@ -158,7 +161,7 @@ fn table_schema(groups: &Groups, binning: &Binning, weighted: bool) -> Schema {
     fields.extend(weighted.then(|| float("content", false)));
     fields.extend(["share", "share_low", "share_high"].map(|name| float(name, true)));
     fields.push(Field::new("reason", DataType::Utf8, true));
-    Schema::new_with_metadata(fields, groups.metadata())
+    Schema::new(fields)
 }
 
 impl Confusion {
@@ -241,6 +244,32 @@ impl Judging {
 
     fn prediction(&self, number: usize) -> &str {
         self.scores.get(number).map_or(NONE, |(class, _)| &self.classes.names[*class])
+    }
+
+    /// What an event must have to be of a true class, and to be taken for one.
+    fn metadata(&self, truth: &str) -> HashMap<String, String> {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let is = |name: &String| (name.clone(), format!("{} = '{}'", quoted(truth), name.replace('\'', "''")).into());
+        let taken = |predicted: usize| -> String {
+            let score = |number: usize| quoted(&self.scores[number].1);
+            let all = 0..self.scores.len();
+            let conditions: Vec<String> = match self.threshold {
+                Some(threshold) if predicted == self.scores.len() => {
+                    all.map(|other| format!("{} < {threshold:?}", score(other))).collect()
+                }
+                threshold => {
+                    // Of equal scores the first.
+                    let over = |other: usize| if other < predicted { ">" } else { ">=" };
+                    let others = all.filter(|other| *other != predicted);
+                    let others = others.map(|other| format!("{} {} {}", score(predicted), over(other), score(other)));
+                    others.chain(threshold.map(|threshold| format!("{} >= {threshold:?}", score(predicted)))).collect()
+                }
+            };
+            conditions.join(" and ")
+        };
+        let predicted = (0..self.predictions()).map(|number| (self.prediction(number).to_owned(), taken(number).into()));
+        let truths = self.classes.names.iter().map(is);
+        self.groups.metadata_with([("truth", truths.collect()), ("predicted", predicted.collect())])
     }
 
     fn key(&self, slot: usize, class: usize, predicted: usize) -> usize {

@@ -20,14 +20,16 @@ use crate::{Fault, Placed, Problem, words};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The column of a table that says which region a row is of.
 pub const REGION: &str = "region";
-/// Where a table's schema says what its regions are: a JSON object of names and conditions.
-pub const REGIONS_KEY: &str = "calostream.regions";
+/// Where a table's schema says what an event must have to stand behind a text of a column that is no column of the events, a region or a
+/// predicted class: a JSON object of columns, texts and conditions.
+pub const CONDITIONS_KEY: &str = "calostream.conditions";
 /// Behind all keys that a statistic uses: the rows that are in no group, by the number of the way that has none for them.
 pub const BESIDE: u64 = 1 << 55;
 
@@ -262,13 +264,19 @@ impl Groups {
     /// What a table's schema says of its regions.
     #[must_use]
     pub fn metadata(&self) -> HashMap<String, String> {
-        let regions =
-            self.ways.iter().filter_map(|way| if let Says::Regions(regions) = &way.by { Some((way, regions)) } else { None });
-        let said = |(way, regions): (&Way, &Vec<(String, Expression)>)| {
-            let all = way.values.iter().zip(regions).map(|(name, (text, _))| (name.clone(), text.as_str().into()));
-            (REGIONS_KEY.to_owned(), serde_json::Value::Object(all.collect()).to_string())
-        };
-        regions.map(said).collect()
+        self.metadata_with([])
+    }
+
+    /// The same, with the conditions that stand behind the texts of other columns.
+    #[must_use]
+    pub fn metadata_with(&self, others: impl IntoIterator<Item = (&'static str, Map<String, Value>)>) -> HashMap<String, String> {
+        let mut all: Map<String, Value> = others.into_iter().map(|(column, texts)| (column.to_owned(), texts.into())).collect();
+        for way in &self.ways {
+            let Says::Regions(regions) = &way.by else { continue };
+            let texts = way.values.iter().zip(regions).map(|(name, (text, _))| (name.clone(), text.as_str().into()));
+            all.insert(way.name.clone(), texts.collect::<Map<_, _>>().into());
+        }
+        if all.is_empty() { HashMap::new() } else { HashMap::from([(CONDITIONS_KEY.to_owned(), Value::from(all).to_string())]) }
     }
 
     /// The rows that are in a group, with its number, each as often as it is in one; what is in none is counted beside.

@@ -88,7 +88,7 @@ pub fn events(args: &EventsArgs) -> Result<ExitCode> {
     let read = touched.map_or(of_all, |units| units.len());
     super::print(&text(&found, &units, &keep))?;
     eprintln!("{} in {} of {of_all} units", words::counted(found.iter().map(|f| f.times).sum(), "event"), read);
-    let said = rows.count(&chosen).filter(|_| rows.apart(&chosen));
+    let said = rows.count_once(&chosen, stream)?;
     if let Some(said) = said.filter(|n| *n != found.iter().map(|f| f.times).sum::<u64>()) {
         eprintln!("the table counts {said}: rows whose value is NaN or infinite are in its bin and in none of its numbers");
     }

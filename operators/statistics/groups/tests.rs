@@ -45,8 +45,8 @@ fn a_row_counts_in_every_region_that_it_fits() {
     let eta = column::numbers(&entered, "eta").unwrap();
     assert_eq!(eta[..7], [0.5, 0.5, 0.5, 1.45, 1.45, -2.0, -2.0]);
     assert!(groups.remarks(&sums).is_empty());
-    let said: serde_json::Value = serde_json::from_str(&groups.metadata()[REGIONS_KEY]).unwrap();
-    assert_eq!(said, json!({ "wide": "abs(eta) < 3", "barrel": "abs(eta) < 1.4", "all": "true" }));
+    let said: serde_json::Value = serde_json::from_str(&groups.metadata()[CONDITIONS_KEY]).unwrap();
+    assert_eq!(said, json!({ "region": { "wide": "abs(eta) < 3", "barrel": "abs(eta) < 1.4", "all": "true" } }));
     assert_eq!(groups.reads(), ["eta", "sample"].map(str::to_owned).into());
     // Where nothing is asked for there is a region at the end all the same.
     let groups = plan(&rows, Some(&word("sample").into()), Some(&of));

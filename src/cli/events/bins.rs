@@ -1,6 +1,6 @@
 //! The bins of a table: which rows somebody means, and what an event must have to be in them.
 //!
-//! The regions of a table are conditions that its schema says, so an event is asked for them and not for a column.
+//! Regions and predicted classes are no columns of the events: what stands behind them are conditions that the table's schema says.
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Schema};
 use calostream_operators::Placed;
 use calostream_operators::expression::Expression;
-use calostream_operators::statistics::groups::{REGION, REGIONS_KEY};
+use calostream_operators::statistics::groups::{CONDITIONS_KEY, REGION};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -37,12 +37,13 @@ impl FromStr for Asked {
     }
 }
 
-/// What an event must have: numbers between edges, texts, and what its region asks for.
+/// What an event must have: numbers between edges, texts, and what its region, its true and its predicted class ask for.
 #[derive(Debug, Clone)]
 pub struct Predicate {
     edges: BTreeMap<String, (f64, f64)>,
     texts: BTreeMap<String, Wanted>,
-    region: Option<(String, Expression)>,
+    /// By what they are: column and text.
+    conditions: BTreeMap<(String, String), Expression>,
 }
 
 /// What a text must be.
@@ -63,8 +64,8 @@ pub struct Rows {
     /// Lower and upper edges of binned columns.
     edges: BTreeMap<String, Vec<Option<(f64, f64)>>>,
     texts: BTreeMap<String, Vec<Option<String>>>,
-    /// The condition of each region.
-    regions: BTreeMap<String, String>,
+    /// The conditions of the texts of columns that no event has.
+    conditions: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The rows of a table's file.
@@ -101,16 +102,15 @@ impl Rows {
                 edges.insert(base.to_owned(), low.into_iter().zip(high).map(|(low, high)| low.zip(high)).collect());
             }
         }
-        let regions = schema.metadata().get(REGIONS_KEY).map(|said| serde_json::from_str(said)).transpose();
-        Ok(Self { table, edges, texts, regions: regions.context("the table's regions")?.unwrap_or_default() })
+        let conditions = schema.metadata().get(CONDITIONS_KEY).map(|said| serde_json::from_str(said)).transpose();
+        Ok(Self { table, edges, texts, conditions: conditions.context("the table's conditions")?.unwrap_or_default() })
     }
 
     /// The columns of the events that say in which bins they are.
     pub fn reads(&self, stream: &Schema) -> Result<BTreeSet<String>> {
-        let is_region = |name: &String| name == REGION && !self.regions.is_empty();
-        let columns = self.columns().into_iter().filter(|name| !is_region(name) && stream.field_with_name(name).is_ok());
-        let mut reads: BTreeSet<String> = columns.collect();
-        for text in self.regions.values() {
+        let is_column = |name: &String| !self.conditions.contains_key(name) && stream.field_with_name(name).is_ok();
+        let mut reads: BTreeSet<String> = self.columns().into_iter().filter(is_column).collect();
+        for text in self.conditions.values().flat_map(BTreeMap::values) {
             reads.extend(condition(text, stream)?.columns());
         }
         Ok(reads)
@@ -155,17 +155,17 @@ impl Rows {
                 }
                 text => Some(Wanted::Text(text)),
             };
-            let mut texts: BTreeMap<_, _> =
-                self.texts.iter().filter_map(|(name, texts)| Some((name.clone(), wanted(texts)?))).collect();
-            let region = if self.regions.is_empty() { None } else { texts.remove(REGION) };
-            let region = match region {
-                Some(Wanted::Text(name)) => {
-                    let text = self.regions.get(&name).with_context(|| format!("the table does not say what `{name}` is"))?;
-                    Some((name, condition(text, stream)?))
-                }
-                _ => None,
-            };
-            let predicate = Predicate { edges, texts, region };
+            // What the events do not have, the name of a score, say, is not asked for.
+            let asked = |name: &str| !self.conditions.contains_key(name) && stream.field_with_name(name).is_ok();
+            let texts = self.texts.iter().filter(|(name, _)| asked(name));
+            let texts = texts.filter_map(|(name, texts)| Some((name.clone(), wanted(texts)?))).collect();
+            let mut conditions = BTreeMap::new();
+            for (name, known) in &self.conditions {
+                let Some(text) = self.texts.get(name).and_then(|texts| texts[*row].clone()) else { continue };
+                let said = known.get(&text).with_context(|| format!("the table does not say what `{text}` is"))?;
+                conditions.insert((name.clone(), text), condition(said, stream)?);
+            }
+            let predicate = Predicate { edges, texts, conditions };
             if !predicates.iter().any(|known| known.is(&predicate)) {
                 predicates.push(predicate);
             }
@@ -174,7 +174,7 @@ impl Rows {
     }
 
     /// True where no row of data can stand in two of these: they are of one quantity and one region.
-    pub fn apart(&self, rows: &[usize]) -> bool {
+    fn apart(&self, rows: &[usize]) -> bool {
         let one = |name: &&str| {
             let texts = self.texts.get(*name);
             texts.is_none_or(|texts| rows.iter().map(|row| &texts[*row]).collect::<BTreeSet<_>>().len() < 2)
@@ -182,7 +182,22 @@ impl Rows {
         ["quantity", REGION].iter().all(one)
     }
 
-    /// How many rows of data stand behind these rows of the table, where it says so and each is counted in one alone.
+    /// How many rows of data stand behind these rows of the table, where it says so and each is counted in one alone: rows of several scores
+    /// or working points in one bin are of the same data.
+    pub fn count_once(&self, rows: &[usize], stream: &Schema) -> Result<Option<u64>> {
+        let mut known: Vec<(Predicate, usize)> = Vec::new();
+        for row in rows {
+            for predicate in self.predicates(&[*row], stream)? {
+                if !known.iter().any(|(other, _)| other.is(&predicate)) {
+                    known.push((predicate, *row));
+                }
+            }
+        }
+        let rows: Vec<usize> = known.into_iter().map(|(_, row)| row).collect();
+        Ok(self.count(&rows).filter(|_| self.apart(&rows)))
+    }
+
+    /// The sum of the counts of these rows, where the table has some.
     pub fn count(&self, rows: &[usize]) -> Option<u64> {
         let integers = |name: &&str| self.table.column_by_name(name).is_some_and(|c| c.data_type().is_integer());
         let names = COUNTS.iter().find(|names| names.iter().all(&integers))?;
@@ -205,11 +220,10 @@ fn condition(text: &str, stream: &Schema) -> Result<Expression> {
 impl Predicate {
     /// True where both ask for the same.
     fn is(&self, other: &Self) -> bool {
-        let region = |of: &Self| of.region.as_ref().map(|(name, _)| name.clone());
-        self.edges == other.edges && self.texts == other.texts && region(self) == region(other)
+        self.edges == other.edges && self.texts == other.texts && self.conditions.keys().eq(other.conditions.keys())
     }
 
-    /// Which rows of a batch fit; what the batch does not have (the name of a score, say) is not asked for.
+    /// Which rows of a batch fit.
     pub fn fits(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         let mut fits = vec![true; batch.num_rows()];
         for (name, (low, high)) in &self.edges {
@@ -232,7 +246,7 @@ impl Predicate {
             });
             fits.iter_mut().zip(equal).for_each(|(fits, equal)| *fits &= equal);
         }
-        if let Some((_, condition)) = &self.region {
+        for condition in self.conditions.values() {
             let inside = condition.evaluate(batch).map_err(|fault| anyhow::anyhow!("{fault}"))?;
             fits.iter_mut().zip(inside.as_boolean()).for_each(|(fits, inside)| *fits &= inside == Some(true));
         }
