@@ -1,21 +1,23 @@
 //! Points with errors, and lines.
 //!
-//! The range is that of the points; error bars and lines may widen it, but by no more than [`REACH`] of it on each side,
-//! so that one bin with two entries does not flatten all the others.
+//! The range is that of the points with the error bars that most of them have; longer ones and lines may widen it, but by no more than
+//! [`REACH`] of it on each side, so that one bin with two entries does not flatten all the others.
 
 use super::axis::{Axis, extent};
 use super::svg::{Svg, escape, px};
-use super::{Frame, Key, Sheet, colour, dashes, x_axis};
+use super::{Frame, Key, Sheet, axis_of, colour, dashes};
 use crate::report::format::significant;
 use calostream_operators::statistics::figure::{Curve, Point};
 
 const REACH: f64 = 0.6;
+/// Error bars that are longer than the middle one by more than this factor are few.
+const LONG: f64 = 4.0;
 
 pub(super) fn draw(svg: &mut Svg, sheet: &Sheet<'_>, id: &str, curves: &[Curve], log_y: bool) -> Frame {
     let points = || curves.iter().flat_map(|c| &c.points).filter(|p| p.x.is_finite() && p.y.is_finite() && (!log_y || p.y > 0.0));
     let lines = || curves.iter().flat_map(|c| &c.line).filter(|(x, y)| x.is_finite() && y.is_finite() && (!log_y || *y > 0.0));
     let bins: Vec<(f64, f64)> = points().map(|p| (p.x - p.x_error, p.x + p.x_error)).collect();
-    let x = match x_axis(&bins) {
+    let x = match axis_of(&bins) {
         grows if grows.log => grows,
         _ => {
             let ends = bins.iter().flat_map(|(low, high)| [*low, *high]);
@@ -25,7 +27,7 @@ pub(super) fn draw(svg: &mut Svg, sheet: &Sheet<'_>, id: &str, curves: &[Curve],
     };
     let x = x.padded(0.02, 0.02);
     let whiskers = points().flat_map(|p| [p.y - p.y_error, p.y + p.up()]).chain(lines().map(|l| l.1));
-    let base = extent(points().map(|p| p.y)).or_else(|| extent(lines().map(|l| l.1)));
+    let base = extent(ends(&points().collect::<Vec<_>>(), log_y)).or_else(|| extent(lines().map(|l| l.1)));
     let wide = extent(whiskers.filter(|y| !log_y || *y > 0.0)).or(base);
     let y = range(base.unwrap_or((0.0, 1.0)), wide.unwrap_or((0.0, 1.0)), log_y);
     let legend: Vec<(Key, &str)> = curves
@@ -57,7 +59,17 @@ pub(super) fn dots(svg: &mut Svg, frame: &Frame, curves: &[Curve]) {
     }
 }
 
-/// The axis for values whose own range is `base` and that with their errors is `wide`.
+/// The ends of the error bars of these points; of long ones that few have, the points.
+pub(super) fn ends(points: &[&Point], log_y: bool) -> Vec<f64> {
+    let length = |p: &Point| p.y_error.max(p.up());
+    let mut lengths: Vec<f64> = points.iter().map(|p| length(p)).filter(|length| length.is_finite()).collect();
+    lengths.sort_unstable_by(f64::total_cmp);
+    let longest = LONG * lengths.get(lengths.len() / 2).copied().unwrap_or_default();
+    let whole = |p: &Point| length(p) <= longest && !(log_y && p.y <= p.y_error);
+    points.iter().flat_map(|p| if whole(p) { [p.y - p.y_error, p.y + p.up()] } else { [p.y; 2] }).collect()
+}
+
+/// The axis for values whose own range is `base` and that with all errors is `wide`.
 pub(super) fn range(base: (f64, f64), wide: (f64, f64), log_y: bool) -> Axis {
     let axis = if log_y { Axis::log(base.0, base.1) } else { Axis::linear(base.0, base.1) };
     let (below, above) = ((-axis.place(wide.0)).clamp(0.0, REACH), (axis.place(wide.1) - 1.0).clamp(0.0, REACH));

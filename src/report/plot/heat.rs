@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, extent};
 use super::svg::{Anchor, Svg, px};
-use super::{Frame, Sheet, TICK, power_of_ten};
+use super::{Frame, Sheet, TICK, axis_of, power_of_ten};
 
 /// How many colours are told apart.
 const LEVELS: usize = 96;
@@ -29,13 +29,12 @@ fn shade(level: usize) -> String {
 }
 
 pub(super) fn draw(svg: &mut Svg, sheet: &Sheet<'_>, x_edges: &[f64], y_edges: &[f64], values: &[f64], log: bool) {
-    let range = |edges: &[f64]| extent(edges.iter().copied()).unwrap_or((0.0, 1.0));
-    let (x, y) = (range(x_edges), range(y_edges));
+    let axis = |edges: &[f64]| axis_of(&edges.windows(2).map(|ends| (ends[0], ends[1])).collect::<Vec<_>>());
     let filled = |v: f64| v.is_finite() && if log { v > 0.0 } else { v != 0.0 };
     let colours = extent(values.iter().copied().filter(|v| filled(*v)));
     let (low, high) = colours.unwrap_or((1.0, 10.0));
     let scale = if log { Axis::log(low, high) } else { Axis::linear(low.min(0.0), high) };
-    let frame = Frame::new(svg, sheet, Axis::linear(x.0, x.1), Axis::linear(y.0, y.1), &[], 84.0);
+    let frame = Frame::new(svg, sheet, axis(x_edges), axis(y_edges), &[], 84.0);
     let mut areas = vec![String::new(); LEVELS];
     let rows = y_edges.len().saturating_sub(1).max(1);
     for (ends, column) in x_edges.windows(2).zip(values.chunks(rows)) {

@@ -72,9 +72,9 @@ struct Sheet<'a> {
     below: f64,
 }
 
-/// The horizontal axis of bins with these ends: logarithmic where they are as wide in the logarithm, over a decade or more, or
+/// The axis of bins with these ends: logarithmic where they are as wide in the logarithm, over a decade or more, or
 /// where one of them (all that is above an energy) would fill the picture.
-fn x_axis(bins: &[(f64, f64)]) -> Axis {
+fn axis_of(bins: &[(f64, f64)]) -> Axis {
     let (low, high) = extent(bins.iter().flat_map(|(low, high)| [*low, *high])).unwrap_or((0.0, 1.0));
     let ratios = || bins.iter().map(|(low, high)| high / low);
     let (least, most) = extent(ratios().map(f64::ln)).unwrap_or((0.0, 0.0));

@@ -23,9 +23,11 @@ pub(super) fn draw(svg: &mut Svg, above: &Frame, sheet: &Sheet<'_>, id: &str, ra
     let (least, most) = extent(values()).unwrap_or((1.0, 1.0));
     let log = least > 0.0 && most > 10.0 * least;
     let whiskers = shown().flat_map(|p| [p.y - p.y_error, p.y + p.up()]).filter(|y| !log || *y > 0.0);
-    let y = curves::range((least, most), extent(whiskers.chain(values())).unwrap_or((least, most)), log);
+    let ends = curves::ends(&shown().collect::<Vec<_>>(), log);
+    let base = extent(ends.into_iter().chain([1.0])).unwrap_or((least, most));
+    let y = curves::range(base, extent(whiskers.chain(values())).unwrap_or((least, most)), log);
     // A panel that nearly reaches zero need not begin there: what counts is the distance from 1.
-    let y = if !y.log && y.low == 0.0 && least > 0.1 { Axis { low: 0.9 * least, ..y } } else { y };
+    let y = if !y.log && y.low == 0.0 && base.0 > 0.1 { Axis { low: 0.9 * base.0, ..y } } else { y };
     let end = HEIGHT + PANEL;
     let frame = Frame { top: above.bottom + 12.0, bottom: end - (HEIGHT - Frame::lowest()), x: above.x, y, ..*above };
     frame.axes(svg, Some((sheet.x, end)), sheet.y, &y.ticks(NUMBERS));

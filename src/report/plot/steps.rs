@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, extent};
 use super::svg::{Svg, px};
-use super::{Frame, Key, Sheet, colour, dashes, x_axis};
+use super::{Frame, Key, Sheet, axis_of, colour, dashes};
 use calostream_operators::statistics::figure::Steps;
 
 /// Bins of fewer pixels than these have no bars.
@@ -10,7 +10,7 @@ const NARROWEST: f64 = 4.0;
 
 pub(super) fn draw(svg: &mut Svg, sheet: &Sheet<'_>, id: &str, edges: &[f64], series: &[Steps], log_y: bool) -> Frame {
     let contents = || series.iter().flat_map(|s| &s.contents).copied().filter(|c| c.is_finite());
-    let x = x_axis(&edges.windows(2).map(|ends| (ends[0], ends[1])).collect::<Vec<_>>());
+    let x = axis_of(&edges.windows(2).map(|ends| (ends[0], ends[1])).collect::<Vec<_>>());
     let entries = contents().any(|c| c != 0.0);
     let y = if log_y {
         let (low, high) = extent(contents().filter(|c| *c > 0.0)).unwrap_or((0.1, 1.0));

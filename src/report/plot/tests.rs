@@ -179,7 +179,7 @@ fn check(figure: &Figure) -> String {
 
 #[test]
 fn bins_that_grow_are_drawn_on_a_logarithmic_axis() {
-    let of = |edges: &[f64]| super::x_axis(&edges.windows(2).map(|e| (e[0], e[1])).collect::<Vec<_>>());
+    let of = |edges: &[f64]| super::axis_of(&edges.windows(2).map(|e| (e[0], e[1])).collect::<Vec<_>>());
     assert!(of(&[1.0, 10.0, 100.0, 1000.0]).log);
     assert!(of(&[5.0, 15.0, 25.0, 45.0, 2000.0]).log, "one bin would fill the picture");
     for edges in [&[0.0, 1.0, 10.0, 100.0][..], &[10.0, 60.0, 110.0, 160.0], &[1.0, 10.0, 100.0, 120.0], &[-1.0, 1.0], &[]] {
@@ -282,4 +282,31 @@ proptest! {
             check(&Figure { content: Content::Compared { content: Box::new(content), y: "/ a".into(), ratios }, ..curves() });
         }
     }
+}
+
+/// Bins that grow are as wide as each other, along both axes of a map.
+#[test]
+fn a_map_of_growing_bins_has_logarithmic_axes() {
+    let edges: Vec<f64> = (0..=4).map(|i| 10_f64.powi(i)).collect();
+    let content = Content::Heat { x_edges: edges.clone(), y_edges: edges, values: vec![1.0; 16], log: false };
+    let text = check(&Figure { content, ..curves() });
+    assert!(
+        ["10⁰", "10²", "10⁴"].iter().all(|label| text.matches(label).count() >= 2) || text.matches(">1000<").count() >= 2,
+        "{text}"
+    );
+}
+
+/// Bars that all points have are shown whole, however near the points are to each other.
+#[test]
+fn long_error_bars_stay_inside() {
+    let point = |x: f64, y: f64, y_error: f64| Point { x, x_error: 0.5, y, y_error, y_error_up: None };
+    let curve = Curve {
+        label: "a".into(),
+        points: vec![point(1.0, 10.0, 3.0), point(2.0, 10.1, 4.0), point(3.0, 9.9, 60.0)],
+        line: Vec::new(),
+    };
+    let ends = super::curves::ends(&curve.points.iter().collect::<Vec<_>>(), false);
+    assert_eq!(ends, [7.0, 13.0, 10.1 - 4.0, 14.1, 9.9, 9.9]);
+    let axis = super::curves::range((6.1, 14.1), (-50.1, 69.9), false);
+    assert!(axis.low <= 6.1 && axis.high >= 14.1 && axis.high < 25.0, "{axis:?}");
 }
