@@ -12,6 +12,7 @@
 //! Invariants: strides and dilations are 1, there is one group; images of one or two axes are images of three, whose first
 //! are 1 long. An event's values depend on its hits alone.
 
+use super::logarithm::ln;
 use super::tensor::FedHits;
 use anyhow::{Context, ensure};
 use multiversion::multiversion;
@@ -41,7 +42,7 @@ impl Step {
             Self::Plus(more) => value + more,
             Self::Relu => larger(0.0, value),
             Self::Sqrt => value.sqrt(),
-            Self::Log => value.ln(),
+            Self::Log => ln(value),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod first_convolution;
 pub mod first_layer;
 pub mod graph;
 pub mod library;
+mod logarithm;
 pub mod memory;
 pub mod model;
 pub mod norm;
