@@ -157,11 +157,11 @@ resolution:
 }
 
 /// A column whose spread is wanted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Quantity {
     column: String,
     label: String,
-    /// From the column's numbers to per cent; none for a column with a unit of its own.
+    /// From the column's numbers to per cent; none for a column with a unit of its own, or of numbers that are no shares.
     percent: Option<f64>,
 }
 
@@ -175,7 +175,7 @@ enum Over {
 }
 
 /// A resolution whose words were found right.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Measuring {
     quantities: Vec<Quantity>,
     /// True where the table says which quantity a row is of.

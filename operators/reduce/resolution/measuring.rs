@@ -28,7 +28,7 @@ const OCTAVES: u64 = 40;
 const FLOW: u32 = u32::MAX;
 
 /// What the keys mean.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Keys {
     slots: usize,
     classes: usize,
@@ -44,7 +44,7 @@ pub(super) struct Keys {
 }
 
 /// Room for a batch, kept from one to the next.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Hand {
     numbers: Vec<u32>,
     places: Vec<u32>,

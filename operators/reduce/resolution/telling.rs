@@ -16,6 +16,7 @@ use crate::work::Fold;
 use crate::{Fault, words};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -34,15 +35,26 @@ impl Fold for Measuring {
 
     fn finish(&self, sums: &Sums) -> anyhow::Result<Summary> {
         let series = self.series(&Summed::new(&self.keys, sums));
+        // A column without a unit need not be a share: nobody wants to read an energy in per cent.
+        let large = |bin: &Bin| bin.bias.abs() > LARGEST_SHARE || bin.resolution.is_some_and(|spread| spread > LARGEST_SHARE);
+        let mut this = Cow::Borrowed(self);
+        for series in series.iter().filter(|series| !self.fit && series.whole.as_ref().is_ok_and(large)) {
+            if self.quantities[series.quantity].percent == Some(100.0) {
+                this.to_mut().quantities[series.quantity].percent = None;
+            }
+        }
         Ok(Summary {
-            table: self.table(&series)?,
+            table: this.table(&series)?,
             histograms: Vec::new(),
-            figures: self.figures(&series),
-            highlights: self.highlights(&series),
-            remarks: self.remarks(&series, sums),
+            figures: this.figures(&series),
+            highlights: this.highlights(&series),
+            remarks: this.remarks(&series, sums),
         })
     }
 }
+
+/// What is larger is no share: 1000 %.
+const LARGEST_SHARE: f64 = 10.0;
 
 /// A fit as people write it: `15.2/√E ⊕ 0.70`, terms at 0 left out.
 fn formula(fit: &Calorimeter, scale: f64) -> String {

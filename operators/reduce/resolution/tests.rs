@@ -252,6 +252,17 @@ fn a_pivot_keeps_a_small_spread_of_large_values() {
 }
 
 #[test]
+fn what_is_no_share_is_not_shown_in_per_cent() {
+    let rows = batch(&["e"], &[0; 3], &[("energy", &[100.0, 300.0, 200.0]), ("wrong [%]", &[15.0, 30.0, 45.0])]);
+    let of = |column: &str| {
+        let step = Resolution { of: word(column).into(), by: None, for_each: None, fit: None, ..resolution() };
+        fold(&step, &rows, 1).1.highlights
+    };
+    assert_eq!(of("energy"), [["events", "bias of energy", "resolution of energy"], ["3", "200 ± 47", "82 ± 33"]]);
+    assert_eq!(of("wrong")[1][1], "30.0 ± 7.1 %");
+}
+
+#[test]
 fn rows_that_have_no_number_are_counted_all_the_same() {
     let rows = batch(&["e"], &[0; 5], &[("x", &[0.1, 0.2, 0.1, 0.4, 0.7]), ("w", &[1.0, -1.0, -2.0, 0.0, f64::NAN])]);
     let step = Resolution { of: word("x").into(), by: None, for_each: None, fit: None, weight: Some(word("w")), ..resolution() };
