@@ -5,14 +5,15 @@
 //! that stays in the cache: so what a hit adds along the last axis is one run of memory. The largest of each window (max pooling) and the
 //! activation follow while the sums are there.
 //!
-//! Sums are rounded as ONNX Runtime's own convolutions round them (MLAS): in the order of channels and cells, products added without
-//! being rounded before (fused multiply-add), the bias last. So the result has its bits as a rule; and on every processor the same, if
-//! slowly on one without such an instruction (x86 before 2013).
+//! Sums are rounded as ONNX Runtime's own convolutions round them: products are added without being rounded before (fused multiply-add), in
+//! its order and to its partial sums ([`super::summing`]), the bias last. So the result has its bits as a rule. On a processor without such an
+//! instruction (x86 before 2013) it is right, but slow.
 //!
 //! Invariants: strides and dilations are 1, there is one group; images of one or two axes are images of three, whose first
 //! are 1 long. An event's values depend on its hits alone.
 
 use super::logarithm::ln;
+use super::summing::{Order, Summing};
 use super::tensor::FedHits;
 use anyhow::{Context, ensure};
 use multiversion::multiversion;
@@ -70,6 +71,8 @@ pub struct Pool {
 /// What a convolution is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parts {
+    /// The axes that the image has in the model: 1 to 3.
+    pub axes: usize,
     /// The channels of the image.
     pub channels: usize,
     /// Its extents.
@@ -110,25 +113,32 @@ pub struct Convolution {
     pitch: usize,
     /// Filters of a block: 4 or 8, of which the last ones may be nobody's.
     block: usize,
-    /// (block, channel, kernel, filter of the block), the last axis of the kernel backwards.
+    /// (block, partial sum, channel, kernel, filter of the block), the last axis of the kernel backwards.
     lines: Vec<f32>,
+    /// The partial sums, in order: the channels of each, and what stands in front of them in a block of `lines`.
+    partial: Vec<(std::ops::Range<usize>, usize)>,
+    /// How hits are put in order, where that is not the order of their cells.
+    order: Option<Order>,
 }
 
 /// What is kept from batch to batch, so that its memory is.
 #[derive(Debug, Default)]
 pub struct Scratch {
     hits: Vec<Hit>,
+    sorted: Vec<Hit>,
     sums: Vec<f32>,
+    whole: Vec<f32>,
 }
 
 /// A hit of an event.
 #[derive(Debug, Clone, Copy)]
 struct Hit {
     value: f32,
+    /// Its cell, as cells are numbered.
+    cell: u32,
     /// Where the first line of its kernel goes, from which the others count backwards.
     at: u32,
-    /// The first line of its channel's kernel.
-    line: u32,
+    channel: u32,
     /// The lines of the kernel that fall on sums, along the first axis and the second.
     first: (u16, u16),
     second: (u16, u16),
@@ -172,17 +182,28 @@ impl Convolution {
         let block = if filters > 4 && 8 * kernel[2] <= LONGEST_RUN { 8 } else { 4 };
         let pitch = image[2] + kernel[2] - 1;
         ensure!(u32::try_from(sums[0] * sums[1] * pitch).is_ok(), "an image of more than 2^32 cells");
-        let of_filter = channels * volume(kernel);
-        let mut lines = Vec::with_capacity(filters.next_multiple_of(block) * of_filter);
+        let (of_channel, of_filter) = (volume(kernel), channels * volume(kernel));
+        let summing = Summing::of(parts.axes, channels, of_channel, volume(sums));
+        let (mut lines, mut partial) = (Vec::new(), Vec::new());
         for filters in parts.weights.chunks(block * of_filter) {
-            for line in (0..of_filter).step_by(kernel[2]) {
-                for place in (line..line + kernel[2]).rev() {
-                    lines.extend(filters.iter().skip(place).step_by(of_filter));
-                    lines.resize(lines.len().next_multiple_of(block), 0.0);
+            let begin = lines.len();
+            partial.clear();
+            for places in summing.partial() {
+                let channels = places.start / of_channel..places.end.div_ceil(of_channel);
+                partial.push((channels.clone(), lines.len() - begin));
+                for line in (channels.start * of_channel..channels.end * of_channel).step_by(kernel[2]) {
+                    for place in (line..line + kernel[2]).rev() {
+                        let end = lines.len() + block;
+                        if places.contains(&place) {
+                            lines.extend(filters.iter().skip(place).step_by(of_filter));
+                        }
+                        lines.resize(end, 0.0);
+                    }
                 }
             }
         }
-        Ok(Self { parts, sums, out, pitch, block, lines })
+        let order = summing.order(&parts.cells, image);
+        Ok(Self { parts, sums, out, pitch, block, lines, partial, order })
     }
 
     /// The extents of what comes out of an event: (filter, image), the image with three axes.
@@ -207,6 +228,9 @@ impl Convolution {
         for (of, into) in hits.ends.windows(2).zip(into.chunks_exact_mut(self.width())) {
             let of = of[0]..of[1];
             self.place(&hits.cells[of.clone()], &hits.values[of], &mut scratch.hits)?;
+            if let Some(order) = &self.order {
+                order.sort(&mut scratch.hits, |hit| hit.cell, &mut scratch.sorted);
+            }
             match self.block {
                 4 => self.blocks::<4>(scratch, into),
                 _ => self.blocks::<8>(scratch, into),
@@ -219,8 +243,8 @@ impl Convolution {
     fn place(&self, cells: &[u32], values: &[f32], hits: &mut Vec<Hit>) -> anyhow::Result<()> {
         let Parts { image, kernel, pads, .. } = &self.parts;
         hits.clear();
-        for (cell, value) in cells.iter().zip(values) {
-            let known = self.parts.cells.get(*cell as usize);
+        for (number, value) in cells.iter().zip(values) {
+            let known = self.parts.cells.get(*number as usize);
             let cell = *known.with_context(|| format!("a hit lies outside of the {} cells", self.parts.cells.len()))? as usize;
             let (x, rest) = (cell % image[2], cell / image[2]);
             let (y, rest) = (rest % image[1], rest / image[1]);
@@ -232,8 +256,9 @@ impl Convolution {
             };
             hits.push(Hit {
                 value: self.parts.become_of(*value),
+                cell: *number,
                 at: (((z + pads[0].0) * self.sums[1] + y + pads[1].0) * self.pitch + x) as u32,
-                line: (channel * kernel[0] * kernel[1]) as u32,
+                channel: channel as u32,
                 first: lines(0, z),
                 second: lines(1, y),
             });
@@ -242,26 +267,42 @@ impl Convolution {
     }
 
     /// All blocks of filters of an event.
-    fn blocks<const BLOCK: usize>(&self, Scratch { hits, sums }: &mut Scratch, into: &mut [f32]) {
+    fn blocks<const BLOCK: usize>(&self, Scratch { hits, sums, whole, .. }: &mut Scratch, into: &mut [f32]) {
         let Parts { bias, kernel, pads, pool, activation, .. } = &self.parts;
         let begin = kernel[2] - 1 - pads[2].0;
-        let lay = Lay { kernel: kernel[1], sums: self.sums[1], pitch: self.pitch, begin, block: BLOCK };
+        let lay = Lay { channel: 0, kernel: [kernel[0], kernel[1]], sums: self.sums[1], pitch: self.pitch, begin, block: BLOCK };
         let pool = pool.unwrap_or(Pool { kernel: [1; 3], strides: [1; 3] });
         let of_block = self.lines.len() / bias.len().div_ceil(BLOCK);
         let blocks = bias.chunks(BLOCK).zip(self.lines.chunks_exact(of_block));
         let of_filter = self.out.iter().product::<usize>();
         for ((bias, weights), into) in blocks.zip(into.chunks_mut(BLOCK * of_filter)) {
-            sums.fill(0.0);
             macro_rules! add {
                 ($($run:literal)*) => {
-                    match BLOCK * kernel[2] {
+                    |lay: Lay, weights: &[f32], hits: &[Hit], sums: &mut [f32]| match BLOCK * kernel[2] {
                         $($run => add::<$run>(lay, weights, hits, sums),)*
                         run => debug_assert!(false, "a run of {run}"),
                     }
                 };
             }
-            add!(4 8 12 16 20 24 28 32 36 40 44 48 52 56 60 64);
-            largest::<BLOCK>(lay, sums, pool, self.out, into);
+            let add = add!(4 8 12 16 20 24 28 32 36 40 44 48 52 56 60 64);
+            if let [(channels, _)] = &self.partial[..] {
+                sums.fill(0.0);
+                add(Lay { channel: channels.start, ..lay }, weights, hits, sums);
+                largest::<BLOCK>(lay, sums, pool, self.out, into);
+            } else {
+                whole.clear();
+                whole.resize(sums.len(), 0.0);
+                for (channels, first) in &self.partial {
+                    let at = |channel: usize| hits.partition_point(|hit| (hit.channel as usize) < channel);
+                    let hits = &hits[at(channels.start)..at(channels.end)];
+                    if !hits.is_empty() {
+                        sums.fill(0.0);
+                        add(Lay { channel: channels.start, ..lay }, &weights[*first..], hits, sums);
+                        whole.iter_mut().zip(&*sums).for_each(|(whole, sum)| *whole += sum);
+                    }
+                }
+                largest::<BLOCK>(lay, whole, pool, self.out, into);
+            }
             // What is added keeps the order of values, rounded or not, and so do activations: they may follow the windows.
             for (bias, into) in bias.iter().zip(into.chunks_exact_mut(of_filter)) {
                 into.iter_mut().for_each(|sum| *sum += bias);
@@ -278,8 +319,10 @@ impl Convolution {
 /// How a block of sums lies in memory.
 #[derive(Debug, Clone, Copy)]
 struct Lay {
-    /// Lines of a kernel along its second axis.
-    kernel: usize,
+    /// The first channel that has weights.
+    channel: usize,
+    /// Lines of a kernel along its first axis and its second.
+    kernel: [usize; 2],
     /// Lines of sums along theirs.
     sums: usize,
     /// Places of a line.
@@ -297,7 +340,7 @@ fn add<const RUN: usize>(lay: Lay, weights: &[f32], hits: &[Hit], sums: &mut [f3
     for hit in hits {
         for k in usize::from(hit.first.0)..usize::from(hit.first.1) {
             let at = hit.at as usize - k * lay.sums * lay.pitch;
-            let line = hit.line as usize + k * lay.kernel;
+            let line = ((hit.channel as usize - lay.channel) * lay.kernel[0] + k) * lay.kernel[1];
             for k in usize::from(hit.second.0)..usize::from(hit.second.1) {
                 let Some(to) = sums[(at - k * lay.pitch) * lay.block..].first_chunk_mut::<RUN>() else { continue };
                 let weights = &weights[line + k];
@@ -429,6 +472,7 @@ mod tests {
                 let window = |a: usize| axes[a].4.min(image[a] + pads[a].0 + pads[a].1 + 1 - kernel[a]);
                 let pool = Pool { kernel: [window(0), window(1), window(2)], strides: axes.map(|a| a.5) };
                 Parts {
+                    axes: 1 + seed as usize % 3,
                     channels,
                     image,
                     cells: (0..cells).map(|cell| (cell + seed % cells) % cells).collect(),
@@ -482,6 +526,7 @@ mod tests {
 
     fn line() -> Parts {
         Parts {
+            axes: 1,
             channels: 1,
             image: [1, 1, 8],
             cells: (0..8).collect(),

@@ -127,6 +127,7 @@ fn layer(graph: &Graph<'_>, (number, node): (usize, &Node<'_>), inputs: &[(&str,
     let rank = image.len();
     let (activation, pool, last) = behind(graph, number, rank)?;
     let parts = Parts {
+        axes: rank,
         channels: *channels,
         image: three(&image.iter().map(|(extent, _)| *extent).collect::<Vec<_>>(), 1),
         cells: view.cells(),

@@ -18,6 +18,7 @@ pub mod provider;
 pub mod scatter;
 pub mod session;
 pub mod sparse;
+mod summing;
 pub mod tensor;
 mod view;
 pub mod wire;
