@@ -9,7 +9,7 @@ pub(super) struct Axis {
 }
 
 /// No axis goes further; twice widened it still has a ratio of ends that f64 holds.
-const LARGEST: f64 = 1e60;
+const LARGEST: f64 = 1e40;
 
 /// What is marked on an axis.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use super::{Frame, Key, Sheet, axis_of, colour, dashes};
 use crate::report::format::significant;
 use calostream_operators::statistics::figure::{Curve, Point};
 
-const REACH: f64 = 0.6;
+const REACH: f64 = 1.0;
 /// Error bars that are longer than the middle one by more than this factor are few.
 const LONG: f64 = 4.0;
 
