@@ -183,7 +183,7 @@ impl Listing<'_> {
         let candidates: BTreeSet<(u32, u64)> = found.iter().map(|event| (event.file, event.row)).collect();
         let again = Again::of(basis, self.runtime, shuffle).context("which events the mix has taken can't be computed again")?;
         again.parts(&[output], &mut |expected| {
-            for ((file, row, _), ..) in expected.events {
+            for (file, row, _) in expected.events.into_iter().map(|due| due.event) {
                 if candidates.contains(&(file, row)) {
                     *times.entry((file, row)).or_default() += 1;
                 }

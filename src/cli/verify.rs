@@ -14,7 +14,6 @@ use anyhow::{Context, Result, ensure};
 use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::ipc::reader::FileReader;
-use calostream_operators::statistics::fit;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, column, words};
 use parquet::arrow::ProjectionMask;
@@ -25,8 +24,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// A class is put into so many groups by its old and by its new order, for the figure of uniformity.
-const GROUPS: usize = 10;
+mod uniform;
+use uniform::Seen;
 
 /// Verifies a run folder; exit code 1 where something is not what it must be.
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
@@ -116,7 +115,7 @@ fn orders(plan: &Plan, state: &State, mut runtime: Runtime, wrong: &mut Vec<Stri
                 let part = parts.get(&(number, expected.port, expected.part)).copied();
                 compare((plan, state), (*sink, number, part), &expected, wrong)?;
             }
-            seen.take(&expected);
+            expected.events.iter().for_each(|due| seen.take(due));
             Ok(())
         })?;
         let names = column::samples(&planned.inputs[0].schema);
@@ -124,7 +123,8 @@ fn orders(plan: &Plan, state: &State, mut runtime: Runtime, wrong: &mut Vec<Stri
             let name = &planned.planned.outputs[output].name;
             let name = if name.is_empty() { planned.name.clone() } else { format!("{}.{name}", planned.name) };
             let sinks: Vec<&str> = outputs[&output].iter().map(|sink| plan.steps[*sink].name.as_str()).collect();
-            said += &format!("{name}: {} in {}\n{}", words::counted(seen.events, "event"), sinks.join(", "), seen.text(&names));
+            said += &format!("{name}: {} in {}\n", words::counted(seen.events(), "event"), sinks.join(", "));
+            said += &seen.text(&name, &names, wrong);
         }
     }
     Ok(said)
@@ -161,7 +161,7 @@ fn compare(
         let Some(of_file) = events_of(&path).with_context(|| format!("reading {}", path.display()))? else { return Ok(()) };
         events.extend(of_file);
     }
-    let due = expected.events.iter().map(|(event, ..)| event);
+    let due = expected.events.iter().map(|due| &due.event);
     let place = format!("{name}, part {}", expected.part + 1);
     if let Some((row, (found, due))) = events.iter().zip(due).enumerate().find(|(_, (found, due))| found != due) {
         let say = |(file, row, copy): &Event| {
@@ -202,49 +202,4 @@ fn events_of(path: &Path) -> Result<Option<Vec<Event>>> {
         events.extend((0..batch.num_rows()).map(|row| (files.value(row), rows.value(row), copy(row))));
     }
     Ok(Some(events))
-}
-
-/// What was seen of an output: for each class the new places of its events beside their old ranks.
-#[derive(Debug, Default)]
-struct Seen {
-    events: u64,
-    /// By stratum: rank and place.
-    places: BTreeMap<u16, Vec<(u64, u64)>>,
-}
-
-impl Seen {
-    fn take(&mut self, expected: &Expected) {
-        for (_, stratum, rank) in &expected.events {
-            self.places.entry(*stratum).or_default().push((*rank, self.events));
-            self.events += 1;
-        }
-    }
-
-    fn text(&self, names: &[String]) -> String {
-        let mut text = String::new();
-        for (stratum, places) in &self.places {
-            let name = names.get(usize::from(*stratum)).map_or("all", String::as_str);
-            let p = p_value(places).map_or_else(String::new, |p| format!(", old and new order are unrelated: p = {p:.3}"));
-            text += &format!("  {name}: {}{p}\n", words::counted(places.len() as u64, "event"));
-        }
-        text
-    }
-}
-
-/// Pearson's test of independence of the old and the new order, in ten groups of equal numbers each; none for a few events.
-fn p_value(places: &[(u64, u64)]) -> Option<f64> {
-    if places.len() < 5 * GROUPS * GROUPS {
-        return None;
-    }
-    let group = |index: usize| index * GROUPS / places.len();
-    let mut by_rank: Vec<usize> = (0..places.len()).collect();
-    by_rank.sort_unstable_by_key(|i| places[*i]);
-    let mut counts = [[0.0_f64; GROUPS]; GROUPS];
-    // The places ascend as they are.
-    for (rank, place) in by_rank.into_iter().enumerate() {
-        counts[group(rank)][group(place)] += 1.0;
-    }
-    let expected = places.len() as f64 / (GROUPS * GROUPS) as f64;
-    let chi2: f64 = counts.iter().flatten().map(|n| (n - expected).powi(2) / expected).sum();
-    Some(fit::p_value(chi2, (GROUPS - 1) * (GROUPS - 1)))
 }

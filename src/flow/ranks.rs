@@ -145,6 +145,19 @@ impl Router {
 
     /// The places of the rows of a batch of a unit, each with the number of the row in the batch; adds to the counts.
     pub fn places(&mut self, unit: u64, batch: &RecordBatch, counts: &mut Counts) -> Result<Vec<(Place, u32)>, Fault> {
+        let mut places = Vec::with_capacity(batch.num_rows());
+        self.ranked(unit, batch, counts, |place, row, _| places.push((place, row)))?;
+        Ok(places)
+    }
+
+    /// The same; gives for each place the number of the row in the batch, and its rank in its lane (0 in a join).
+    pub fn ranked(
+        &mut self,
+        unit: u64,
+        batch: &RecordBatch,
+        counts: &mut Counts,
+        mut each: impl FnMut(Place, u32, u64),
+    ) -> Result<(), Fault> {
         match &mut self.kind {
             Kind::Join(join, input) => {
                 self.keys.clear();
@@ -153,44 +166,45 @@ impl Router {
                 counts.out[0] += self.keys.len() as u64;
                 let (parts, stratum) = (u128::from(self.routing.parts), u16::try_from(*input)?);
                 let part = |key: u64| u32::try_from((u128::from(key) * parts) >> 64).unwrap_or(u32::MAX);
-                let place = |(row, key): (u32, &u64)| (Place { output: 0, part: part(*key), stratum, row: *key }, row);
-                Ok((0..).zip(&self.keys).map(place).collect())
+                let place = |key: u64| Place { output: 0, part: part(key), stratum, row: key };
+                (0..).zip(&self.keys).for_each(|(row, key)| each(place(*key), row, 0));
+                Ok(())
             }
             Kind::Shuffle(shuffle) => {
                 self.lanes.clear();
                 shuffle.lanes(batch, &mut self.lanes)?;
                 ensure_rows(self.lanes.len(), batch)?;
-                let known = self.routing.units.get(&unit).context("a unit whose rows were not counted")?;
+                // A unit of which no row had come was not counted.
+                let known = self.routing.units.get(&unit).map_or(&[][..], Vec::as_slice);
                 let seen = match &mut self.unit {
                     Some((of, seen)) if *of == unit => seen,
-                    other => &mut other.insert((unit, vec![0; known.len()])).1,
+                    other => &mut other.insert((unit, vec![0; self.routing.strata * self.routing.orders.len()])).1,
                 };
-                let mut places = Vec::with_capacity(batch.num_rows());
                 for (row, lane) in (0..).zip(&self.lanes) {
                     let Some(lane) = lane else {
                         counts.cut += 1;
                         continue;
                     };
                     let index = usize::from(lane.output) * self.routing.strata + usize::from(lane.stratum);
-                    let (first, count) = known.get(index).copied().context("a lane that was not counted")?;
-                    let rank = seen[index];
-                    seen[index] += 1;
+                    let (first, count) = known.get(index).copied().unwrap_or_default();
+                    let seen = seen.get_mut(index).context("a lane that is not there")?;
+                    let rank = *seen;
+                    *seen += 1;
                     if rank >= count {
                         return Err(Fault::content(format!("it has more rows now than the {count} that were counted before")));
                     }
                     let order = &self.routing.orders[usize::from(lane.output)];
-                    let before = places.len();
-                    places.extend(
-                        order.seats(lane.stratum, first + rank).map(|seat| {
-                            (Place { output: lane.output, part: seat.part, stratum: lane.stratum, row: seat.row }, row)
-                        }),
-                    );
-                    let seats = (places.len() - before) as u64;
+                    let mut seats = 0;
+                    for seat in order.seats(lane.stratum, first + rank) {
+                        let place = Place { output: lane.output, part: seat.part, stratum: lane.stratum, row: seat.row };
+                        each(place, row, first + rank);
+                        seats += 1;
+                    }
                     counts.out[usize::from(lane.output)] += seats;
                     counts.cut += u64::from(seats == 0);
                     counts.repeated += seats.saturating_sub(1);
                 }
-                Ok(places)
+                Ok(())
             }
         }
     }

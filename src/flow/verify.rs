@@ -26,8 +26,21 @@ const SEATS: u64 = 8 << 20;
 /// An event of a mix: the number of its file, its row there, and how often it was there before.
 pub type Event = (u32, u64, u32);
 
-/// Where an event belongs: output and part, what its part is sorted by, and its rank.
-type Taken = ((usize, u64), (u64, u16, u64), Event, u64);
+/// Where an event belongs: output and part, what its part is sorted by, and its rank, and how often the mix repeats it before.
+type Taken = ((usize, u64), (u64, u16, u64), Event, (u64, u32));
+
+/// An event where a part must have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Which it is.
+    pub event: Event,
+    /// Its stratum.
+    pub stratum: u16,
+    /// Its rank among the events of its stratum, in the order in which they were read.
+    pub rank: u64,
+    /// How often the mix has it before.
+    pub time: u32,
+}
 
 /// What the parts of an output must hold.
 #[derive(Debug)]
@@ -36,8 +49,8 @@ pub struct Expected {
     pub port: Port,
     /// The part.
     pub part: u64,
-    /// Its events in their order, each with its stratum and its rank.
-    pub events: Vec<(Event, u16, u64)>,
+    /// Its events in their order.
+    pub events: Vec<Due>,
 }
 
 /// An order that can be computed again.
@@ -97,7 +110,8 @@ impl<'a> Again<'a> {
             for (output, part) in group {
                 let mut seats = found.remove(&(output, part)).unwrap_or_default();
                 seats.sort_unstable();
-                let events = seats.into_iter().map(|(_, (_, stratum, _), event, rank)| (event, stratum, rank)).collect();
+                let due = |(_, (_, stratum, _), event, (rank, time)): Taken| Due { event, stratum, rank, time };
+                let events = seats.into_iter().map(due).collect();
                 each(Expected { port: Port { step: self.step, output }, part, events })?;
             }
         }
@@ -130,15 +144,13 @@ impl<'a> Again<'a> {
                 let row = column::get(batch, column::ROW).as_primitive::<UInt64Type>();
                 // A step before may have repeated rows: then it is its column that the files have.
                 let came = batch.column_by_name(column::COPY).and_then(|c| c.as_primitive_opt::<UInt32Type>());
-                for (place, index) in router.places(*number, batch, &mut counts)? {
+                router.ranked(*number, batch, &mut counts, |place, index, rank| {
                     let order = &self.routing.orders[usize::from(place.output)];
-                    let index = index as usize;
-                    let copy = came.map_or_else(|| order.copy(place.stratum, place.row), |came| came.value(index));
-                    let event = (file.value(index), row.value(index), copy);
+                    let (index, time) = (index as usize, order.copy(place.stratum, place.row));
+                    let event = (file.value(index), row.value(index), came.map_or(time, |came| came.value(index)));
                     let part = (usize::from(place.output), u64::from(place.part));
-                    each((part, order.key(place.stratum, place.row), event, row.value(index)));
-                }
-                Ok(())
+                    each((part, order.key(place.stratum, place.row), event, (rank, time)));
+                })
             };
             let known = !self.plan.steps[self.step].counted && replay.is_direct() && !self.reads_itself(at.step);
             let read = if known {
