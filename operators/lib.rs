@@ -80,6 +80,19 @@ pub trait Operator: Debug + Send + Sync {
         anyhow::bail!("there is nothing to survey")
     }
 
+    /// Of a shuffle: how many rows of each class go out at each output, from how many of each class come; about so many, where that
+    /// is decided row by row. Without counts, just one number for each output, where it follows from what was asked for. None where
+    /// nobody knows; a problem where it is more than can be meant. Pure.
+    fn forecast(&self, _: &[Output], _: Option<&[u64]>) -> Result<Option<Vec<Vec<u64>>>, Problem> {
+        Ok(None)
+    }
+
+    /// Of a shuffle: what of a made output is not as it was asked for, from how many rows of each class there were and how many
+    /// were taken. Pure.
+    fn fell_short(&self, _: &[Output], _output: usize, _classes: &[(u64, u64)]) -> Option<String> {
+        None
+    }
+
     /// The work of this step on one worker. Opens files, sessions, buffers; lists nothing.
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work>;
 

@@ -218,6 +218,13 @@ fn what_cannot_be_mixed_is_said() {
         ("{ events: 0 }", 2, "0 events"),
         ("{ seed: -1 }", 2, "seed"),
         ("{ seed: 18446744073709551616 }", 2, "seed"),
+        (
+            "{ shares: { a: 1000000000, b: 1, c: 1 }, when_exhausted: repeat }",
+            2,
+            "11:28: error: a mix of 1.200e12 events would be made of 2,200",
+        ),
+        ("{ events: 100000000000, when_exhausted: repeat }", 2, "a mix of 1.000e11 events would be made of 2,200"),
+        ("{ events: 100000000000, shares: equal }", 0, ""),
     ] {
         place.write("mix.yaml", &pipeline(premix, "", &[""]));
         let found = place.calostream(&["check", "mix.yaml"]).code(code);
@@ -228,6 +235,51 @@ fn what_cannot_be_mixed_is_said() {
     let found = place.calostream(&["run", "-q", "mix.yaml"]).code(1);
     let wanted = "step `mixed`: the class `b` has no events, but a share; give it a share of 0 to leave it out";
     assert!(found.err.contains(wanted), "{}", found.err);
+    // Behind a cut it is known when all events are counted.
+    let cut = "  chosen:\n    from: events\n    keep: x > 0\n";
+    place.write("mix.yaml", &pipeline("{ events: 100000000000, when_exhausted: repeat }", cut, &[""]));
+    place.calostream(&["check", "mix.yaml"]).code(0);
+    let found = place.calostream(&["run", "-q", "--fresh", "mix.yaml"]).code(1);
+    assert!(found.err.contains("step `mixed`: a mix of 1.000e11 events would be made of 1,"), "{}", found.err);
+}
+
+#[test]
+fn the_plan_counts_rows_that_come_again_and_those_that_are_left_out() {
+    let place = prepared();
+    let planned = |premix: &str, outputs: &[&str]| {
+        place.write("mix.yaml", &pipeline(premix, "", outputs));
+        let said = place.calostream(&["plan", "--json", "mix.yaml"]).code(0);
+        let plan: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+        let of = plan["steps"][1]["puts_aside"].clone();
+        let row = plan["steps"][0]["outputs"][0]["row_bytes"].as_u64().expect("bytes");
+        assert_eq!(of["bytes"].as_u64(), of["rows"].as_u64().map(|rows| rows * row), "{premix}");
+        (of["rows"].as_u64().expect("rows"), of["parts"].as_u64().expect("parts"))
+    };
+    let again = |premix: &str, wanted: &str| {
+        place.write("mix.yaml", &pipeline(premix, "", &[""]));
+        let said = place.calostream(&["plan", "mix.yaml"]).code(0);
+        assert_eq!(said.out.lines().find(|line| line.contains("rows again")).unwrap_or_default().trim(), wanted);
+    };
+    assert_eq!(planned("{}", &[""]), (2200, 5));
+    assert_eq!(planned("{ events: 300000, when_exhausted: repeat }", &[""]), (300_000, 586));
+    assert_eq!(planned("{ shares: equal, when_exhausted: repeat }", &[""]), (3600, 8));
+    assert_eq!(planned("{ shares: equal }", &[""]), (900, 2));
+    // Nobody reads the other half.
+    assert_eq!(planned("{ split: { train: 0.5, test: 0.5 } }", &["train"]).0, 1100);
+    again("{ events: 300000, when_exhausted: repeat }", "takes rows again: 300,000 of 2,200");
+    again("{ shares: equal }", "");
+}
+
+#[test]
+fn a_number_of_events_that_is_not_met_is_said() {
+    let place = prepared();
+    place.write("mix.yaml", &pipeline("{ shares: equal, events: 3000 }", "", &[""]));
+    let said = place.calostream(&["run", "mix.yaml"]).code(0);
+    assert!(said.out.contains("mixed: 900 of the 3,000 events that were asked for: `a` ran out\n"), "{}", said.out);
+    assert!(place.read("run/run.json").contains("900 of the 3,000 events that were asked for"));
+    place.write("mix.yaml", &pipeline("{ shares: equal, events: 900 }", "", &[""]));
+    let said = place.calostream(&["run", "--fresh", "mix.yaml"]).code(0);
+    assert!(!said.out.contains("asked for"), "{}", said.out);
 }
 
 /// Planes and points of the same events in other files, in another order, some missing, some twice.

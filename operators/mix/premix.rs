@@ -12,13 +12,13 @@
 use crate::column::{COPY, EVENT, FILE, SAMPLE, event_key, mix, sample_numbers, samples};
 use crate::registry::Describe;
 use crate::work::{Lane, Share, Shuffle};
-use crate::{Facts, Fault, Lanes, Operator, Output, Place, Placed, Planned, Problem, Reads, Shape, Start, Work};
+use crate::{Facts, Fault, Lanes, Operator, Output, Place, Placed, Planned, Problem, Reads, Shape, Start, Work, words};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type, UInt64Type};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use shares::Asked;
+use shares::{Asked, Refused};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -101,6 +101,38 @@ impl Premix {
         }
     }
 
+    /// What was asked for of these classes.
+    fn asked(&self, names: &[String]) -> Asked {
+        let by_name = |Named(given): &Named| -> Vec<f64> {
+            names.iter().map(|n| given.iter().find(|(c, _)| c.value == *n).map_or(0.0, |(_, w)| w.value)).collect()
+        };
+        let events = self.events.as_ref().map(|events| &events.value);
+        let weights = match (&self.shares, events) {
+            (_, Some(Counts::Each(each))) => Some(by_name(each)),
+            (Shares::Natural, _) => None,
+            (Shares::Equal, _) => Some(vec![1.0; names.len()]),
+            (Shares::Weights(given), _) => Some(by_name(given)),
+        };
+        let events = match events {
+            None => None,
+            Some(Counts::All(n)) => Some(*n as f64),
+            Some(Counts::Each(Named(each))) => Some(each.iter().map(|(_, n)| n.value).sum()),
+        };
+        Asked { weights, events, when_exhausted: self.when_exhausted }
+    }
+
+    /// Where a number of events was typed, or what makes it large.
+    fn place_of_numbers(&self) -> Place {
+        match (&self.events, &self.shares) {
+            (Some(events), _) => events.place,
+            (None, Shares::Weights(Named(weights))) => {
+                let largest = weights.iter().max_by(|a, b| a.1.value.total_cmp(&b.1.value));
+                largest.map(|(_, weight)| weight.place).unwrap_or_default()
+            }
+            _ => Place::default(),
+        }
+    }
+
     fn check_split(&self, schema: &Schema) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Some(Named(parts)) = &self.split {
@@ -140,7 +172,8 @@ impl Premix {
         if let (Some(word), By::Column(column)) = (&self.split_by, self.by()) {
             match schema.field_with_name(&column) {
                 Err(_) => {
-                    let known = schema.fields().iter().map(|f| f.name().as_str()).chain(["file"]);
+                    // `file` is among them: the column that says where a row is from, and the word that keeps files whole.
+                    let known = schema.fields().iter().map(|f| f.name().as_str());
                     problems.push(Problem::at(word, format!("no column `{column}`")).suggest(&column, known));
                 }
                 Ok(field) if !(field.data_type().is_integer() || is_text(field.data_type()) && self.folds.is_none()) => {
@@ -254,23 +287,42 @@ impl Operator for Premix {
         Ok(planned)
     }
 
+    fn forecast(&self, inputs: &[Output], counts: Option<&[u64]>) -> Result<Option<Vec<Vec<u64>>>, Problem> {
+        let names = samples(&inputs[0].schema);
+        let asked = self.asked(&names);
+        let Some(counts) = counts else {
+            let again = self.when_exhausted == Exhausted::Repeat;
+            let all = asked.events.filter(|_| again);
+            return Ok(all.map(|all| self.outputs().iter().map(|(_, of)| vec![(all * of).round() as u64]).collect()));
+        };
+        let mut found = Vec::new();
+        for (_, fraction) in self.outputs() {
+            let of_output: Vec<u64> = counts.iter().map(|n| (*n as f64 * fraction).ceil() as u64).collect();
+            match asked.shares(&of_output, fraction, &names) {
+                Ok(shares) => found.push(shares.into_iter().map(|share| share.rows).collect()),
+                // The run may find events that the counts do not tell of.
+                Err(Refused::Missing(_)) => return Ok(None),
+                Err(what) => return Err(Problem { place: self.place_of_numbers(), what: what.to_string(), help: None }),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn fell_short(&self, inputs: &[Output], output: usize, classes: &[(u64, u64)]) -> Option<String> {
+        let names = samples(&inputs[0].schema);
+        let (wanted, ran_out) = self.asked(&names).short(classes, self.outputs().get(output)?.1)?;
+        let taken = words::count(classes.iter().map(|(_, taken)| taken).sum());
+        let named: Vec<String> = ran_out.iter().filter_map(|class| names.get(*class)).map(|name| format!("`{name}`")).collect();
+        let why = match (named.len(), classes.len()) {
+            (0, _) => "there are no more".to_owned(),
+            (n, all) if n == all => "there are no more".to_owned(),
+            _ => format!("{} ran out", named.join(", ")),
+        };
+        Some(format!("{taken} of the {} events that were asked for: {why}", words::count(wanted)))
+    }
+
     fn start(&self, at: &Start<'_>) -> anyhow::Result<Work> {
         let names = samples(&at.inputs[0].schema);
-        let by_name = |Named(given): &Named| -> Vec<f64> {
-            names.iter().map(|n| given.iter().find(|(c, _)| c.value == *n).map_or(0.0, |(_, w)| w.value)).collect()
-        };
-        let events = self.events.as_ref().map(|events| &events.value);
-        let weights = match (&self.shares, events) {
-            (_, Some(Counts::Each(each))) => Some(by_name(each)),
-            (Shares::Natural, _) => None,
-            (Shares::Equal, _) => Some(vec![1.0; names.len()]),
-            (Shares::Weights(given), _) => Some(by_name(given)),
-        };
-        let events = match events {
-            None => None,
-            Some(Counts::All(n)) => Some(*n as f64),
-            Some(Counts::Each(Named(each))) => Some(each.iter().map(|(_, n)| n.value).sum()),
-        };
         let (mut bounds, mut sum) = (Vec::new(), 0.0);
         for (_, fraction) in self.outputs() {
             sum += fraction;
@@ -278,7 +330,7 @@ impl Operator for Premix {
         }
         Ok(Work::Shuffle(Box::new(Mixing {
             seed: self.seed.unwrap_or(at.facts.seed),
-            asked: Asked { weights, events, when_exhausted: self.when_exhausted },
+            asked: self.asked(&names),
             outputs: self.outputs(),
             names,
             bounds,

@@ -3,7 +3,7 @@
 //! Everything here is a function of the log's contributions, so it is done again after a kill and comes out the same.
 
 use crate::ledger::{State, sums};
-use crate::plan::Plan;
+use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, bail};
 use calostream_operators::statistics::figure::Summary;
 use calostream_operators::statistics::sums::Sums;
@@ -11,6 +11,9 @@ use calostream_operators::work::{Runtime, Start};
 use calostream_operators::{Operator, Shape, Work, Worker};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What is to be said, by step (or by output).
+pub type Remarks = BTreeMap<String, Vec<String>>;
 
 /// How a step is started for what is done when all parts are committed.
 fn at<'a>(plan: &'a Plan, step: usize, runtime: &'a Runtime) -> (&'a Arc<dyn Operator>, Start<'a>) {
@@ -58,6 +61,23 @@ pub fn summaries(
         summaries.insert(step, summary.with_context(|| format!("step `{name}`"))?);
     }
     Ok(summaries)
+}
+
+/// What is to be said of the steps when all is done: what surveys have found, of steps that make no table of their own, and the
+/// mixes that are not as they were asked for.
+pub fn remarks(plan: &Plan, summaries: &BTreeMap<usize, Summary>, mixes: &BTreeMap<Port, Vec<(u64, u64)>>) -> Remarks {
+    let mut found = Remarks::new();
+    let surveys = summaries.iter().filter(|(step, _)| plan.steps[**step].planned.shape != Shape::Fold);
+    for (step, summary) in surveys.filter(|(_, summary)| !summary.remarks.is_empty()) {
+        found.entry(plan.steps[*step].name.clone()).or_default().extend_from_slice(&summary.remarks);
+    }
+    for (port, classes) in mixes {
+        let step = &plan.steps[port.step];
+        if let Some(short) = step.operator.fell_short(&step.inputs, port.output, classes) {
+            found.entry(plan.name_of(*port)).or_default().push(short);
+        }
+    }
+    found
 }
 
 /// The pages of a plan: the step, and what it shows in order.

@@ -92,7 +92,7 @@ fn survey_text(plan: &Plan) -> String {
 }
 
 fn step_text(plan: &Plan, step: &PlannedStep) -> String {
-    let from: Vec<String> = step.from.iter().map(|port| port_name(plan, port.step, port.output)).collect();
+    let from: Vec<String> = step.from.iter().map(|port| plan.name_of(*port)).collect();
     let from = if from.is_empty() { String::new() } else { format!(" from {}", from.join(", ")) };
     let mut out = format!("  {}: {}{from}\n", step.name, step.kind);
     let planned = &step.planned;
@@ -111,7 +111,7 @@ fn step_text(plan: &Plan, step: &PlannedStep) -> String {
         if let Reads::Columns(columns) = reads {
             let names: Vec<&str> = columns.iter().map(String::as_str).collect();
             let names = if names.is_empty() { "no column".to_owned() } else { names.join(", ") };
-            let of = if step.from.len() > 1 { format!(" of {}", port_name(plan, port.step, port.output)) } else { String::new() };
+            let of = if step.from.len() > 1 { format!(" of {}", plan.name_of(*port)) } else { String::new() };
             let _ = writeln!(out, "    reads {names}{of}");
         }
     }
@@ -161,13 +161,17 @@ fn forecast(plan: &Plan, step: &PlannedStep) -> Option<spill::Forecast> {
 fn puts_aside(plan: &Plan, step: &PlannedStep) -> Option<Value> {
     forecast(plan, step).map(|f| {
         json!({
-            "bytes": f.bytes, "parts": f.parts, "passes": f.passes, "runs": f.runs, "piece_bytes": f.piece,
+            "rows": f.rows, "bytes": f.bytes, "parts": f.parts, "passes": f.passes, "runs": f.runs, "piece_bytes": f.piece,
             "bytes_on_disk": f.on_disk(), "open_files": f.open,
         })
     })
 }
 
 fn forecast_text(forecast: &spill::Forecast) -> String {
+    if forecast.rows > forecast.there {
+        let again = format!("    takes rows again: {} of {}\n", words::count(forecast.rows), words::count(forecast.there));
+        return again + &forecast_text(&spill::Forecast { there: forecast.rows, ..*forecast });
+    }
     let (bytes, parts) = (words::bytes(forecast.bytes), words::counted(forecast.parts, "part"));
     let runs = words::counted(forecast.runs, "run");
     let passes = match forecast.passes {
@@ -186,14 +190,6 @@ fn forecast_text(forecast: &spill::Forecast) -> String {
         words::bytes(forecast.on_disk()),
         words::counted(forecast.open, "file"),
     )
-}
-
-fn port_name(plan: &Plan, step: usize, output: usize) -> String {
-    let step = &plan.steps[step];
-    match step.planned.outputs[output].name.as_str() {
-        "" => step.name.clone(),
-        name => format!("{}.{name}", step.name),
-    }
 }
 
 fn output_text(step: &PlannedStep, output: &Output) -> String {
@@ -270,7 +266,7 @@ fn as_json(plan: &Plan) -> Value {
                 "operator": step.kind,
                 "shape": step.planned.shape,
                 "phase": plan.main_phases().position(|p| p.level == step.level && p.survey.is_none()),
-                "from": step.from.iter().map(|p| port_name(plan, p.step, p.output)).collect::<Vec<_>>(),
+                "from": step.from.iter().map(|p| plan.name_of(*p)).collect::<Vec<_>>(),
                 "reads": reads(step),
                 "holds": step.planned.holds,
                 "puts_aside": step.spills.then(|| puts_aside(plan, step)).flatten(),

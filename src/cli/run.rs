@@ -5,7 +5,7 @@
 
 use super::RunArgs;
 use super::assemble::assemble;
-use super::finish;
+use super::finish::{self, Remarks};
 use super::load::{Load, load};
 use crate::files;
 use crate::flow::{self, Cluster, Display, Options, Shared};
@@ -20,7 +20,7 @@ use crate::report;
 use anyhow::{Context, Result, bail, ensure};
 use calostream_operators::hdf5::chunk_file;
 use calostream_operators::onnx::{library, provider};
-use calostream_operators::statistics::sums::Sums;
+use calostream_operators::statistics::figure::Summary;
 use calostream_operators::words;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, Unit, column};
@@ -47,8 +47,19 @@ pub struct Go {
     /// What else the steps used: models with their hashes, and what they were fed, by step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     used: BTreeMap<String, serde_json::Value>,
+    /// What was to be said of the steps when all was done.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    remarks: Remarks,
     #[serde(flatten)]
     settings: Settings,
+}
+
+impl Go {
+    /// What was to be said of the steps, now that all is done.
+    pub fn say(&mut self, remarks: Remarks) -> &Remarks {
+        self.remarks = remarks;
+        &self.remarks
+    }
 }
 
 /// How the pipeline beside it was run.
@@ -91,6 +102,7 @@ impl Go {
                 .filter(|s| !s.planned.used.is_null())
                 .map(|s| (s.name.clone(), s.planned.used.clone()))
                 .collect(),
+            remarks: Remarks::new(),
             settings: Settings {
                 set: args.pipeline.set.iter().map(|s| format!("{}={}", s.name, s.value)).collect(),
                 folder: std::env::current_dir()?,
@@ -204,8 +216,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
     let sums = |step: &str| finish::sums(&plan, &outcome.state, step);
-    let behind = behind(&plan, &rows, &outcome.state, &text);
-    let pages = write_results(&plan, &sums, (&outcome.state, &behind), (&runtime, &mut go, start))?;
+    let summaries = finish::summaries(&plan, &sums, &outcome.state, &runtime)?;
+    let notices = notices(&rows, &outcome.state, go.say(finish::remarks(&plan, &summaries, &outcome.mixes)));
+    let behind = behind(&plan, &rows, &text, &notices);
+    let pages = write_results(&plan, &summaries, &behind, (&runtime, &mut go, start))?;
     ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
     assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
     // Parts that were done again with other rows may have left files under names that are not used any more.
@@ -214,13 +228,14 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let lost = ledger.state.lost();
     if args.json {
         let result = serde_json::json!({
-            "out": plan.out, "seconds": go.seconds, "balance": rows, "quarantined": lost, "reports": pages.reports,
+            "out": plan.out, "seconds": go.seconds, "balance": rows, "remarks": go.remarks, "quarantined": lost,
+            "reports": pages.reports,
         });
         super::print(&format!("{result}\n"))?;
     } else {
         super::print(&pages.highlights)?;
         if !args.quiet {
-            super::print(&show_balance(&plan, &rows, &ledger.state))?;
+            super::print(&show_balance(&plan, &rows, &notices))?;
             super::print(&show_mixes(&plan, &outcome.mixes))?;
             for device in &devices {
                 super::print(&format!("{}\n", device.words()))?;
@@ -321,19 +336,18 @@ pub fn done(ledger: &mut Ledger, go: &Go) -> Result<()> {
 /// Tables, plots and pages, from the sums of each fold.
 pub fn write_results(
     plan: &Plan,
-    sums: &dyn Fn(&str) -> Result<Sums>,
-    (state, behind): (&State, &report::Behind),
+    summaries: &BTreeMap<usize, Summary>,
+    behind: &report::Behind,
     (runtime, go, start): (&Runtime, &mut Go, Instant),
 ) -> Result<Written> {
-    let summaries = finish::summaries(plan, sums, state, runtime)?;
-    for (step, summary) in &summaries {
+    for (step, summary) in summaries {
         report::write_summary(&plan.out, &plan.steps[*step].name, summary)?;
     }
     go.seconds = Some(start.elapsed().as_secs_f64());
     let mut reports = Vec::new();
     for (step, page) in finish::pages(plan, runtime)? {
         let of = &plan.steps[step];
-        let sections: Vec<(String, calostream_operators::statistics::figure::Summary)> =
+        let sections: Vec<(String, Summary)> =
             of.from.iter().filter_map(|p| summaries.get(&p.step).map(|s| (plan.steps[p.step].name.clone(), s.clone()))).collect();
         let facts = run_facts(go);
         let html = report::page(&page.title, page.about.as_deref().or(plan.about.as_deref()), &sections, behind, &facts);
@@ -341,7 +355,7 @@ pub fn write_results(
         files::write_whole(&path, html.as_bytes())?;
         reports.push(path.display().to_string());
     }
-    let all: Vec<_> = summaries.into_iter().map(|(step, s)| (plan.steps[step].name.clone(), s)).collect();
+    let all: Vec<_> = summaries.iter().map(|(step, s)| (plan.steps[*step].name.clone(), s.clone())).collect();
     Ok(Written { reports, highlights: report::highlights(&all) })
 }
 
@@ -502,8 +516,7 @@ fn show_mixes(plan: &Plan, mixes: &BTreeMap<Port, Vec<(u64, u64)>>) -> String {
     for (port, classes) in mixes {
         let step = &plan.steps[port.step];
         let names = column::samples(&step.inputs[0].schema);
-        let output = &step.planned.outputs[port.output].name;
-        let name = if output.is_empty() { step.name.clone() } else { format!("{}.{output}", step.name) };
+        let name = plan.name_of(*port);
         let of_class = |(class, (there, taken)): (usize, &(u64, u64))| {
             let name = names.get(class).map(|name| format!("{name} ")).unwrap_or_default();
             let of = if there == taken { String::new() } else { format!(" of {}", words::count(*there)) };
@@ -531,13 +544,14 @@ fn balance_texts(plan: &Plan, rows: &[StepRows]) -> Vec<Vec<String>> {
     lines
 }
 
-/// What was noticed, a line each.
-fn notices(rows: &[StepRows], state: &State) -> Vec<String> {
+/// What was noticed and what is to be said of the steps, a line each.
+pub fn notices(rows: &[StepRows], state: &State, remarks: &Remarks) -> Vec<String> {
     let of = |of: &StepRows| {
         let name = of.step.clone();
         of.noticed.iter().map(|(what, count)| format!("{name}: {} {what}", words::count(*count))).collect::<Vec<_>>()
     };
     let mut lines: Vec<String> = rows.iter().flat_map(of).collect();
+    lines.extend(remarks.iter().flat_map(|(step, said)| said.iter().map(move |what| format!("{step}: {what}"))));
     if !state.unreadable.is_empty() {
         lines.push(format!("files that can't be read: {}", state.unreadable.len()));
     }
@@ -545,7 +559,7 @@ fn notices(rows: &[StepRows], state: &State) -> Vec<String> {
 }
 
 /// What stands behind the numbers of a run.
-pub fn behind(plan: &Plan, rows: &[StepRows], state: &State, text: &str) -> report::Behind {
+pub fn behind(plan: &Plan, rows: &[StepRows], text: &str, notices: &[String]) -> report::Behind {
     // By path, and not in the order in which files were found.
     let mut files: BTreeMap<(&str, &str), (u64, &str, &str)> = BTreeMap::new();
     for (step, unit) in plan.steps.iter().flat_map(|s| s.planned.units.iter().map(move |u| (s, u))) {
@@ -568,12 +582,12 @@ pub fn behind(plan: &Plan, rows: &[StepRows], state: &State, text: &str) -> repo
         words::counted(all, "event"),
         log::hash(prints.concat().as_bytes())
     );
-    let mut notices = notices(rows, state);
+    let mut notices = notices.to_vec();
     notices.push("Every row is accounted for.".into());
     report::Behind { balance: balance_texts(plan, rows), notices, inputs, all_inputs, pipeline: text.to_owned() }
 }
 
-fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
+fn show_balance(plan: &Plan, rows: &[StepRows], notices: &[String]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     let mut lines = balance_texts(plan, rows).into_iter();
@@ -584,6 +598,6 @@ fn show_balance(plan: &Plan, rows: &[StepRows], state: &State) -> String {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
-    let noticed: String = notices(rows, state).iter().map(|line| format!("{line}\n")).collect();
+    let noticed: String = notices.iter().map(|line| format!("{line}\n")).collect();
     format!("{table}\n{noticed}every row is accounted for\n")
 }

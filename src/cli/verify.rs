@@ -120,8 +120,7 @@ fn orders(plan: &Plan, state: &State, mut runtime: Runtime, wrong: &mut Vec<Stri
         })?;
         let names = column::samples(&planned.inputs[0].schema);
         for (output, seen) in seen {
-            let name = &planned.planned.outputs[output].name;
-            let name = if name.is_empty() { planned.name.clone() } else { format!("{}.{name}", planned.name) };
+            let name = plan.name_of(Port { step, output });
             let sinks: Vec<&str> = outputs[&output].iter().map(|sink| plan.steps[*sink].name.as_str()).collect();
             said += &format!("{name}: {} in {}\n", words::counted(seen.events(), "event"), sinks.join(", "));
             said += &seen.text(&name, &names, wrong);

@@ -14,6 +14,7 @@
 
 use super::RunArgs;
 use super::assemble::assemble;
+use super::finish;
 use super::load::{Load, keep, load_changed, print_problems, print_remarks};
 use super::run::{self, Go};
 use crate::flow::totals::Totals;
@@ -244,14 +245,11 @@ impl Watched {
         let mut ledger = outcome.ledger.context("this process holds the run folder")?;
         self.totals.follow(&outcome.state, &plan.out)?;
         let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
-        let behind = run::behind(&plan, &rows, &outcome.state, &self.text);
         let totals = &self.totals;
-        let pages = run::write_results(
-            &plan,
-            &|step| Ok(totals.of(step)),
-            (&outcome.state, &behind),
-            (&self.runtime, &mut self.go, start),
-        )?;
+        let summaries = finish::summaries(&plan, &|step| Ok(totals.of(step)), &outcome.state, &self.runtime)?;
+        let remarks = self.go.say(finish::remarks(&plan, &summaries, &outcome.mixes));
+        let behind = run::behind(&plan, &rows, &self.text, &run::notices(&rows, &outcome.state, remarks));
+        let pages = run::write_results(&plan, &summaries, &behind, (&self.runtime, &mut self.go, start))?;
         ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
         assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
         ledger.sweep(&run::sinks(&plan))?;

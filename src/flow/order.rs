@@ -5,8 +5,8 @@
 //! `(j + u) / of` of the way, `u` in [0, 1) a hash of seed, lane and `j`. A lane that repeats has a permutation for each time.
 //! The output is the merge of its lanes by that place, cut into parts of equal numbers of events.
 //!
-//! Invariants: integers alone; the same on every process; in every window of the output each class is there in its share to
-//! within two rows a class; parts are found without looking at any row.
+//! Invariants: integers alone; the same on every process; in every window of the output the number of rows of each of K classes
+//! is within 2 K of its share; parts are found without looking at any row.
 
 use calostream_operators::permutation::Permutation;
 use calostream_operators::work::Share;

@@ -58,7 +58,8 @@ pub fn plan(pipeline: Pipeline, mut facts: Facts, mut problems: Vec<Problem>) ->
     for step in &steps {
         remarks.extend(step.planned.remarks.iter().map(|remark| (step.name.clone(), remark.clone())));
     }
-    let found = super::parts::problems(&steps);
+    let mut found = super::parts::problems(&steps);
+    found.extend(super::expected::problems(&steps));
     if !found.is_empty() {
         return Err(found);
     }

@@ -10,6 +10,7 @@
 
 mod canonical;
 mod columns;
+mod expected;
 mod feed;
 mod forward;
 mod levels;
@@ -109,6 +110,16 @@ impl Plan {
     #[must_use]
     pub fn of_phase(&self, phase: usize) -> &Self {
         self.phases.get(phase).and_then(|p| p.survey.as_deref()).unwrap_or(self)
+    }
+
+    /// The name of an output, as pipelines have it.
+    #[must_use]
+    pub fn name_of(&self, port: Port) -> String {
+        let step = &self.steps[port.step];
+        match step.planned.outputs[port.output].name.as_str() {
+            "" => step.name.clone(),
+            name => format!("{}.{name}", step.name),
+        }
     }
 
     /// Who takes an output, each with the number of the input.

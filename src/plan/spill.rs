@@ -6,7 +6,7 @@
 //! aside twice (see [`grain`]); so that with runs of R bytes pieces are long up to R * R / READ bytes of parts.
 
 use super::parts::{PLACE_BYTES, Rows};
-use super::{Plan, Port};
+use super::{Plan, Port, expected};
 use anyhow::Context;
 use calostream_operators::Lanes;
 
@@ -66,7 +66,11 @@ pub fn grain(bytes: u64, parts: u64, run: u64, least: u64) -> u64 {
 /// What a shuffle will put aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
-    /// Bytes of all rows that may come.
+    /// Rows that may come.
+    pub there: u64,
+    /// Rows that are put aside: fewer where a mix leaves some out, more where it takes them again.
+    pub rows: u64,
+    /// Bytes of these.
     pub bytes: u64,
     /// Parts of the new order.
     pub parts: u64,
@@ -84,7 +88,7 @@ impl Forecast {
     /// Bytes that are on disk before anything is removed.
     #[must_use]
     pub fn on_disk(&self) -> u64 {
-        self.bytes * self.passes
+        self.bytes.saturating_mul(self.passes)
     }
 }
 
@@ -93,14 +97,27 @@ impl Forecast {
 #[must_use]
 pub fn forecast(plan: &Plan, step: usize, budget: u64, workers: u64) -> Option<Forecast> {
     let planned = &plan.steps[step];
-    let bytes = |input: &calostream_operators::Output| Some(input.rows? * input.row_bytes);
-    let bytes: u64 = planned.inputs.iter().map(bytes).sum::<Option<u64>>()?;
-    let rows: u64 = planned.inputs.iter().map(|i| i.rows).sum::<Option<u64>>()?;
-    let (Rows::About(of_part) | Rows::Just(of_part)) = Rows::of(&plan.steps, Port { step, output: 0 });
-    let parts = rows.div_ceil(of_part.max(1)).max(1);
+    let there = planned.inputs.iter().map(|i| i.rows).sum::<Option<u64>>();
+    let read = |output: &usize| plan.takers(Port { step, output: *output }).next().is_some();
+    let (rows, bytes, parts) = match expected::taken(&plan.steps, step).ok().flatten() {
+        Some(taken) => {
+            let of: Vec<(u64, usize)> = (0..taken.len()).filter(read).map(|o| (taken[o].iter().sum(), o)).collect();
+            let rows: u64 = of.iter().map(|(rows, _)| rows).sum();
+            let parts = of.iter().map(|(rows, output)| rows.div_ceil(of_part(plan, step, *output)).max(1)).sum::<u64>();
+            (rows, rows.saturating_mul(planned.inputs[0].row_bytes), parts.max(1))
+        }
+        // Rows come again, and nobody knows how often.
+        None if planned.planned.outputs.iter().any(|o| o.rows.is_none()) => return None,
+        None => {
+            let bytes = |input: &calostream_operators::Output| Some(input.rows? * input.row_bytes);
+            let bytes: u64 = planned.inputs.iter().map(bytes).sum::<Option<u64>>()?;
+            (there?, bytes, there?.div_ceil(of_part(plan, step, 0)).max(1))
+        }
+    };
+    let there = there.unwrap_or(rows);
     let held = held(plan, budget).0;
-    let once = Forecast { bytes, parts, passes: 0, runs: 0, piece: 0, open: 0 };
-    if bytes + rows * PLACE_BYTES <= held {
+    let once = Forecast { there, rows, bytes, parts, passes: 0, runs: 0, piece: 0, open: 0 };
+    if bytes.saturating_add(rows.saturating_mul(PLACE_BYTES)) <= held {
         return Some(once);
     }
     let run = (held / workers).max(1);
@@ -114,4 +131,10 @@ pub fn forecast(plan: &Plan, step: usize, budget: u64, workers: u64) -> Option<F
     let buckets = parts.div_ceil(grain);
     let piece = (bytes / runs / buckets).min((bytes / buckets).min(run) / grain);
     Some(Forecast { passes: 2, runs, piece, open: open(runs), ..once })
+}
+
+/// Rows of a part of an output.
+fn of_part(plan: &Plan, step: usize, output: usize) -> u64 {
+    let (Rows::About(rows) | Rows::Just(rows)) = Rows::of(&plan.steps, Port { step, output });
+    rows.max(1)
 }

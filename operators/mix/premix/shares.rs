@@ -12,7 +12,14 @@
 //! next 600 are of two classes, and the last 600 of one; `repeat` takes 1000 of each, ten times those of the first class.
 
 use super::Exhausted;
+use crate::words;
 use crate::work::Share;
+use std::fmt;
+
+/// A mix has at most so many times the events that there are ...
+const MOST_TIMES: u64 = 1000;
+/// ... or so many, where that is more. Beyond that a number is a slip: the files of such a mix would not fit anywhere.
+const MOST: u64 = 10_000_000;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -25,9 +32,37 @@ pub(super) struct Asked {
     pub(super) when_exhausted: Exhausted,
 }
 
+/// Why what was asked for can't be had.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Refused {
+    /// A class has a share, and no events.
+    Missing(String),
+    /// So many events would be made of so many.
+    TooMany(f64, u64),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => {
+                write!(f, "the class `{name}` has no events, but a share; give it a share of 0 to leave it out")
+            }
+            Self::TooMany(rows, of) => write!(
+                f,
+                "a mix of {} events would be made of {}; a mix has at most {} times the events that there are, or {} where that is \
+                 more: ask for fewer `events`, or for `shares` that are closer to each other",
+                words::significant(*rows, 4),
+                words::count(*of),
+                words::count(MOST_TIMES),
+                words::count(MOST)
+            ),
+        }
+    }
+}
+
 impl Asked {
     /// The share of each class in an output that gets this fraction of the events, from how many it has there.
-    pub(super) fn shares(&self, counts: &[u64], fraction: f64, names: &[String]) -> Result<Vec<Share>, String> {
+    pub(super) fn shares(&self, counts: &[u64], fraction: f64, names: &[String]) -> Result<Vec<Share>, Refused> {
         let natural: Vec<f64>;
         let weights = match &self.weights {
             Some(weights) => weights,
@@ -40,7 +75,7 @@ impl Asked {
         let wanted: Vec<usize> = (0..counts.len()).filter(|class| weight(*class) > 0.0).collect();
         if let (Some(class), true) = (wanted.iter().find(|class| counts[**class] == 0), self.weights.is_some()) {
             let name = names.get(*class).map_or("", String::as_str);
-            return Err(format!("the class `{name}` has no events, but a share; give it a share of 0 to leave it out"));
+            return Err(Refused::Missing(name.to_owned()));
         }
         let sum: f64 = wanted.iter().map(|class| weight(*class)).sum();
         let lengths = || wanted.iter().map(|class| counts[*class] as f64 / weight(*class));
@@ -54,12 +89,25 @@ impl Asked {
         };
         let exact: Vec<f64> =
             (0..counts.len()).map(|class| if weight(class) > 0.0 { weight(class) * length } else { 0.0 }).collect();
+        let (all, there) = (exact.iter().sum::<f64>(), counts.iter().sum::<u64>());
+        if self.when_exhausted == Exhausted::Repeat && all > MOST_TIMES.saturating_mul(there).max(MOST) as f64 {
+            return Err(Refused::TooMany(all, there));
+        }
         let of = whole(&exact);
         let rows = |class: usize| match self.when_exhausted {
             Exhausted::Repeat if counts[class] > 0 => of[class],
             _ => of[class].min(counts[class]),
         };
         Ok((0..counts.len()).map(|class| Share { rows: rows(class), of: of[class].max(rows(class)) }).collect())
+    }
+
+    /// The classes of which nothing is left, where a mix has fewer events than were asked for: from how many of each there were
+    /// and how many were taken.
+    pub(super) fn short(&self, classes: &[(u64, u64)], fraction: f64) -> Option<(u64, Vec<usize>)> {
+        let wanted = (self.events? * fraction).round() as u64;
+        let taken: u64 = classes.iter().map(|(_, taken)| taken).sum();
+        let ran_out = |class: &usize| classes[*class].0 > 0 && classes[*class].0 == classes[*class].1;
+        (taken < wanted).then(|| (wanted, (0..classes.len()).filter(ran_out).collect()))
     }
 }
 
@@ -114,8 +162,37 @@ mod tests {
     #[test]
     fn a_class_without_events_is_said_by_name() {
         let asked = Asked { weights: Some(vec![1.0, 1.0]), events: None, when_exhausted: Exhausted::Stop };
-        let error = asked.shares(&[3, 0], 1.0, &["a".into(), "pi0".into()]).unwrap_err();
+        let error = asked.shares(&[3, 0], 1.0, &["a".into(), "pi0".into()]).unwrap_err().to_string();
         assert!(error.contains("`pi0` has no events"), "{error}");
+    }
+
+    #[test]
+    fn what_nobody_can_mean_is_refused_before_it_is_made() {
+        let names = ["a", "b", "c"].map(String::from);
+        let refused = |weights: Option<Vec<f64>>, events: Option<f64>, when_exhausted| {
+            let asked = Asked { weights, events, when_exhausted };
+            asked.shares(&[100_000; 3], 1.0, &names).err()
+        };
+        let far = Some(vec![1e9, 1.0, 1.0]);
+        let said = refused(far.clone(), None, Exhausted::Repeat).unwrap().to_string();
+        assert!(said.starts_with("a mix of 1.000e14 events would be made of 300,000; "), "{said}");
+        assert!(refused(None, Some(1e11), Exhausted::Repeat).is_some());
+        assert_eq!(refused(None, Some(3e8), Exhausted::Repeat), None);
+        // Nothing comes again: there is nothing to be refused.
+        assert_eq!(refused(far.clone(), None, Exhausted::Drop), None);
+        assert_eq!(refused(far, None, Exhausted::Stop), None);
+        // A few events may come very often.
+        let asked = Asked { weights: None, events: Some(1e7), when_exhausted: Exhausted::Repeat };
+        assert!(asked.shares(&[10], 1.0, &[]).is_ok());
+    }
+
+    #[test]
+    fn classes_that_ran_out_are_named_where_numbers_are_not_met() {
+        let asked = |events| Asked { weights: Some(vec![1.0; 3]), events, when_exhausted: Exhausted::Stop };
+        let classes = [(100, 100), (400, 100), (1000, 100)];
+        assert_eq!(asked(Some(3000.0)).short(&classes, 1.0), Some((3000, vec![0])));
+        assert_eq!(asked(Some(3000.0)).short(&classes, 0.1), None);
+        assert_eq!(asked(None).short(&classes, 1.0), None);
     }
 
     proptest! {
