@@ -94,6 +94,13 @@ fn weights_are_the_ratio_of_numpys_histograms() {
     let place = prepared();
     let said = place.calostream(&["run", "-w", "2", "spectra.yaml"]).code(0);
     assert!(said.out.contains("rows outside the bins: weight 0"), "{}", said.out);
+    // What the surveys have found is said where everything else is counted, and stays.
+    for remark in
+        ["weighted: 1 row of `signal` with NaN in eta, pt: weight 0\n", " rows of `background` outside the bins of pt: cut\n"]
+    {
+        assert!(said.out.contains(remark), "{remark}: {}", said.out);
+    }
+    assert!(place.read("run/run.json").contains("1 row of `signal` with NaN in eta, pt: weight 0"));
     check(
         &place,
         r#"
@@ -112,7 +119,9 @@ ratio = np.zeros(len(pt))
 with np.errstate(all="ignore"):
     r = np.where(b > 0, s / b, 0)
 ratio[inside] = r[i[inside], j[inside]]
-want = np.where(sample == "signal", 1.0, ratio)
+# The signal outside is not used, either.
+want = np.where((sample == "signal") & inside, 1.0, ratio)
+assert 0 < (want[sample == "signal"] == 0).sum() < 200
 got = np.array(table["weight"])
 assert np.array_equal(got, want), np.abs(got - want).max()
 cells = s[b > 0].sum()
@@ -120,7 +129,7 @@ assert abs(got[sample == "background"].sum() - cells) < 1e-6
 # The second weight contains the first, and adds up to what the class had.
 second = np.array(table["second"])
 back = sample == "background"
-hs, _ = np.histogram(eta[~back], bins=4, range=(-2, 2))
+hs, _ = np.histogram(eta[~back], bins=4, range=(-2, 2), weights=got[~back])
 hb, _ = np.histogram(eta[back], bins=4, range=(-2, 2), weights=got[back])
 assert abs(second[back].sum() - got[back].sum()) < 1e-6
 found, _ = np.histogram(eta[back], bins=4, range=(-2, 2), weights=second[back])
@@ -159,7 +168,7 @@ for k in range(4):
     times = np.unique(event[of], return_counts=True)[1]
     times = np.concatenate([times, np.zeros(b[k] - len(times))])
     assert set(times) <= {np.floor(mean[k]), np.floor(mean[k]) + 1}, (k, set(times), mean[k])
-assert set(copies[sample == "signal"]) == {0} and (sample == "signal").sum() == (np.abs(signal["eta"]) < 2).sum()
+assert set(copies[sample == "signal"]) == {0} and (sample == "signal").sum() == s.sum() < (np.abs(signal["eta"]) < 2).sum()
 for e in np.unique(event)[:200]:
     assert sorted(copies[event == e]) == list(range((event == e).sum()))
 # Drawing with replacement: Poisson numbers.

@@ -49,11 +49,12 @@ pub struct Resample {
     /// `countup`, as often as the ratio says to within one; or `pdf`, drawn with replacement.
     #[serde(default)]
     method: Method,
-    /// How many events each class gives: a number, or one for each class. As many as it has where nothing is said.
+    /// How many events each class gives: a number, or one for each class. As many as it has (in the bins, where the others are
+    /// cut) where nothing is said.
     #[serde(default)]
     events: Option<Placed<Events>>,
-    /// Events below or above the bins (or with NaN): `cut`, or `cell`, which takes underflow and overflow for cells like the
-    /// others.
+    /// Events below or above the bins (or with NaN): `cut`, those of the wanted class, too; or `cell`, which takes underflow and
+    /// overflow for cells like the others.
     #[serde(default)]
     outside: Outside,
     /// The name of this draw, where a pipeline resamples twice.
@@ -204,6 +205,11 @@ impl Sampling {
         self.outside == Outside::Cell || self.spectrum.place(slot) == Where::Inside
     }
 
+    /// True where events of a class are not simply passed on.
+    fn touches(&self, class: usize) -> bool {
+        self.of[class] || Some(class) == self.to
+    }
+
     /// What the target has in each slot that is a cell, for a class.
     fn target(&self, contents: &[Vec<Content>], class: usize) -> Vec<i64> {
         let target = |(slot, own): (usize, &Content)| match self.to {
@@ -218,11 +224,14 @@ impl Sampling {
     fn means(&self, contents: &[Vec<Content>]) -> Vec<Vec<f64>> {
         let of_class = |class: usize| {
             if !self.of[class] {
-                return vec![1.0; contents[class].len()];
+                // Where nothing of the others is left, the target would be alone.
+                let taken = |slot: usize| if self.touches(class) && !self.is_cell(slot) { 0.0 } else { 1.0 };
+                return (0..contents[class].len()).map(taken).collect();
             }
             let target = self.target(contents, class);
             let all: i64 = target.iter().sum();
-            let own: i64 = contents[class].iter().map(|c| c.n).sum();
+            let own: i64 =
+                (0..contents[class].len()).filter(|slot| self.is_cell(*slot)).map(|slot| contents[class][slot].n).sum();
             let events = self.events[class].map_or(own as f64, |n| n as f64);
             let mean = |(of, to): (&Content, &i64)| {
                 // In this order a class that has the target's spectrum as it is gets 1, and not nearly 1.
@@ -249,7 +258,8 @@ impl Fold for Survey {
         let Sampling { spectrum, of, method, outside, schema, .. } = &self.sampling;
         let contents = spectrum.contents(sums);
         let means = self.sampling.means(&contents);
-        let mut remarks = spectrum.remarks(&contents, if *outside == Outside::Cut { "cut" } else { "cells of their own" });
+        let made = if *outside == Outside::Cut { "cut" } else { "cells of their own" };
+        let mut remarks = spectrum.remarks(&contents, |class| self.sampling.touches(class), made);
         let mut highlights = vec![["class", "events", "taken (expected)", "most copies"].map(str::to_owned).to_vec()];
         let mut cells = Vec::new();
         let mut targets = Vec::new();
@@ -314,7 +324,7 @@ impl Map for Take {
         for ((row, cell), event) in (0..).zip(&self.cells).zip(events.iter()) {
             let mean = self.means[*cell as usize];
             let times = if !self.sampling.of[*cell as usize / slots] {
-                1
+                u32::from(mean > 0.0)
             } else if mean == 0.0 {
                 0
             } else {

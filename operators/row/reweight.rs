@@ -6,6 +6,9 @@
 //! in every cell where both have events. With `normalise: own` all weights of the class are multiplied by one number, so that
 //! they add up to what the class had in those cells.
 //!
+//! What is not used outside the bins (`outside: zero` or `cut`) is not used of the target, either: where there is nothing of the
+//! others, a network would learn that what lies there is the target.
+//!
 //! A weight is a function of exact sums and of its cell: the same on any machine.
 
 use crate::column;
@@ -45,13 +48,14 @@ pub struct Reweight {
     #[serde(default)]
     weight: Option<Placed<String>>,
     /// Events below or above the bins (or with NaN): `cell` takes underflow and overflow for cells like the others; `one`
-    /// leaves such events as they are; `zero` gives them the weight 0; `cut` cuts them.
+    /// leaves such events as they are; `zero` gives them the weight 0; `cut` cuts them (both those of the wanted class, too).
     #[serde(default)]
     outside: Outside,
     /// Events in a cell where the target has none (or sums of weights are not positive): `zero`, `one` or `cut`.
     #[serde(default)]
     empty: Empty,
-    /// `target`: the weights of a class add up to the target's sum; `own`: to its own.
+    /// `target`: the weights of a class add up to the target's sum; `own`: to its own; both over the cells that have events of
+    /// the class and of the target.
     #[serde(default)]
     normalise: Normalise,
 }
@@ -188,6 +192,11 @@ impl Weighing {
         self.outside == Outside::Cell || self.spectrum.place(slot) == Where::Inside
     }
 
+    /// True where events of a class are changed outside the bins.
+    fn touches(&self, class: usize) -> bool {
+        self.of[class] || class == self.to && self.outside != Outside::One
+    }
+
     /// The ratio of a cell, where there is one.
     fn ratio(&self, of: &Content, to: &Content) -> Option<f64> {
         (of.w > 0.0 && to.w > 0.0).then(|| to.w / of.w)
@@ -213,14 +222,15 @@ impl Weighing {
         let of_class = |class: usize| {
             let scale = self.scale(contents, class);
             let factor = |(slot, (of, to)): (usize, (&Content, &Content))| match (self.of[class], self.has_ratio(slot)) {
-                (false, _) => Some(1.0),
+                (false, true) => Some(1.0),
                 (true, true) => match (self.ratio(of, to), self.empty) {
                     (Some(ratio), _) => Some(ratio * scale),
                     (None, Empty::Zero) => Some(0.0),
                     (None, Empty::One) => Some(1.0),
                     (None, Empty::Cut) => None,
                 },
-                (true, false) => match self.outside {
+                (_, false) if !self.touches(class) => Some(1.0),
+                (_, false) => match self.outside {
                     Outside::Cell | Outside::One => Some(1.0),
                     Outside::Zero => Some(0.0),
                     Outside::Cut => None,
@@ -257,7 +267,7 @@ impl Fold for Survey {
         let contents = spectrum.contents(sums);
         let factors = self.weighing.factors(&contents);
         let classes: Vec<usize> = (0..of.len()).filter(|class| of[*class]).collect();
-        let mut remarks = self.remarks(&contents, &classes);
+        let mut remarks = self.remarks(&contents, &factors, &classes);
         if spectrum.unweighable(sums) != 0 {
             let rows = words::counted(spectrum.unweighable(sums).unsigned_abs(), "row");
             remarks.push(format!("{rows} without a finite {}: in no spectrum", spectrum.weight.as_deref().unwrap_or("weight")));
@@ -305,7 +315,7 @@ impl Survey {
     fn highlights(&self, contents: &[Vec<Content>], factors: &[Vec<Factor>], classes: &[usize]) -> Vec<Vec<String>> {
         let header = ["class", "events", "sum of weights", "effective events", "target"];
         let mut lines = vec![header.map(str::to_owned).to_vec()];
-        let target: f64 = contents[self.weighing.to].iter().map(|c| c.w).sum();
+        let target = self.of_target(contents, factors);
         for class in classes {
             let of = contents[*class].iter().zip(&factors[*class]);
             let events: i64 = contents[*class].iter().map(|c| c.n).sum();
@@ -320,7 +330,13 @@ impl Survey {
         lines
     }
 
-    fn remarks(&self, contents: &[Vec<Content>], classes: &[usize]) -> Vec<String> {
+    /// The sum of the target's weights, of what is used of it.
+    fn of_target(&self, contents: &[Vec<Content>], factors: &[Vec<Factor>]) -> f64 {
+        let to = self.weighing.to;
+        contents[to].iter().zip(&factors[to]).map(|(c, factor)| c.w * factor.unwrap_or(0.0)).sum()
+    }
+
+    fn remarks(&self, contents: &[Vec<Content>], factors: &[Vec<Factor>], classes: &[usize]) -> Vec<String> {
         let Weighing { spectrum, to, outside, empty, .. } = &self.weighing;
         let made = match outside {
             Outside::Cell => "cells of their own",
@@ -328,13 +344,14 @@ impl Survey {
             Outside::Zero => "weight 0",
             Outside::Cut => "cut",
         };
-        let mut remarks = spectrum.remarks(contents, made);
+        let touched = |class: usize| classes.contains(&class) || self.weighing.touches(class);
+        let mut remarks = spectrum.remarks(contents, touched, made);
         let made = match empty {
             Empty::Zero => "weight 0",
             Empty::One => "weight as it was",
             Empty::Cut => "cut",
         };
-        let all: f64 = contents[*to].iter().map(|c| c.w).sum();
+        let all = self.of_target(contents, factors);
         for class in classes {
             let (mut without, mut missed) = (0, 0.0);
             for (slot, (of, to)) in contents[*class].iter().zip(&contents[*to]).enumerate() {
@@ -444,7 +461,7 @@ impl Weigh {
         for cell in &self.cells {
             let (class, slot) = (*cell as usize / slots, *cell as usize % slots);
             let factor = self.factors[*cell as usize];
-            if self.weighing.of[class] && !self.weighing.has_ratio(slot) {
+            if self.weighing.touches(class) && !self.weighing.has_ratio(slot) {
                 outside[which(factor)] += 1;
             } else if self.weighing.of[class] && which(factor) < 2 {
                 empty[which(factor)] += 1;

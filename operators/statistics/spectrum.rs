@@ -185,12 +185,13 @@ impl Spectrum {
         (flow, nan)
     }
 
-    /// What is said of the rows that lie outside, of whom something is made.
+    /// What is said of the rows that lie outside, in the classes of whose rows something is made there.
     #[must_use]
-    pub fn remarks(&self, contents: &[Vec<Content>], made: &str) -> Vec<String> {
+    pub fn remarks(&self, contents: &[Vec<Content>], touched: impl Fn(usize) -> bool, made: &str) -> Vec<String> {
         let mut remarks = Vec::new();
         let axes: Vec<String> = self.binning.names().collect();
-        for (name, contents) in self.classes.names.iter().zip(contents) {
+        for class in (0..contents.len()).filter(|class| touched(*class)) {
+            let (name, contents) = (&self.classes.names[class], &contents[class]);
             let (flow, nan) = self.outside(contents);
             let rows = |n: i64| words::counted(n.unsigned_abs(), "row");
             if flow != 0 {

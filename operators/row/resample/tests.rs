@@ -83,10 +83,18 @@ fn what_can_not_be_made_is_said() {
         "1 row of `signal` outside the bins of pt: cut",
         "1 row of `background` with NaN in pt: cut",
         "33.3 % of the target lies in cells without `background`, which can't be filled",
-        "events of `background` are taken up to 2.00 times in the mean: they are no independent events",
+        "events of `background` are taken up to 1.33 times in the mean: they are no independent events",
     ];
     assert_eq!(summary.remarks, said);
-    assert_eq!((taken.num_rows(), cut), (6, 2), "signals as they are; the background in the first bin twice");
+    // Two of the background are in the bins: that is how many it gives, but for what can't be filled. The signal above is cut.
+    let expected = column_of(&summary.table, "copies");
+    assert!((expected[0] - 4.0 / 3.0).abs() < 1e-12 && expected[1..3] == [0.0, 0.0], "{expected:?}");
+    let of = |class: i8| column::sample_numbers(&taken).unwrap().iter().filter(|c| **c == class).count();
+    assert_eq!((of(0), cut), (3, 3), "signals in the bins as they are");
+    assert!((1..=2).contains(&of(1)), "{taken:?}");
+    let whole = Resample { outside: Outside::Cell, ..resample(Method::Countup, &[0.0, 1.0, 2.0, 3.0]) };
+    let (taken, ..) = take(&whole, &rows, 10);
+    assert_eq!(column::sample_numbers(&taken).unwrap().iter().filter(|c| **c == 0).count(), 4, "overflow is a cell");
     let none = with_events(&batch(&["signal", "background"], &[1, 1], &[("pt", &[0.5, 0.6])]));
     let (taken, cut, _, summary) = take(&resample(Method::Pdf, &[0.0, 1.0]), &none, 10);
     assert_eq!((taken.num_rows(), cut), (0, 2));

@@ -56,14 +56,26 @@ fn weights_are_ratios_and_the_rest_is_as_declared_and_counted() {
     assert_eq!(summary.table.num_rows(), 6);
 
     let operator = Reweight { outside: Outside::Cut, empty: Empty::One, ..reweight(&EDGES) };
-    let (weights, cut, noticed, _) = weigh(&operator, &rows());
-    assert_eq!((weights, cut), (vec![1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 0.5, 0.5, 1.0], 2));
-    assert_eq!(noticed, Noticed::from([("rows outside the bins: cut".into(), 2)]));
+    let (weights, cut, noticed, summary) = weigh(&operator, &rows());
+    // The signal above the bins is cut, too: there is no background left.
+    assert_eq!((weights, cut), (vec![1.0, 1.0, 1.0, 1.0, 2.0, 0.5, 0.5, 1.0], 3));
+    assert_eq!(noticed, Noticed::from([("rows outside the bins: cut".into(), 3)]));
+    assert_eq!(summary.remarks[0], "1 row of `signal` outside the bins of pt: cut");
+    assert_eq!(
+        summary.remarks.last().unwrap(),
+        "25.0 % of `signal` lies in cells without `background`, which no weight can make"
+    );
 
     let operator = Reweight { outside: Outside::Zero, empty: Empty::Cut, ..reweight(&EDGES) };
     let (weights, cut, noticed, _) = weigh(&operator, &rows());
-    assert_eq!((weights, cut), (vec![1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 0.5, 0.5, 0.0, 0.0], 1));
-    let wanted = [("rows in cells without the target: cut", 1), ("rows outside the bins: weight 0", 2)];
+    assert_eq!((weights, cut), (vec![1.0, 1.0, 1.0, 1.0, 0.0, 2.0, 0.5, 0.5, 0.0, 0.0], 1));
+    let wanted = [("rows in cells without the target: cut", 1), ("rows outside the bins: weight 0", 3)];
+    assert_eq!(noticed, Noticed::from(wanted.map(|(what, n)| (what.to_owned(), n))));
+
+    let operator = Reweight { outside: Outside::One, ..reweight(&EDGES) };
+    let (weights, cut, noticed, _) = weigh(&operator, &rows());
+    assert_eq!((weights, cut), (vec![1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 0.5, 0.5, 0.0, 1.0, 1.0], 0));
+    let wanted = [("rows in cells without the target: weight 0", 1), ("rows outside the bins: weight as it was", 2)];
     assert_eq!(noticed, Noticed::from(wanted.map(|(what, n)| (what.to_owned(), n))));
 }
 
