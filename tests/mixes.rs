@@ -359,6 +359,7 @@ fn what_was_written_is_proven_and_one_changed_byte_is_named() {
     std::fs::write(&changed, &bad).expect("changed");
     let said = place.calostream(&["verify", "run"]).code(1);
     assert!(said.err.contains("all/part-00003.parquet: its bytes have changed"), "{}", said.err);
+    assert!(said.out.starts_with("run: 4 of 5 files with the hashes of the log\n"), "{}", said.out);
     // Two parts in each other's place, with a log that says so: the hashes fit, the order does not.
     std::fs::write(&changed, &whole).expect("as it was");
     let swap = r#"
@@ -428,6 +429,58 @@ fn a_file_without_a_row_that_is_kept_is_no_trouble_not_even_when_it_comes_later(
 }
 
 #[test]
+fn what_lies_among_the_parts_and_inputs_that_have_changed_are_named() {
+    let place = prepared();
+    run(&place, &pipeline("{}", "", &[""]));
+    std::fs::copy(place.path("run/all/part-00001.parquet"), place.path("run/all/part-00099.parquet")).expect("copied");
+    place.write("run/all/notes.txt", "mine");
+    let said = place.calostream(&["verify", "run"]).code(1);
+    let wanted = format!(
+        "wrong: {}: the run has not written it; remove it, or keep it elsewhere\n",
+        place.path("run/all/part-00099.parquet").canonicalize().expect("a path").display()
+    );
+    assert_eq!(said.err, wanted);
+    assert!(said.out.starts_with("run: 5 files with") && said.out.contains("mixed: 2,200 events in all"), "{}", said.out);
+    std::fs::remove_file(place.path("run/all/part-00099.parquet")).expect("removed");
+    place.calostream(&["verify", "run"]).code(0).complains("");
+
+    let input = place.path("data/a_00.h5");
+    let whole = std::fs::read(&input).expect("an input");
+    std::fs::copy(place.path("data/a_01.h5"), &input).expect("changed");
+    let said = place.calostream(&["verify", "run"]).code(1);
+    assert!(said.err.starts_with("wrong: data/a_00.h5 has changed since this run folder read it (fingerprint "), "{}", said.err);
+    // What was removed is no reason to doubt what was made of it.
+    std::fs::remove_file(&input).expect("removed");
+    let said = place.calostream(&["verify", "run"]).code(0);
+    assert!(said.out.contains("inputs: 1 file not found any more\nmixed: 2,200 events in all"), "{}", said.out);
+    std::fs::write(&input, whole).expect("as it was");
+    place.calostream(&["verify", "run"]).code(0).complains("");
+}
+
+#[test]
+fn outputs_that_are_gone_or_cut_short_are_noticed_and_made_again() {
+    let place = prepared();
+    let text = pipeline("{}", "", &[""]) + "  plain:\n    from: events\n    write_parquet: {}\n";
+    run(&place, &text);
+    let wanted = common::outputs(&place.path("run"));
+    std::fs::remove_file(place.path("run/all/part-00002.parquet")).expect("removed");
+    let short = std::fs::OpenOptions::new().write(true).open(place.path("run/all/part-00003.parquet")).expect("opened");
+    short.set_len(100).expect("cut");
+    let plain = std::fs::read_dir(place.path("run/plain")).expect("a folder").next().expect("a part").expect("a part");
+    std::fs::remove_file(plain.path()).expect("removed");
+    let said = place.calostream(&["status", "run"]).code(0);
+    assert!(said.out.contains("missing 3 files, or not as long as written: "), "{}", said.out);
+    let said = place.calostream(&["run", "mix.yaml"]).code(0);
+    assert!(said.err.contains("3 files are not there any more, or not as long as written, and made again: "), "{}", said.err);
+    common::assert_same("made again", &wanted, &common::outputs(&place.path("run")));
+    let said = place.calostream(&["status", "run"]).code(0);
+    assert!(said.out.contains("run: done\n") && !said.out.contains("missing"), "{}", said.out);
+    place.calostream(&["verify", "run"]).code(0).complains("");
+    let said = place.calostream(&["run", "mix.yaml"]).code(0);
+    assert!(!said.err.contains("again"), "{}", said.err);
+}
+
+#[test]
 fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
     let place = prepared();
     place.write("mix.yaml", &pipeline("{ shares: natural }", "", &[""]));
@@ -455,7 +508,7 @@ fn a_damaged_spill_is_named_and_made_again_where_it_is_removed() {
     );
     std::fs::remove_file(&spill).expect("removed");
     let said = place.spilling("1000000,1", &["run", "mix.yaml"]).code(0);
-    assert!(said.err.contains(" done again: what they had made for others is gone"), "{}", said.err);
+    assert!(said.err.contains(" done again: what they had made is gone"), "{}", said.err);
     assert!(!place.path("run/.spill").exists(), "what was put aside is removed in the end");
     common::assert_same("after a damaged spill", &common::outputs(&place.path("whole")), &common::outputs(&place.path("run")));
 }
@@ -526,7 +579,7 @@ fn what_was_in_memory_or_is_lost_of_either_pass_is_made_again() {
             _ => {}
         }
         let said = run().code(0);
-        let done_again = said.err.contains("done again: what they had made for others is gone");
+        let done_again = said.err.contains("done again: what they had made is gone");
         assert_eq!(done_again, sizes.is_none() || lost == "again", "{out}: {}", said.err);
         common::assert_same(&out, &wanted, &common::outputs(&place.path(&out)));
     }

@@ -179,7 +179,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             let (run, piece) = flow::sizes(&plan, &options);
             ledger.commit(vec![(Line::Sizes { run, piece }, Vec::new())])?;
         }
-        take_back(&mut cluster, &mut ledger, &plan, &runtime, args.quiet)?;
+        take_back(&mut cluster, &mut ledger, &plan, &runtime, (true, args.quiet))?;
         cluster.ready(digest(&plan.out)?.as_bytes())?;
         // Nothing is written before all have read.
         cluster.gather(b"")?;
@@ -300,19 +300,40 @@ fn see(folder: &Path, digest_there: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Takes back the parts whose spills, or whose files, are gone and will be needed, as far as any of the processes knows.
-pub fn take_back(cluster: &mut Cluster, ledger: &mut Ledger, plan: &Plan, runtime: &Runtime, quiet: bool) -> Result<()> {
+/// Takes back the parts whose spills, or whose files, are gone and will be needed, as far as any of the processes knows; where
+/// it is asked for, those whose files are `outputs`, too.
+pub fn take_back(
+    cluster: &mut Cluster,
+    ledger: &mut Ledger,
+    plan: &Plan,
+    runtime: &Runtime,
+    (outputs, quiet): (bool, bool),
+) -> Result<()> {
+    if outputs {
+        let gone: Vec<String> = ledger.state.missing(&plan.out).iter().map(|f| format!("{}/{}", f.step, f.name)).collect();
+        if let (Some(first), false) = (gone.first(), quiet) {
+            let are = if gone.len() == 1 { "1 file is" } else { &format!("{} files are", words::count(gone.len() as u64)) };
+            eprintln!(
+                "{are} not there any more, or not as long as written, and made again: {first}{}",
+                if gone.len() > 1 { ", ..." } else { "" }
+            );
+        }
+        // What was put together of parts is put together again.
+        let whole = |step: &String| ledger.state.assembled_of(step).is_none_or(|a| a.files.iter().all(|f| f.is_whole(&plan.out)));
+        let again: Vec<String> = ledger.state.assembled.keys().filter(|step| !whole(step)).cloned().collect();
+        again.iter().for_each(|step| drop(ledger.state.assembled.remove(step)));
+    }
     cluster.ready(digest(&plan.out)?.as_bytes())?;
     let mut missing = flow::lost::missing(&ledger.state, &plan.out, true);
     for heard in cluster.gather(b"")? {
         missing.extend(serde_json::from_slice::<Vec<(usize, u64)>>(&heard)?);
     }
-    let files = flow::lost::files(plan, &ledger.state, &plan.out);
+    let files = flow::lost::files(plan, &ledger.state, outputs);
     let parts = flow::lost::again(plan, &ledger.state, &ledger.units, (runtime, &cluster.names), missing, &files)?;
     if !parts.is_empty() {
         if !quiet {
             let are = if parts.len() == 1 { "part is" } else { "parts are" };
-            eprintln!("{} {are} done again: what they had made for others is gone", parts.len());
+            eprintln!("{} {are} done again: what they had made is gone", parts.len());
         }
         ledger.commit(vec![(Line::Lost { parts }, Vec::new())])?;
     }

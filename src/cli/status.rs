@@ -28,11 +28,16 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
         });
     let made = state.files();
     let (files, bytes) = (made.len(), made.iter().map(|f| f.bytes).sum::<u64>());
+    // While a run is at work, its files come and go.
+    let missing: Vec<String> = if state.done { state.missing(folder) } else { Vec::new() }
+        .iter()
+        .map(|file| format!("{}/{}", file.step, file.name))
+        .collect();
     let running = folder.join("lock").exists();
     if args.json {
         let found = serde_json::json!({
             "done": state.done, "locked": running, "units": units.len(), "units_done": done, "rows": rows, "rows_done": read,
-            "later_parts_done": later, "files": files, "bytes": bytes,
+            "later_parts_done": later, "files": files, "bytes": bytes, "missing": missing,
             "quarantined": state.in_quarantine().collect::<Vec<_>>(), "unreadable": state.unreadable,
         });
         super::print(&format!("{found}\n"))?;
@@ -50,6 +55,10 @@ pub fn status(args: StatusArgs) -> Result<ExitCode> {
         text += &format!("  phase {phase} {}\n", words::counted(parts as u64, "part"));
     }
     text += &format!("  files   {} ({})\n", words::count(files as u64), words::bytes(bytes));
+    if let Some(first) = missing.first() {
+        let (many, more) = (words::counted(missing.len() as u64, "file"), if missing.len() > 1 { ", ..." } else { "" });
+        text += &format!("  missing {many}, or not as long as written: {first}{more}; `calostream run` makes them again\n");
+    }
     for q in state.in_quarantine() {
         text += &format!("  quarantined: {}: {}\n", q.what, q.reason);
     }

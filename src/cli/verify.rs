@@ -1,24 +1,27 @@
 //! `calostream verify`: is what a run has written what it must be?
 //!
-//! Every file has the length and the hash that the log says. Every mix that was written holds each selected event once (or as
+//! Every file has the length and the hash that the log says, and no file lies among them that the log does not know: who reads
+//! the folder would read it, too. The inputs are those that were read, by their fingerprints. Every mix that was written holds each selected event once (or as
 //! often as it repeats), each at its place: the order is computed again from the inputs and compared event by event. What
 //! can't be proven so (rows that were paired, mixes of mixes, files without the numbers of files and rows) is named.
 
-use super::load::{Load, load, print_problems};
+use super::load::{Load, load_changed, print_problems};
 use super::{LibraryArgs, PipelineArgs, VerifyArgs};
 use crate::flow::verify::{Again, Event, Expected};
 use crate::flow::{self, Basis, Phase};
-use crate::ledger::{State, log, units};
+use crate::ledger::units::{self, Numbered};
+use crate::ledger::{State, log};
 use crate::plan::{Plan, Port};
 use anyhow::{Context, Result, ensure};
 use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::ipc::reader::FileReader;
+use calostream_operators::hdf5::cache::Cache;
 use calostream_operators::work::Runtime;
 use calostream_operators::{Shape, column, words};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,16 +38,21 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     log::read(&folder.join("commits.jsonl"))?.iter().for_each(|line| state.apply(line));
     ensure!(state.done, "{} is not done; run it again to go on", args.folder.display());
     let mut wrong = changed_files(&folder, &state);
-    let mut said =
-        format!("{}: {} with the hashes of the log\n", args.folder.display(), words::counted(state.files().len() as u64, "file"));
-    if wrong.is_empty() {
+    let (all, right) = (state.files().len(), state.files().len() - wrong.len());
+    let of = if right < all { format!("{} of ", words::count(right as u64)) } else { String::new() };
+    let mut said = format!("{}: {of}{} with the hashes of the log\n", args.folder.display(), words::counted(all as u64, "file"));
+    let files_are_right = wrong.is_empty();
+    wrong.extend(strangers(&folder, &state)?);
+    if files_are_right {
         let settings = super::run::last_settings(&folder)?;
         // The patterns of the inputs are relative to where the run was started.
         std::env::set_current_dir(&settings.folder).with_context(|| format!("cannot go to {}", settings.folder.display()))?;
         let set = settings.set.iter().map(|s| s.parse()).collect::<Result<_, String>>().map_err(|e| anyhow::anyhow!(e))?;
         let pipeline = PipelineArgs { file: folder.join("pipeline.yaml"), set };
         let libraries = LibraryArgs { onnxruntime: args.libraries.onnxruntime.clone() };
-        let mut plan = match load(&pipeline, &libraries, Some(&folder)) {
+        // What the folder knows of the inputs is not believed: each is looked at.
+        let (hidden, known) = (BTreeSet::new(), Some(Cache::default()));
+        let mut plan = match load_changed(&pipeline, &libraries, Some(&folder), (&hidden, known), |_| ()) {
             Load::Right { plan, .. } => *plan,
             Load::Wrong { text, problems } => {
                 print_problems(&pipeline.file, &text, &problems, false)?;
@@ -52,7 +60,17 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
             }
         };
         plan.out.clone_from(&folder);
-        said += &orders(&plan, &state, libraries.runtime(), &mut wrong)?;
+        let units = units::read(&folder.join("units.jsonl"))?;
+        let (changed, missing) = changed_inputs(&plan, &state, &units);
+        if missing > 0 {
+            said += &format!("inputs: {} not found any more\n", words::counted(missing, "file"));
+        }
+        if changed.is_empty() {
+            said += &orders(&plan, &state, &units, libraries.runtime(), &mut wrong)?;
+        } else {
+            said += "orders are not verified: inputs have changed\n";
+        }
+        wrong.extend(changed);
     }
     super::print(&said)?;
     for what in &wrong {
@@ -78,12 +96,61 @@ fn changed_files(folder: &Path, state: &State) -> Vec<String> {
     wrong
 }
 
+/// Files beside the parts of a step that look like parts, and that the log does not know.
+fn strangers(folder: &Path, state: &State) -> Result<Vec<String>> {
+    // Parts that are put together to one file are known; where they should have been removed, the next run does it.
+    let files = state.commits.values().flat_map(|c| &c.files).chain(state.assembled.values().flat_map(|a| &a.files));
+    let mut steps: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for file in files {
+        steps.entry(&file.step).or_default().insert(&file.name);
+    }
+    let mut found = Vec::new();
+    for (step, known) in steps {
+        let kinds: BTreeSet<_> = known.iter().filter_map(|name| Path::new(name).extension()).collect();
+        let Ok(entries) = std::fs::read_dir(folder.join(step)) else { continue };
+        for entry in entries {
+            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let alike = path.extension().is_some_and(|kind| kinds.contains(kind));
+            if alike && path.is_file() && !name.to_str().is_some_and(|name| known.contains(name)) {
+                found.push(format!("{}: the run has not written it; remove it, or keep it elsewhere", path.display()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The inputs that are others than those that were read, in words; and how many are not found any more.
+fn changed_inputs(plan: &Plan, state: &State, units: &[Numbered]) -> (Vec<String>, u64) {
+    let sources = || plan.steps.iter().filter(|step| step.planned.shape == Shape::Source);
+    let mut now: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut unreadable: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for step in sources() {
+        now.extend(step.planned.units.iter().map(|u| ((step.name.as_str(), u.path.as_str()), u.fingerprint.as_str())));
+        unreadable.extend(step.planned.quarantined.iter().map(|(path, why)| ((step.name.as_str(), path.as_str()), why.as_str())));
+    }
+    let mut then: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let used = |u: &&Numbered| !state.is_out(u.number) && !state.replaced.contains(&u.number);
+    then.extend(units.iter().filter(used).map(|u| ((u.unit.step.as_str(), u.unit.path.as_str()), u.unit.fingerprint.as_str())));
+    let (mut changed, mut missing) = (Vec::new(), 0);
+    for ((step, path), then) in then {
+        match (now.get(&(step, path)), unreadable.get(&(step, path))) {
+            (Some(now), _) if *now == then => {}
+            (Some(now), _) => {
+                changed.push(format!("{path} has changed since this run folder read it (fingerprint {then} then, {now} now)"));
+            }
+            (None, Some(why)) => changed.push(format!("{path} has changed since this run folder read it: {why}")),
+            (None, None) => missing += 1,
+        }
+    }
+    (changed, missing)
+}
+
 /// Compares the mixes with what they must be; what was found, for people.
-fn orders(plan: &Plan, state: &State, mut runtime: Runtime, wrong: &mut Vec<String>) -> Result<String> {
-    let units = units::read(&plan.out.join("units.jsonl"))?;
+fn orders(plan: &Plan, state: &State, units: &[Numbered], mut runtime: Runtime, wrong: &mut Vec<String>) -> Result<String> {
     runtime.fingerprints = Arc::new(units.iter().map(|u| (u.unit.file, u.unit.fingerprint.clone())).collect());
     let begin = |step: usize| flow::start(plan, &runtime, step, ((0, 1), None));
-    let basis = Basis { plan, state, units: &units, folder: &plan.out, start: &begin };
+    let basis = Basis { plan, state, units, folder: &plan.out, start: &begin };
     let mut said = String::new();
     for (step, planned) in plan.steps.iter().enumerate().filter(|(_, s)| s.planned.shape == Shape::Shuffle && s.spills) {
         let again = match Again::of(basis, &runtime, step) {

@@ -233,7 +233,7 @@ impl Watched {
         let (budget, readers) = run::shares(&plan, workers, 1)?;
         let (scratch, runtime) = (args.scratch.clone(), self.runtime.clone());
         let options = Options { workers, readers, budget, scratch, sizes: Sizes::default(), runtime };
-        run::take_back(&mut Cluster::alone(), &mut ledger, &plan, &self.runtime, args.quiet)?;
+        run::take_back(&mut Cluster::alone(), &mut ledger, &plan, &self.runtime, (false, args.quiet))?;
         let (units, state) = (ledger.units.clone(), ledger.state.clone());
         let shared = Shared::new(&plan, &options, &Cluster::alone(), units, state, Some(ledger))?;
         let display = Display::start(&plan, &shared, args.quiet || args.json);

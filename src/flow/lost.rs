@@ -1,6 +1,6 @@
 //! What was put aside and is not there any more: what was kept in memory is gone with its process, scratch of a node may be
 //! emptied between two jobs, and a run that is done removes what it has put aside. It also removes the files of parts that it
-//! has put together to one.
+//! has put together to one. And people remove outputs, or lose a disk.
 //!
 //! A committed part whose runs are gone is done again, but only where its runs will be read. Its rows come out the same, so
 //! what the later phases have committed stays.
@@ -13,6 +13,7 @@ use crate::ledger::log::{FileMade, Spill};
 use crate::ledger::units::Numbered;
 use crate::plan::Plan;
 use anyhow::Result;
+use calostream_operators::Shape;
 use calostream_operators::work::Runtime;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -29,21 +30,28 @@ pub fn missing(state: &State, folder: &Path, first: bool) -> Vec<PartOf> {
     state.commits.iter().filter(|(_, c)| c.spills.iter().filter(mine).any(gone)).map(|(part, _)| *part).collect()
 }
 
-/// The committed parts with a file that is not there, of the steps whose parts are put together: each with whether what was
-/// put together is out of date, so that the file is needed whatever else is done. Process 0 sees the folder.
-pub fn files(plan: &Plan, state: &State, folder: &Path) -> Vec<(PartOf, bool)> {
+/// The committed parts with a file that is not there, or not as long as it was: each with whether it is needed whatever else is
+/// done. Process 0 sees the folder.
+///
+/// Of steps whose parts are put together it is needed where what was put together is out of date. Of all others it is an output,
+/// and needed where `outputs` says so: whoever watches may take outputs away while the run goes on.
+pub fn files(plan: &Plan, state: &State, outputs: bool) -> Vec<(PartOf, bool)> {
     let mut found = Vec::new();
-    for step in plan.steps.iter().filter(|s| s.planned.assembled.is_some()) {
-        let out_of_date = state.assembled_of(&step.name).is_none();
-        let gone = |f: &FileMade| f.step == step.name && !folder.join(&f.step).join(&f.name).exists();
+    for step in plan.steps.iter().filter(|s| s.planned.shape == Shape::Sink) {
+        let needed = match &step.planned.assembled {
+            None if !outputs => continue,
+            None => true,
+            Some(assembled) => state.assembled_of(&step.name).is_none() || outputs && assembled.parts_stay,
+        };
+        let gone = |f: &FileMade| f.step == step.name && !f.is_whole(&plan.out);
         let parts = state.commits.iter().filter(|(_, c)| c.files.iter().any(gone));
-        found.extend(parts.map(|(part, _)| (*part, out_of_date)));
+        found.extend(parts.map(|(part, _)| (*part, needed)));
     }
     found
 }
 
 /// The parts to be done again: of those that miss a run, none where no phase is left that would read them; of those that
-/// miss a [file](files) that is put together with others, none where all of that is done.
+/// miss a [file](files), those that need it, and the others where a phase is left.
 pub fn again(
     plan: &Plan,
     state: &State,

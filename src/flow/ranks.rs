@@ -191,7 +191,9 @@ impl Router {
                     let rank = *seen;
                     *seen += 1;
                     if rank >= count {
-                        return Err(Fault::content(format!("it has more rows now than the {count} that were counted before")));
+                        return Err(Fault::content(format!(
+                            "it gives more rows now than the {count} that were counted before: it has changed since"
+                        )));
                     }
                     let order = &self.routing.orders[usize::from(lane.output)];
                     let mut seats = 0;

@@ -154,6 +154,14 @@ pub struct FileMade {
     pub hash: String,
 }
 
+impl FileMade {
+    /// True where it is in the run folder, with the size that was committed.
+    #[must_use]
+    pub fn is_whole(&self, folder: &Path) -> bool {
+        std::fs::metadata(folder.join(&self.step).join(&self.name)).is_ok_and(|found| found.len() == self.bytes)
+    }
+}
+
 /// A run of rows that a shuffle put aside.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Spill {

@@ -186,6 +186,11 @@ impl State {
         parts.chain(current.iter().flat_map(|a| &a.files)).collect()
     }
 
+    /// The outputs that are not in the folder, or have another size than they were committed with. Looks at each, and reads none.
+    pub fn missing(&self, folder: &Path) -> Vec<&FileMade> {
+        self.files().into_iter().filter(|file| !file.is_whole(folder)).collect()
+    }
+
     /// How many units and files could not be used.
     pub fn lost(&self) -> usize {
         self.in_quarantine().count() + self.unreadable.len()
