@@ -326,6 +326,10 @@ fn a_consumer_may_go_away_or_be_slow() {
     std::thread::sleep(Duration::from_millis(1500));
     let after = memory(endless.process(), "VmRSS");
     assert!(after < before + (4 << 10), "{before} KiB, then {after}");
+    // Another one does not wait for what never comes.
+    let mut other = UnixStream::connect(place.path("socket")).expect("connected");
+    other.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    assert_eq!(other.read(&mut [0; 8]).expect("it is closed"), 0);
     let mut stream = StreamReader::try_new(consumer, None).expect("a stream");
     for _ in 0..200 {
         // 2200 events are 34 batches of 64, and one of 24.
@@ -334,6 +338,7 @@ fn a_consumer_may_go_away_or_be_slow() {
     drop(stream);
     let said = endless.wait(Duration::from_secs(20)).code(0);
     assert!(said.err.contains("the consumer went away; batches up to epoch "), "{}", said.err);
+    assert!(said.err.contains("another consumer has connected and was turned away"), "{}", said.err);
     assert!(said.err.contains("goes on with `--start "), "{}", said.err);
     let waited = said.err.split("data for the consumer ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a share");
     assert!(waited.parse::<f64>().expect("a number") > 20.0, "{}", said.err);
@@ -358,7 +363,21 @@ fn two_consumers_of_one_rank_are_refused_and_a_signal_leaves_nothing_behind() {
     assert!(again.err.contains(&format!("process {}", first.process())) && again.err.contains("--out FOLDER"), "{}", again.err);
     feed(&place, &["-q", "--rank", "0", "--of", "2"]);
     feed(&place, &["-q", "--rank", "1", "--of", "2", "--out", "other"]);
-    let busy = feed_ending(&place, 1, &["--to", "unix:socket"]);
+    // Some events of another number of consumers are those of this one.
+    let overlapping = feed_ending(&place, 1, &["--rank", "0", "--of", "3"]);
+    assert!(
+        overlapping.err.contains("`batches` is fed already from run to 2 consumers, among them rank 1 (host "),
+        "{}",
+        overlapping.err
+    );
+    assert!(overlapping.err.contains("this would be one of 3"), "{}", overlapping.err);
+    assert!(!place.path("run/feed-batches-0-of-3.lock").exists());
+    // Those that are over, or were killed, stop nobody.
+    let dead = place.read("run/feed-batches-1-of-2.lock").replace(&first.process().to_string(), "4000000000");
+    place.write("run/feed-batches-3-of-5.lock", &dead);
+    feed(&place, &["-q", "--rank", "0", "--of", "2"]);
+    assert!(!place.path("run/feed-batches-3-of-5.lock").exists());
+    let busy = feed_ending(&place, 1, &["--to", "unix:socket", "--out", "busy"]);
     assert!(busy.err.contains("another program listens on socket"), "{}", busy.err);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(first.process().cast_signed()).expect("a process"),

@@ -10,7 +10,7 @@ use crate::feed::told::Manner;
 use crate::feed::{self, End, Going, Options};
 use crate::files;
 use crate::flow;
-use crate::ledger::lock::Lock;
+use crate::ledger::lock::{self, Lock};
 use crate::ledger::units;
 use crate::machine;
 use crate::plan::{Plan, default_budget};
@@ -240,13 +240,35 @@ fn numbered(plan: &Plan, feed: usize) -> Result<Vec<Unit>> {
     Ok(numbered.into_iter().map(|n| n.unit).collect())
 }
 
-/// The lock of a rank: two consumers of the same would see the same events.
+/// The lock of a rank: two consumers of the same would see the same events. So would some of consumers that are so many, and some
+/// of others that are another number: who is at work in a folder shares it with all others that are.
 fn lock(out: &Path, step: &str, (rank, of): (u64, u64)) -> Result<Lock> {
     files::make_folder(out)?;
     let which = if of == 1 { format!("`{step}`") } else { format!("rank {rank} of {of} of `{step}`") };
     let taken = format!("{which} is fed already from {}", out.display());
     let help = "each consumer has a rank of its own (`--rank I --of N`); another training over the same files takes another folder, `--out FOLDER`";
-    Lock::take_named(out, &format!("feed-{step}-{rank}-of-{of}.lock"), &taken, help)
+    let lock = Lock::take_named(out, &format!("feed-{step}-{rank}-of-{of}.lock"), &taken, help)?;
+    // With one's own lock in hand: of two that come at a time, at least one sees the other.
+    let others = std::fs::read_dir(out)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let others = others.filter_map(|name| {
+        let (rank, of) = name.strip_prefix(&format!("feed-{step}-"))?.strip_suffix(".lock")?.split_once("-of-")?;
+        Some((rank.parse::<u64>().ok()?, of.parse::<u64>().ok()?, name.clone()))
+    });
+    let others: Vec<_> = others.filter(|(_, other, _)| *other != of).collect();
+    // Together, because a lock of another machine is watched for a while.
+    let held = std::thread::scope(|scope| {
+        let looking: Vec<_> = others.iter().map(|other| (other, scope.spawn(|| lock::holder(out, &other.2)))).collect();
+        looking.into_iter().find_map(|(other, found)| Some((other, found.join().ok()??)))
+    });
+    match held {
+        None => Ok(lock),
+        Some(((rank, other, _), owner)) => bail!(
+            "`{step}` is fed already from {} to {}, among them rank {rank}{owner}, and this would be one of {of}: they would see \
+             the same events; {help}",
+            out.display(),
+            words::counted(*other, "consumer"),
+        ),
+    }
 }
 
 /// Writes down what the order follows from, or, for a training that goes on, refuses another one.

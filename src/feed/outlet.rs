@@ -12,6 +12,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Bytes that the system may hold between us and the consumer.
@@ -130,16 +132,68 @@ impl Outlet {
                 let (stream, _) = await_one(|| listener.accept(), vain)?;
                 stream.set_nonblocking(false)?;
                 let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, BUFFER);
-                Box::new(stream)
+                let others = listener.try_clone()?;
+                Box::new(Consumer { stream, _alone: Alone::with(move || others.accept().map(drop))? })
             }
             Self::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
                 let (stream, _) = await_one(|| listener.accept(), vain)?;
                 stream.set_nonblocking(false)?;
                 let _ = stream.set_nodelay(true);
-                Box::new(stream)
+                let others = listener.try_clone()?;
+                Box::new(Consumer { stream, _alone: Alone::with(move || others.accept().map(drop))? })
             }
         })
+    }
+}
+
+/// The consumer. Others that connect meanwhile are turned away at once, so that they do not wait for batches that never come.
+struct Consumer<S> {
+    stream: S,
+    _alone: Alone,
+}
+
+impl<S: Write> Write for Consumer<S> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A thread that turns others away, until this is dropped.
+struct Alone(Arc<AtomicBool>);
+
+impl Alone {
+    /// `turn_away` takes one that has connected, if there is one, and lets it go.
+    fn with(turn_away: impl Fn() -> std::io::Result<()> + Send + 'static) -> std::io::Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let watch = move || {
+            let mut said = false;
+            while !ends.load(Ordering::Relaxed) {
+                match turn_away() {
+                    // Once is enough for one that tries again and again.
+                    Ok(()) if !std::mem::replace(&mut said, true) => {
+                        eprintln!(
+                            "another consumer has connected and was turned away: a feed has one (others are ranks, each with its own `--to`)"
+                        );
+                    }
+                    Ok(()) => {}
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        };
+        std::thread::Builder::new().name("others".into()).spawn(watch)?;
+        Ok(Self(over))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

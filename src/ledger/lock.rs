@@ -85,29 +85,49 @@ impl Lock {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                     let Ok(text) = fs::read(&path) else { continue };
                     let held: Option<Owner> = serde_json::from_slice(&text).ok();
-                    // One without an owner was made and not written yet, or left so by a kill.
-                    let here = held.as_ref().filter(|h| h.host == owner.host);
-                    let live = match here {
-                        Some(held) => start_ticks(held.process) == Some(held.started),
-                        None => beats(&path, &text, 3 * every),
-                    };
-                    if live {
+                    if live(&path, &text, held.as_ref(), every) {
                         bail!("{taken}{}; {help}", held.map(|h| h.to_string()).unwrap_or_default());
                     }
-                    // Renamed first: of two that find it stale only one moves it away.
-                    let aside = folder.join(format!("{name}-stale-{}-{}", owner.host, owner.process));
-                    if fs::rename(&path, &aside).is_ok() {
-                        // Somebody may have been faster: then this is a fresh lock, which goes back.
-                        if fs::read(&aside).is_ok_and(|moved| moved != text) {
-                            let _ = fs::hard_link(&aside, &path);
-                        }
-                        let _ = fs::remove_file(&aside);
-                    }
+                    set_aside(&path, &text);
                 }
                 Err(e) => return Err(e).with_context(|| format!("cannot write into {}", folder.display())),
             }
         }
         bail!("the lock {} keeps coming back; another process is starting in the same folder", path.display())
+    }
+}
+
+/// Who holds the lock of this name, in words; none where nobody does. One that is stale is removed.
+pub fn holder(folder: &Path, name: &str) -> Option<String> {
+    let path = folder.join(name);
+    let text = fs::read(&path).ok()?;
+    let held: Option<Owner> = serde_json::from_slice(&text).ok();
+    if live(&path, &text, held.as_ref(), BEAT) {
+        return Some(held.map(|h| h.to_string()).unwrap_or_default());
+    }
+    set_aside(&path, &text);
+    None
+}
+
+/// True where the owner of a lock is alive.
+fn live(path: &Path, text: &[u8], held: Option<&Owner>, every: Duration) -> bool {
+    // One without an owner was made and not written yet, or left so by a kill.
+    match held.filter(|held| held.host == host()) {
+        Some(held) => start_ticks(held.process) == Some(held.started),
+        None => beats(path, text, 3 * every),
+    }
+}
+
+/// Removes a lock that was found stale. Renamed first: of two that find it stale only one moves it away.
+fn set_aside(path: &Path, text: &[u8]) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{name}-stale-{}-{}", host(), std::process::id()));
+    if fs::rename(path, &aside).is_ok() {
+        // Somebody may have been faster: then this is a fresh lock, which goes back.
+        if fs::read(&aside).is_ok_and(|moved| moved != text) {
+            let _ = fs::hard_link(&aside, path);
+        }
+        let _ = fs::remove_file(&aside);
     }
 }
 
