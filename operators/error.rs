@@ -38,9 +38,12 @@ impl<E: Into<anyhow::Error>> From<E> for Fault {
     }
 }
 
-/// What the system said, where a crate has put it into an error of its own, which would say it twice.
+/// What the system said, where a crate has put it into an error of its own, which would say it twice; what we have said of it stays.
 fn as_the_system_said(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<ParquetError>() {
+    let of_a_crate = |error: &&(dyn std::error::Error + 'static)| error.is::<ParquetError>() || error.is::<ArrowError>();
+    let said: Vec<String> = error.chain().take_while(|error| !of_a_crate(error)).map(ToString::to_string).collect();
+    // Finds what is below all that was said, and leaves that out.
+    let bare: anyhow::Error = match error.downcast::<ParquetError>() {
         Ok(ParquetError::External(inner)) => match inner.downcast::<io::Error>() {
             Ok(of_the_system) => (*of_the_system).into(),
             Err(inner) => ParquetError::External(inner).into(),
@@ -49,9 +52,10 @@ fn as_the_system_said(error: anyhow::Error) -> anyhow::Error {
         Err(error) => match error.downcast::<ArrowError>() {
             Ok(ArrowError::IoError(_, of_the_system)) => of_the_system.into(),
             Ok(other) => other.into(),
-            Err(error) => error,
+            Err(error) => return error,
         },
-    }
+    };
+    said.into_iter().rev().fold(bare, anyhow::Error::context)
 }
 
 #[cfg(test)]
@@ -67,5 +71,20 @@ mod tests {
             let Fault::Machine(error) = fault else { panic!("a disk is no content") };
             assert_eq!(error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error), Some(28));
         }
+    }
+
+    #[test]
+    fn what_was_said_of_an_error_of_a_crate_stays() {
+        let full = || io::Error::from_raw_os_error(28);
+        let (parquet, arrow) = (ParquetError::External(Box::new(full())), ArrowError::IoError("writing".into(), full()));
+        for bare in [anyhow::Error::from(full()), parquet.into(), arrow.into()] {
+            let fault = Fault::from(bare.context("cannot write x").context("rows can't be put aside in scratch"));
+            let wanted = "rows can't be put aside in scratch: cannot write x: No space left on device (os error 28)";
+            assert_eq!(fault.to_string(), wanted);
+            let Fault::Machine(error) = fault else { panic!("a disk is no content") };
+            assert_eq!(error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error), Some(28));
+        }
+        let fault = Fault::from(anyhow::Error::from(ParquetError::General("odd".into())).context("reading x"));
+        assert_eq!(fault.to_string(), "reading x: Parquet error: odd");
     }
 }

@@ -411,6 +411,11 @@ fn what_cannot_be_fed_is_said() {
         (1, &["--start", "0:2201"], "position 2201 is not one of this consumer: rank 0 of 1 has 0 to 2200"),
         (1, &["--start", "1:0"], "epoch 1 is beyond the end"),
         (1, &["--rank", "0", "--of", "2", "--start", "0:1101"], "rank 0 of 2 has 0 to 1100"),
+        (
+            1,
+            &["--of", "2", "--batch", "1000000000"],
+            ", shared by `--of 2` consumers; elsewhere `budget:` says what each has) is too small",
+        ),
         (1, &["--rank", "0", "--of", "3000"], "rank 0 of 3000 would have none of the 2,200 events"),
     ];
     for (code, args, said) in cases {

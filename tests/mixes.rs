@@ -230,6 +230,24 @@ fn what_cannot_be_mixed_is_said() {
         let found = place.calostream(&["check", "mix.yaml"]).code(code);
         assert!(found.err.contains(said), "{premix}: {}", found.err);
     }
+    place.write("mix.yaml", &pipeline("{ split: { train: 0.5, test: 0.5 }, split_by: nosuch }", "", &["train"]));
+    let found = place.calostream(&["check", "mix.yaml"]).code(2);
+    assert!(found.err.contains("no column `nosuch`"), "{}", found.err);
+    let known = found.err.split("help").nth(1).expect("a help").split(|c: char| !c.is_alphanumeric()).filter(|w| *w == "file");
+    assert_eq!(known.count(), 1, "{}", found.err);
+    // What is said of rows that came again before works.
+    let again =
+        "  even:\n    from: events\n    resample: { to: b, by: { x: { range: [-3, 3], bins: 4 } } }\n  chosen:\n    from: even\n";
+    let repeated = |before: &str| {
+        place.write("mix.yaml", &pipeline("{ shares: equal, when_exhausted: repeat }", before, &[""]));
+        place.calostream(&["check", "mix.yaml"])
+    };
+    let found = repeated(&format!("{again}    keep: x > 0\n")).code(2);
+    let help = "leave it out with a `select` before; `derive: { taken: copy }` before that keeps it as `taken`";
+    assert!(found.err.contains("the column `copy` would be there twice") && found.err.contains(help), "{}", found.err);
+    let renamed =
+        again.replace("chosen", "kept") + "    derive: { taken: copy }\n  chosen:\n    from: kept\n    select: [x, taken]\n";
+    repeated(&renamed).code(0);
     let cut = "  chosen:\n    from: events\n    keep: sample != 'b'\n";
     place.write("mix.yaml", &pipeline("{ shares: equal }", cut, &[""]));
     let found = place.calostream(&["run", "-q", "mix.yaml"]).code(1);

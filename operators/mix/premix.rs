@@ -257,7 +257,9 @@ impl Operator for Premix {
         }
         let repeats = self.when_exhausted == Exhausted::Repeat;
         if repeats && input.schema.field_with_name(COPY).is_ok() {
-            problems.push(nowhere(&format!("the column `{COPY}` would be there twice: rename it with `select`")));
+            let help =
+                format!("leave it out with a `select` before; `derive: {{ taken: {COPY} }}` before that keeps it as `taken`");
+            problems.push(Problem { help: Some(help), ..nowhere(&format!("the column `{COPY}` would be there twice")) });
         }
         if !problems.is_empty() {
             return Err(problems);

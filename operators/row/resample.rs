@@ -171,7 +171,9 @@ impl Operator for Resample {
         draw::needs_events(&input.schema, &self.to).map_err(|problem| vec![problem])?;
         if input.schema.field_with_name(COPY).is_ok() && !facts.narrowed {
             let problem = Problem::at(&self.to, format!("there is a column `{COPY}` already"));
-            return Err(vec![problem.help("rename it: resampling what was repeated before needs `derive` and `select`")]);
+            return Err(vec![problem.help(format!(
+                "leave it out with a `select` before; `derive: {{ taken: {COPY} }}` before that keeps it as `taken`"
+            ))]);
         }
         let survey = Reads::columns(sampling.spectrum.columns());
         let reads = Reads::columns(sampling.spectrum.columns().chain([EVENT.to_owned()]));

@@ -232,9 +232,16 @@ fn limit(plan: &Plan, options: &Options, (source, steps): (usize, &[usize]), fee
     let handed = (HANDED * makers + 1) * feeding.batch as u64 * feeding.rows.row_bytes(row_bytes);
     let waiting = feeding.window * row_bytes + lanes * QUEUED;
     let least = reading + handed + waiting;
+    let (of, share) = (options.rank.1, words::bytes(options.budget.saturating_mul(options.rank.1)));
+    let share = match plan.budget {
+        None if of > 1 => {
+            format!(" (of this machine's {share}, shared by `--of {of}` consumers; elsewhere `budget:` says what each has)")
+        }
+        _ => String::new(),
+    };
     ensure!(
         options.budget >= least,
-        "the budget of {} is too small: {lanes} files that are read at once hold up to {}, rows that are mixed {}, batches {}; \
+        "the budget of {}{share} is too small: {lanes} files that are read at once hold up to {}, rows that are mixed {}, batches {}; \
          at least `budget: {}`, or fewer `files_at_once`, a smaller `window` or `batch`",
         words::bytes(options.budget),
         words::bytes(reading),
