@@ -16,6 +16,7 @@ mod load;
 mod operators;
 mod plan;
 mod run;
+mod said;
 mod schema;
 mod slurm;
 mod status;

@@ -17,6 +17,7 @@ use super::assemble::assemble;
 use super::finish;
 use super::load::{Load, keep, load_changed, print_problems, print_remarks};
 use super::run::{self, Go};
+use super::said;
 use crate::flow::totals::Totals;
 use crate::flow::{self, Cluster, Display, Options, Shared};
 use crate::language;
@@ -248,7 +249,7 @@ impl Watched {
         let totals = &self.totals;
         let summaries = finish::summaries(&plan, &|step| Ok(totals.of(step)), &outcome.state, &self.runtime)?;
         let remarks = self.go.say(finish::remarks(&plan, &summaries, &outcome.mixes));
-        let behind = run::behind(&plan, &rows, &self.text, &run::notices(&rows, &outcome.state, remarks));
+        let behind = said::behind(&plan, &rows, &self.text, &said::notices(&rows, &outcome.state, remarks));
         let pages = run::write_results(&plan, &summaries, &behind, (&self.runtime, &mut self.go, start))?;
         ensure!(wrong.is_empty(), "the balance does not add up:\n  {}", wrong.join("\n  "));
         assemble(&plan, &mut ledger, &options, args.quiet || args.json)?;
