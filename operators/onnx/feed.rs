@@ -2,18 +2,15 @@
 //!
 //! Invariants: hits become dense in this buffer and nowhere else; it is made once, aligned to 64 bytes, for a GPU in memory that it
 //! reads by itself, and used again and again. A cell that holds nothing is what the transform makes of 0, so that hits and dense
-//! images give the same; what only fills up (the zeros around an image, behind a list, behind the last row) is 0 itself. A row without a value is NaN.
+//! images give the same; what only fills up (the zeros around an image, behind a list, behind the last row) is 0 itself.
 
 use super::memory::{Pinned, Room};
 use super::norm::{Real, Transform};
-use super::tensor::{Fed, FedHits};
+use super::ready::{Form, Ready};
+use super::tensor::{Fed, FedHits, Prepare};
 use crate::Fault;
-use anyhow::{Context, bail, ensure};
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::cast;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, UInt16Type, UInt32Type};
-use std::ops::Range;
+use anyhow::{Context, bail};
+use arrow::array::{ArrayRef, AsArray};
 
 /// One column (or one value of its hits) within the input.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +54,7 @@ pub enum Cells {
 
 impl Cells {
     /// How many there are, in rows of so many values.
-    fn there(&self, width: usize) -> usize {
+    pub(super) fn there(&self, width: usize) -> usize {
         match self {
             Self::All => width,
             Self::Strided { count, .. } => *count,
@@ -65,7 +62,7 @@ impl Cells {
         }
     }
 
-    fn place(&self, cell: usize) -> Option<usize> {
+    pub(super) fn place(&self, cell: usize) -> Option<usize> {
         match self {
             Self::All => Some(cell),
             Self::Strided { first, step, count } => (cell < *count).then_some(first + cell * step),
@@ -77,8 +74,8 @@ impl Cells {
 /// What an input is made of: equal plans are fed once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// True where values are prepared in `f32`, else in `f64`.
-    pub narrow: bool,
+    /// The type in which values are prepared.
+    pub to: Prepare,
     /// True where hits stay hits: for models that take them so.
     pub hits: bool,
     /// The number of values in a row.
@@ -99,6 +96,8 @@ pub struct Feed {
 enum Rows {
     Narrow(Room<f32>),
     Wide(Room<f64>),
+    Signed(Room<i64>),
+    Unsigned(Room<u64>),
     /// Hits that stay hits.
     Hits(Hits),
 }
@@ -118,40 +117,10 @@ pub enum Prepared {
     Narrow(Vec<Ready<f32>>),
     /// In `f64`.
     Wide(Vec<Ready<f64>>),
-}
-
-/// A column, its values transformed.
-#[derive(Debug)]
-pub struct Ready<R: Real> {
-    form: Form<R>,
-    nulls: Option<NullBuffer>,
-    nothing: R,
-}
-
-/// Where the entries of each row end, in values of which those before the first row are gone: the rows may be a slice of many.
-#[derive(Debug)]
-struct Ends(OffsetBuffer<i32>);
-
-impl Ends {
-    fn of(&self, row: usize) -> Range<usize> {
-        (self.0[row] - self.0[0]) as usize..(self.0[row + 1] - self.0[0]) as usize
-    }
-
-    /// The entries of all rows.
-    fn slice(&self, values: &ArrayRef) -> ArrayRef {
-        let first = self.0[0] as usize;
-        values.slice(first, self.0[self.0.len() - 1] as usize - first)
-    }
-}
-
-#[derive(Debug)]
-enum Form<R: Real> {
-    /// So many values a row.
-    Dense(usize, ScalarBuffer<R>),
-    Narrow(Ends, ScalarBuffer<u16>, ScalarBuffer<R>),
-    Wide(Ends, ScalarBuffer<u32>, ScalarBuffer<R>),
-    List(Ends, ScalarBuffer<R>),
-    Mask(Ends),
+    /// In `i64`.
+    Signed(Vec<Ready<i64>>),
+    /// In `u64`.
+    Unsigned(Vec<Ready<u64>>),
 }
 
 impl Plan {
@@ -160,11 +129,17 @@ impl Plan {
     /// # Errors
     /// A column is not what was planned.
     pub fn prepare<'a>(&self, column: impl Fn(&str) -> &'a ArrayRef) -> Result<Prepared, Fault> {
-        fn all<'a, R: Real>(parts: &[Part], column: impl Fn(&str) -> &'a ArrayRef) -> Result<Vec<Ready<R>>, Fault> {
-            let one = |part: &Part| Ready::new(part, column(&part.column)).map_err(|e| fault_in(&part.column, e));
-            parts.iter().map(one).collect()
+        fn all<'a, R: Real>(plan: &Plan, column: impl Fn(&str) -> &'a ArrayRef) -> Result<Vec<Ready<R>>, Fault> {
+            let without_nan = plan.to.without_nan();
+            let one = |part: &Part| Ready::new(part, column(&part.column), without_nan).map_err(|e| fault_in(&part.column, e));
+            plan.parts.iter().map(one).collect()
         }
-        Ok(if self.narrow { Prepared::Narrow(all(&self.parts, column)?) } else { Prepared::Wide(all(&self.parts, column)?) })
+        Ok(match self.to {
+            Prepare::F32 => Prepared::Narrow(all(self, column)?),
+            Prepare::F64 | Prepare::Truth => Prepared::Wide(all(self, column)?),
+            Prepare::I64 => Prepared::Signed(all(self, column)?),
+            Prepare::U64 => Prepared::Unsigned(all(self, column)?),
+        })
     }
 
     /// True where hits may stay hits: they are images of hits alone, prepared in `f32`, and nothing becomes nothing.
@@ -173,13 +148,13 @@ impl Plan {
         let part = |part: &Part| {
             matches!(part.what, What::Value(_)) && is_hits(&part.column) && part.transform.of_nothing::<f32>().to_bits() == 0
         };
-        self.narrow && self.parts.iter().all(part)
+        self.to == Prepare::F32 && self.parts.iter().all(part)
     }
 
     /// Bytes of a row.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        self.row * if self.narrow { size_of::<f32>() } else { size_of::<f64>() }
+        self.row * if self.to == Prepare::F32 { size_of::<f32>() } else { size_of::<f64>() }
     }
 
     /// How many lists of these rows are longer than what is taken of them, each with its column.
@@ -198,156 +173,17 @@ fn fault_in(column: &str, error: anyhow::Error) -> Fault {
     Fault::content(format!("column `{column}`: {error:#}"))
 }
 
-impl<R: Real> Ready<R> {
-    fn new(part: &Part, column: &ArrayRef) -> anyhow::Result<Self> {
-        let nothing = part.transform.of_nothing();
-        let nulls = column.nulls().cloned();
-        let form = match (column.data_type(), part.what) {
-            (DataType::List(_), What::Mask) => Form::Mask(Ends(column.as_list::<i32>().offsets().clone())),
-            (DataType::List(item), What::Value(value)) => {
-                let list = column.as_list::<i32>();
-                let ends = Ends(list.offsets().clone());
-                let DataType::Struct(fields) = item.data_type() else {
-                    let values = values(&ends.slice(list.values()), part)?;
-                    return Ok(Self { form: Form::List(ends, values), nulls, nothing });
-                };
-                let hits = list.values().as_struct();
-                let hits_of_an_image = fields.first().is_some_and(|f| f.name() == crate::hits::CELL);
-                let number = value + usize::from(hits_of_an_image);
-                ensure!(number < hits.num_columns(), "value {value} of {}", hits.num_columns());
-                let values = values(&ends.slice(hits.column(number)), part)?;
-                let index = ends.slice(hits.column(0));
-                match index.data_type() {
-                    _ if !hits_of_an_image => Form::List(ends, values),
-                    DataType::UInt16 => Form::Narrow(ends, index.as_primitive::<UInt16Type>().values().clone(), values),
-                    DataType::UInt32 => Form::Wide(ends, index.as_primitive::<UInt32Type>().values().clone(), values),
-                    other => bail!("cells of type {other}"),
-                }
-            }
-            (DataType::FixedSizeList(..), _) => {
-                let list = column.as_fixed_size_list();
-                let width = usize::try_from(list.value_length())?;
-                Form::Dense(width, values(list.values(), part)?)
-            }
-            _ => Form::Dense(1, values(column, part)?),
-        };
-        Ok(Self { form, nulls, nothing })
-    }
-
-    /// Puts row number `row` of the column into a row of the input, which is all 0.
-    fn put(&self, row: usize, cells: &Cells, into: &mut [R]) -> anyhow::Result<()> {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            return each(cells, into, |slot| *slot = R::of(f64::NAN));
-        }
-        match &self.form {
-            Form::Dense(width, values) => {
-                let values = &values[row * width..(row + 1) * width];
-                if *cells == Cells::All {
-                    ensure!(values.len() == into.len(), "a row has {width} values, not {}", into.len());
-                    into.copy_from_slice(values);
-                    return Ok(());
-                }
-                for (cell, value) in values.iter().enumerate() {
-                    *slot(cells, cell, into)? = *value;
-                }
-                Ok(())
-            }
-            Form::Narrow(ends, index, values) => {
-                let of_row = ends.of(row);
-                scatter(&index[of_row.clone()], &values[of_row], self.nothing, cells, into)
-            }
-            Form::Wide(ends, index, values) => {
-                let of_row = ends.of(row);
-                scatter(&index[of_row.clone()], &values[of_row], self.nothing, cells, into)
-            }
-            Form::List(ends, values) => {
-                for (cell, value) in values[ends.of(row)].iter().enumerate() {
-                    let Some(slot) = cells.place(cell).and_then(|place| into.get_mut(place)) else { break };
-                    *slot = *value;
-                }
-                Ok(())
-            }
-            Form::Mask(ends) => {
-                for cell in 0..ends.of(row).len() {
-                    let Some(slot) = cells.place(cell).and_then(|place| into.get_mut(place)) else { break };
-                    *slot = R::of(1.0);
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The values of a column in their type, transformed; without a copy where nothing changes. A missing one is NaN.
-fn values<R: Real>(column: &ArrayRef, part: &Part) -> anyhow::Result<ScalarBuffer<R>> {
-    let cast = cast(column, &R::Arrow::DATA_TYPE)?;
-    let array: &PrimitiveArray<R::Arrow> = cast.as_primitive();
-    if array.null_count() == 0 && part.transform.is_nothing() {
-        return Ok(array.values().clone());
-    }
-    let mut values: Vec<R> = array.values().to_vec();
-    R::transform(&part.transform, &mut values);
-    let missing = values.iter_mut().enumerate().filter(|(row, _)| array.is_null(*row));
-    missing.for_each(|(_, value)| *value = R::of(f64::NAN));
-    Ok(values.into())
-}
-
-fn slot<'a, R>(cells: &Cells, cell: usize, into: &'a mut [R]) -> anyhow::Result<&'a mut R> {
-    let there = cells.there(into.len());
-    let outside = || format!("a hit lies outside of the {there} cells");
-    cells.place(cell).and_then(|place| into.get_mut(place)).with_context(outside)
-}
-
-fn each<R>(cells: &Cells, into: &mut [R], mut change: impl FnMut(&mut R)) -> anyhow::Result<()> {
-    match cells {
-        Cells::All => into.iter_mut().for_each(change),
-        Cells::Strided { first, step, count } => into.iter_mut().skip(*first).step_by(*step).take(*count).for_each(change),
-        Cells::Placed(of) => {
-            for place in of {
-                change(into.get_mut(*place as usize).context("a place within the row")?);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Hits into a row that is all 0.
-fn scatter<R: Real, C: Copy + Into<u32>>(
-    index: &[C],
-    values: &[R],
-    nothing: R,
-    cells: &Cells,
-    into: &mut [R],
-) -> anyhow::Result<()> {
-    if nothing != R::default() {
-        each(cells, into, |slot| *slot = nothing)?;
-    }
-    if *cells != Cells::All {
-        for (cell, value) in index.iter().zip(values) {
-            *slot(cells, (*cell).into() as usize, into)? = *value;
-        }
-        return Ok(());
-    }
-    let mut inside = true;
-    for (cell, value) in index.iter().zip(values) {
-        let cell: u32 = (*cell).into();
-        match into.get_mut(cell as usize) {
-            Some(slot) => *slot = *value,
-            None => inside = false,
-        }
-    }
-    ensure!(inside, "a hit lies outside of the {} cells", into.len());
-    Ok(())
-}
-
 impl Feed {
     /// A buffer for `rows` rows, where a device reads by itself if it gives such memory.
     #[must_use]
     pub fn new(plan: Plan, rows: usize, pinned: Option<&Pinned>) -> Self {
-        let values = match (plan.hits, plan.narrow) {
-            (true, _) => Rows::Hits(Hits { ends: vec![0], ..Hits::default() }),
-            (false, true) => Rows::Narrow(Room::zeros(rows * plan.row, pinned)),
-            (false, false) => Rows::Wide(Room::zeros(rows * plan.row, pinned)),
+        let length = rows * plan.row;
+        let values = match plan.to {
+            _ if plan.hits => Rows::Hits(Hits { ends: vec![0], ..Hits::default() }),
+            Prepare::F32 => Rows::Narrow(Room::zeros(length, pinned)),
+            Prepare::F64 | Prepare::Truth => Rows::Wide(Room::zeros(length, pinned)),
+            Prepare::I64 => Rows::Signed(Room::zeros(length, pinned)),
+            Prepare::U64 => Rows::Unsigned(Room::zeros(length, pinned)),
         };
         Self { plan, values }
     }
@@ -367,6 +203,8 @@ impl Feed {
             (Prepared::Narrow(columns), Rows::Hits(hits)) => hits.fill(&self.plan, columns, first, rows, at),
             (Prepared::Narrow(columns), Rows::Narrow(into)) => fill(&self.plan, into.all_mut(), columns, first, rows, at),
             (Prepared::Wide(columns), Rows::Wide(into)) => fill(&self.plan, into.all_mut(), columns, first, rows, at),
+            (Prepared::Signed(columns), Rows::Signed(into)) => fill(&self.plan, into.all_mut(), columns, first, rows, at),
+            (Prepared::Unsigned(columns), Rows::Unsigned(into)) => fill(&self.plan, into.all_mut(), columns, first, rows, at),
             _ => Err(anyhow::anyhow!("columns were prepared for another buffer").into()),
         }
     }
@@ -386,6 +224,8 @@ impl Feed {
         match &mut self.values {
             Rows::Narrow(values) => values.all_mut()[cells].fill(0.0),
             Rows::Wide(values) => values.all_mut()[cells].fill(0.0),
+            Rows::Signed(values) => values.all_mut()[cells].fill(0),
+            Rows::Unsigned(values) => values.all_mut()[cells].fill(0),
             Rows::Hits(hits) => {
                 hits.cut(from);
                 hits.ends.resize(to + 1, hits.cells.len());
@@ -411,6 +251,8 @@ impl Feed {
         match &self.values {
             Rows::Narrow(values) => Fed::F32(&values.all()[cells]),
             Rows::Wide(values) => Fed::F64(&values.all()[cells]),
+            Rows::Signed(values) => Fed::I64(&values.all()[cells]),
+            Rows::Unsigned(values) => Fed::U64(&values.all()[cells]),
             Rows::Hits(Hits { ends, cells, values }) => Fed::Hits(FedHits { ends: &ends[first..=first + rows], cells, values }),
         }
     }

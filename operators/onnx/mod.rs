@@ -15,6 +15,7 @@ pub mod norm;
 pub mod placement;
 pub mod probe;
 pub mod provider;
+mod ready;
 pub mod scatter;
 pub mod session;
 pub mod sparse;

@@ -1,9 +1,11 @@
 //! What happens to a value on its way into a model: scaled, divided, then normalised.
 //!
-//! Invariant: values are transformed in the type in which they are prepared (`f32` or `f64`), each operation rounded once, as
-//! numpy does with an array of that type; quantile tables are looked up in `f64`. A NaN goes through.
+//! Invariant: values are transformed in the type in which they are prepared (`f32` or `f64`; integers in `f64`), each operation rounded
+//! once, as numpy does with an array of that type; quantile tables are looked up in `f64`. A NaN goes through.
 
-use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, Float32Type, Float64Type};
+use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
+use arrow::compute::cast;
+use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int64Type, UInt64Type};
 use serde::Deserialize;
 use statrs::distribution::{ContinuousCDF, Normal};
 use std::collections::BTreeMap;
@@ -14,14 +16,19 @@ use std::sync::Arc;
 /// `QuantileTransformer` clips there, too (the quantiles of 1e-7 and 1 - 1e-7).
 const CLIP: f64 = 1e-7;
 
-/// A real number in which values are prepared.
+/// A type in which values are prepared.
 pub trait Real: ArrowNativeType + PartialEq {
     /// The Arrow type.
     type Arrow: ArrowPrimitiveType<Native = Self>;
-    /// Rounded once.
+    /// Rounded once; integers are cut towards 0, and beyond their ends they are the ends.
     fn of(x: f64) -> Self;
-    /// Exactly.
-    fn wide(self) -> f64;
+    /// The values of a column of integers in this type, where it is one of integers: exactly, or the ends.
+    ///
+    /// # Errors
+    /// Arrow fails.
+    fn whole(_: &ArrayRef) -> anyhow::Result<Option<PrimitiveArray<Self::Arrow>>> {
+        Ok(None)
+    }
     /// Scales, divides and normalises.
     fn transform(transform: &Transform, values: &mut [Self]);
 }
@@ -32,9 +39,6 @@ macro_rules! real {
             type Arrow = $arrow;
             fn of(x: f64) -> Self {
                 x as $real
-            }
-            fn wide(self) -> f64 {
-                f64::from(self)
             }
             fn transform(transform: &Transform, values: &mut [Self]) {
                 let (scale, divide) = (transform.scale as $real, transform.divide as $real);
@@ -60,6 +64,40 @@ macro_rules! real {
 }
 real!(f32, Float32Type);
 real!(f64, Float64Type);
+
+macro_rules! integer {
+    ($integer:ident, $arrow:ident, $other:ident, $of_other:expr) => {
+        impl Real for $integer {
+            type Arrow = $arrow;
+            fn of(x: f64) -> Self {
+                x as $integer
+            }
+            fn whole(column: &ArrayRef) -> anyhow::Result<Option<PrimitiveArray<$arrow>>> {
+                // Of all types of integers, one of the two holds them all.
+                let of = column.data_type();
+                if !of.is_integer() && *of != DataType::Boolean {
+                    return Ok(None);
+                }
+                let by_itself =
+                    if $arrow::DATA_TYPE == DataType::UInt64 { of.is_unsigned_integer() } else { *of != DataType::UInt64 };
+                if by_itself {
+                    return Ok(Some(cast(column, &$arrow::DATA_TYPE)?.as_primitive::<$arrow>().clone()));
+                }
+                let other = cast(column, &$other::DATA_TYPE)?;
+                Ok(Some(other.as_primitive::<$other>().unary($of_other)))
+            }
+            fn transform(transform: &Transform, values: &mut [Self]) {
+                for value in values {
+                    let mut wide = [*value as f64];
+                    f64::transform(transform, &mut wide);
+                    *value = Self::of(wide[0]);
+                }
+            }
+        }
+    };
+}
+integer!(i64, Int64Type, UInt64Type, |v| i64::try_from(v).unwrap_or(i64::MAX));
+integer!(u64, UInt64Type, Int64Type, |v| u64::try_from(v).unwrap_or(0));
 
 /// A normalisation.
 #[derive(Debug, Clone, Default, PartialEq)]

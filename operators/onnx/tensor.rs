@@ -1,15 +1,14 @@
 //! Values on their way into a model and out of it, by the type that the model declares.
 //!
-//! Inputs are prepared in one of two types: `f32` for models that compute in `f32` or less, `f64` for all others (it holds
-//! every integer up to 2^53). What the model declares is made of that, value by value, when a batch is run. Outputs come as
-//! `f32`, `f64`, or `i64` for integers and truth values.
+//! Inputs are prepared in the widest type of their kind: `f32` for models that compute in `f32` or less, `f64`, `i64`, or `u64` for
+//! `uint64`; truth values in `f64`, where all that is not 0 is true. What the model declares is made of that, value by value, when a
+//! batch is run. Outputs come as `f32`, `f64`, or `i64` for integers and truth values.
 
 use super::memory::{Pinned, tensor};
 use anyhow::{Context, bail};
 use half::f16;
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef};
-use std::fmt::Debug;
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef};
 
 /// The type of a model's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +44,30 @@ const NAMES: [(Element, &str); 12] = [
     (Element::Bool, "bool"),
 ];
 
+/// The type in which the values of an input are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Prepare {
+    F32,
+    F64,
+    I64,
+    U64,
+    /// In `f64`, for truth values.
+    Truth,
+}
+
+impl Prepare {
+    /// In words, where it has no NaN and so nothing that says that a value is missing.
+    #[must_use]
+    pub fn without_nan(self) -> Option<&'static str> {
+        match self {
+            Self::F32 | Self::F64 => None,
+            Self::I64 | Self::U64 => Some("integers"),
+            Self::Truth => Some("truth values"),
+        }
+    }
+}
+
 impl Element {
     /// The type of this name; none where calostream has no such values.
     #[must_use]
@@ -58,10 +81,22 @@ impl Element {
         NAMES.iter().find(|(element, _)| *element == self).map_or("", |(_, name)| name)
     }
 
-    /// True where values are prepared in `f32`.
+    /// The type in which values are prepared.
     #[must_use]
-    pub fn is_narrow(self) -> bool {
-        matches!(self, Self::F16 | Self::F32)
+    pub fn prepared(self) -> Prepare {
+        match self {
+            Self::F16 | Self::F32 => Prepare::F32,
+            Self::F64 => Prepare::F64,
+            Self::U64 => Prepare::U64,
+            Self::Bool => Prepare::Truth,
+            _ => Prepare::I64,
+        }
+    }
+
+    /// True for a type with integers below 0.
+    #[must_use]
+    pub fn is_signed(self) -> bool {
+        matches!(self, Self::I8 | Self::I16 | Self::I32 | Self::I64)
     }
 
     /// Integers up to this are exact in it, as a power of two; and the bits of its significand, for reals.
@@ -77,7 +112,8 @@ impl Element {
             Self::U16 => 16,
             Self::I32 => 31,
             Self::U32 => 32,
-            Self::I64 | Self::U64 => 53,
+            Self::I64 => 63,
+            Self::U64 => 64,
             Self::Bool => 1,
         }
     }
@@ -123,8 +159,12 @@ impl Element {
 pub enum Fed<'a> {
     /// For models of `f32` or less.
     F32(&'a [f32]),
-    /// For all others.
+    /// For `f64` and truth values.
     F64(&'a [f64]),
+    /// For integers.
+    I64(&'a [i64]),
+    /// For `uint64`.
+    U64(&'a [u64]),
     /// Hits, for models that take them so.
     Hits(FedHits<'a>),
 }
@@ -267,39 +307,50 @@ pub(super) fn scattered<'a>(
 }
 
 /// The tensor that a model gets: in place where the types agree, else converted. Reals that become integers lose their
-/// fraction, as in C and numpy; beyond the ends they are the ends, and NaN is 0.
+/// fraction, as in C and numpy; beyond the ends they are the ends. (What has no NaN gets none: [`super::ready`].)
 pub(super) fn given<'a>(
     to: Element,
     shape: Vec<usize>,
     fed: Fed<'a>,
     pinned: Option<&Pinned>,
 ) -> anyhow::Result<SessionInputValue<'a>> {
-    fn converted<T: PrimitiveTensorElementType + Debug + Clone + 'static>(
-        shape: Vec<usize>,
-        fed: Fed<'_>,
-        pinned: Option<&Pinned>,
-        from: impl Fn(f64) -> T,
-    ) -> anyhow::Result<SessionInputValue<'static>> {
-        Ok(match fed {
-            Fed::F32(values) => tensor(shape, values.iter().map(|v| from(f64::from(*v))), pinned)?.into(),
-            Fed::F64(values) => tensor(shape, values.iter().map(|v| from(*v)), pinned)?.into(),
-            Fed::Hits(_) => bail!("hits for a model that takes dense values"),
-        })
+    macro_rules! each {
+        ($of:expr, $convert:expr) => {
+            tensor(shape, $of.iter().map($convert), pinned)?.into()
+        };
     }
-    match (to, fed) {
-        (Element::F32, Fed::F32(values)) => Ok(TensorRef::from_array_view((shape, values))?.into()),
-        (Element::F64, Fed::F64(values)) => Ok(TensorRef::from_array_view((shape, values))?.into()),
-        (Element::F32, fed) => converted(shape, fed, pinned, |v| v as f32),
-        (Element::F64, fed) => converted(shape, fed, pinned, |v| v),
-        (Element::F16, fed) => converted(shape, fed, pinned, f16::from_f64),
-        (Element::I8, fed) => converted(shape, fed, pinned, |v| v as i8),
-        (Element::I16, fed) => converted(shape, fed, pinned, |v| v as i16),
-        (Element::I32, fed) => converted(shape, fed, pinned, |v| v as i32),
-        (Element::I64, fed) => converted(shape, fed, pinned, |v| v as i64),
-        (Element::U8, fed) => converted(shape, fed, pinned, |v| v as u8),
-        (Element::U16, fed) => converted(shape, fed, pinned, |v| v as u16),
-        (Element::U32, fed) => converted(shape, fed, pinned, |v| v as u32),
-        (Element::U64, fed) => converted(shape, fed, pinned, |v| v as u64),
-        (Element::Bool, fed) => converted(shape, fed, pinned, |v| v != 0.0),
+    macro_rules! integer {
+        ($integer:ident) => {
+            match fed {
+                Fed::F32(of) => each!(of, |v| *v as $integer),
+                Fed::F64(of) => each!(of, |v| *v as $integer),
+                Fed::I64(of) => {
+                    each!(of, |v| $integer::try_from(*v).unwrap_or(if *v < 0 { $integer::MIN } else { $integer::MAX }))
+                }
+                Fed::U64(of) => each!(of, |v| $integer::try_from(*v).unwrap_or($integer::MAX)),
+                Fed::Hits(_) => bail!("hits for a model that takes dense values"),
+            }
+        };
     }
+    Ok(match (to, fed) {
+        (Element::F32, Fed::F32(of)) => TensorRef::from_array_view((shape, of))?.into(),
+        (Element::F64, Fed::F64(of)) => TensorRef::from_array_view((shape, of))?.into(),
+        (Element::I64, Fed::I64(of)) => TensorRef::from_array_view((shape, of))?.into(),
+        (Element::U64, Fed::U64(of)) => TensorRef::from_array_view((shape, of))?.into(),
+        (Element::F16, Fed::F32(of)) => each!(of, |v| f16::from_f32(*v)),
+        (Element::F16, Fed::F64(of)) => each!(of, |v| f16::from_f64(*v)),
+        (Element::F32, Fed::F64(of)) => each!(of, |v| *v as f32),
+        (Element::F64, Fed::F32(of)) => each!(of, |v| f64::from(*v)),
+        (Element::Bool, Fed::F32(of)) => each!(of, |v| *v != 0.0),
+        (Element::Bool, Fed::F64(of)) => each!(of, |v| *v != 0.0),
+        (Element::I8, _) => integer!(i8),
+        (Element::I16, _) => integer!(i16),
+        (Element::I32, _) => integer!(i32),
+        (Element::I64, _) => integer!(i64),
+        (Element::U8, _) => integer!(u8),
+        (Element::U16, _) => integer!(u16),
+        (Element::U32, _) => integer!(u32),
+        (Element::U64, _) => integer!(u64),
+        (_, _) => bail!("values for a model of {} were prepared in another type", to.name()),
+    })
 }

@@ -4,7 +4,7 @@
 use calostream_operators::onnx;
 use calostream_operators::onnx::provider::Processor;
 use calostream_operators::onnx::session::{Input, Network, Output};
-use calostream_operators::onnx::tensor::{Element, Fed, Values};
+use calostream_operators::onnx::tensor::{Element, Fed, Prepare, Values};
 use calostream_operators::work::Runtime;
 use oracle::python_file;
 use serde::Deserialize;
@@ -59,7 +59,7 @@ fn run(test: &Test, all: &[f64]) -> Result<(), String> {
         .iter()
         .zip(&narrow)
         .map(|(t, narrow)| {
-            let fed = if t.element().is_narrow() { Fed::F32(narrow) } else { Fed::F64(t.values(all)) };
+            let fed = if t.element().prepared() == Prepare::F32 { Fed::F32(narrow) } else { Fed::F64(t.values(all)) };
             (t.shape.clone(), fed)
         })
         .collect();

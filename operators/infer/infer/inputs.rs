@@ -241,7 +241,8 @@ pub(super) fn fit(
                 continue;
             }
         };
-        if let Some(loss) = loss(field, what, element) {
+        let changed = !transform.is_nothing();
+        for loss in loss(field, what, changed, element) {
             remarks.push(format!("the model's input `{}` gets `{}` as {}{loss}", wanted.name, field.name(), element.name()));
         }
         let cells = cells(&layout, &forms[0], feeding, channel, wishes.len());
@@ -250,7 +251,7 @@ pub(super) fn fit(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let plan = Plan { narrow: element.is_narrow(), hits: false, row: layout.row.iter().product(), parts };
+    let plan = Plan { to: element.prepared(), hits: false, row: layout.row.iter().product(), parts };
     let input = Input { name: wanted.name.clone(), row: layout.row, element, hits: false };
     Ok(Some(Fitted { input, plan, remarks }))
 }
@@ -436,38 +437,60 @@ pub(super) fn fitting<'a>(schema: &'a Schema, wanted: &Tensor) -> Option<&'a str
     schema.fields().iter().find(could).map(|f| f.name().as_str())
 }
 
-/// What is lost when values of a column become those of a model, in words.
-fn loss(field: &Field, what: What, to: Element) -> Option<String> {
-    let What::Value(number) = what else { return None };
-    let of = match field.data_type() {
-        DataType::List(item) => match item.data_type() {
-            DataType::Struct(fields) => fields.get(number + usize::from(hits::is_hits(field)))?.data_type().clone(),
-            other => other.clone(),
-        },
-        DataType::FixedSizeList(item, _) => item.data_type().clone(),
-        other => other.clone(),
-    };
-    let (bits, real) = match of {
-        DataType::Float16 => (11, true),
-        DataType::Float32 => (24, true),
-        DataType::Float64 => (53, true),
-        DataType::Int8 => (7, false),
-        DataType::UInt8 => (8, false),
-        DataType::Int16 => (15, false),
-        DataType::UInt16 => (16, false),
-        DataType::Int32 => (31, false),
-        DataType::UInt32 => (32, false),
-        DataType::Int64 => (63, false),
-        DataType::UInt64 => (64, false),
-        _ => return None,
-    };
-    match (real, to.is_real()) {
-        (true, true) if bits > to.bits() => Some(format!(", rounded from {of}")),
-        (true, false) => Some(format!(", without what stands behind the point of {of}")),
-        (false, true) if bits > to.bits() => Some(format!(": integers beyond 2^{} are rounded", to.bits())),
-        (false, false) if bits > to.bits() => Some(format!(": what is beyond its ends becomes its ends (it holds {of})")),
+/// What is lost when values of a column become those of a model, in words. Values that are `changed` are scaled or normalised before.
+fn loss(field: &Field, what: What, changed: bool, to: Element) -> Vec<String> {
+    let mut lost = Vec::new();
+    let list = match field.data_type() {
+        DataType::List(item) | DataType::FixedSizeList(item, _) => Some(item),
         _ => None,
+    };
+    let mut missing = field.is_nullable() || what != What::Mask && list.is_some_and(|item| item.is_nullable());
+    let mut of = list.map_or(field.data_type(), |item| item.data_type()).clone();
+    if let (What::Value(number), DataType::Struct(fields)) = (what, &of) {
+        let Some(value) = fields.get(number + usize::from(hits::is_hits(field))).cloned() else { return lost };
+        missing |= value.is_nullable();
+        of = value.data_type().clone();
     }
+    if missing && to.prepared().without_nan().is_some() {
+        lost.push(", which can't say that a value is missing: the unit of such a row is quarantined".into());
+    }
+    if what == What::Mask {
+        return lost;
+    }
+    let of_real = of.is_floating() || changed;
+    let bits = match of {
+        DataType::Float16 => 11,
+        DataType::Float32 => 24,
+        DataType::Float64 => 53,
+        DataType::Int8 => 7,
+        DataType::UInt8 => 8,
+        DataType::Int16 => 15,
+        DataType::UInt16 => 16,
+        DataType::Int32 => 31,
+        DataType::UInt32 => 32,
+        DataType::Int64 => 63,
+        DataType::UInt64 => 64,
+        // A truth value is one of any type.
+        _ => return lost,
+    };
+    let below_0 = of.is_signed_integer() && !to.is_signed();
+    lost.extend(match (of_real, to) {
+        (_, Element::Bool) => Some(format!(": what is not 0 is true (it holds {of})")),
+        (true, _) if to.is_real() && of.is_floating() && bits > to.bits() => Some(format!(", rounded from {of}")),
+        (true, _) if !to.is_real() && of.is_floating() => Some(format!(", without what stands behind the point of {of}")),
+        (true, _) if !to.is_real() => Some(", without what its scale or norm puts behind the point".into()),
+        (_, _) if to.is_real() && of.is_integer() && bits > to.bits() => {
+            Some(format!(": integers beyond 2^{} are rounded", to.bits()))
+        }
+        (false, _) if !to.is_real() && (below_0 || bits > to.bits()) => {
+            Some(format!(": what is beyond its ends becomes its ends (it holds {of})"))
+        }
+        _ => None,
+    });
+    if changed && of.is_integer() && bits > Element::F64.bits() && !to.is_real() && to != Element::Bool {
+        lost.push(format!(", computed in float64: integers beyond 2^{} are rounded", Element::F64.bits()));
+    }
+    lost
 }
 
 pub(super) fn shape(dims: &[Extent]) -> String {

@@ -4,6 +4,7 @@ mod devices;
 mod forms;
 mod from_hits;
 mod sweeps;
+mod types;
 
 use super::*;
 use crate::onnx::model::{Convolved, ModelFacts};
