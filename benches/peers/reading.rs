@@ -5,6 +5,7 @@ use bare::on_threads;
 use calostream_operators::column;
 use calostream_operators::onnx::feed::{Cells, Feed, Part, Plan, What};
 use calostream_operators::onnx::norm::Transform;
+use calostream_operators::onnx::tensor::Prepare;
 use calostream_operators::read::read_hdf5::ReadHdf5;
 use calostream_operators::read::read_parquet::{self, ReadParquet};
 use calostream_operators::work::{self, Runtime, Sink, Source, Work, Worker};
@@ -73,7 +74,7 @@ impl Reading {
                     transform: Transform::default(),
                     cells: Cells::All,
                 };
-                Plan { narrow: true, hits: false, row: *cells, parts: vec![part] }
+                Plan { to: Prepare::F32, hits: false, row: *cells, parts: vec![part] }
             })
             .collect();
         on_threads(threads, |_, next| {

@@ -14,13 +14,16 @@ mod bind;
 mod computer;
 mod device;
 mod gpu;
+mod idle;
 mod inputs;
+mod loss;
 mod models;
 mod outputs;
 mod station;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod wishes;
 mod words;
 
 use crate::registry::Describe;

@@ -1,9 +1,10 @@
 //! Which columns go into an input of a model, and how: all that can be wrong with it.
 
-use super::{Channels, Feeding, Infer, NormWord, Pad, Source};
+use super::loss::loss;
+use super::wishes::{Wish, transform, wishes};
+use super::{Channels, Feeding, Pad, Source, idle};
 use crate::onnx::feed::{Cells, Part, Plan, What};
 use crate::onnx::model::{Extent, Tensor};
-use crate::onnx::norm::{Norm, Tables, Transform};
 use crate::onnx::session::Input;
 use crate::onnx::tensor::Element;
 use crate::{Facts, Placed, Problem, column, hits};
@@ -21,18 +22,11 @@ pub(super) struct Fitted {
 
 /// The form of a row of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     /// Of this shape; a number has none.
     Fixed(Vec<usize>),
     /// As long as it is.
     List,
-}
-
-/// One column that is wanted, with what happens to it.
-struct Wish<'a> {
-    column: &'a Placed<String>,
-    mask: bool,
-    by: &'a Feeding,
 }
 
 /// A way to lay columns into a row.
@@ -41,134 +35,6 @@ struct Layout {
     channels: Channels,
     /// The extents of one column in the model.
     inner: Vec<usize>,
-}
-
-impl Infer {
-    /// The files of normalisations, each once.
-    pub(super) fn tables(&self) -> Vec<Placed<String>> {
-        let mut tables: Vec<Placed<String>> = Vec::new();
-        let mut note = |feeding: &Feeding| {
-            if let NormWord::Table(path) = &feeding.norm.value {
-                tables.push(Placed { value: path.clone(), place: feeding.norm.place });
-            }
-        };
-        for source in self.inputs.values() {
-            let Source::Feeding(feeding) = &source.value else { continue };
-            note(feeding);
-            for inner in feeding.columns.iter().flat_map(|c| c.iter()) {
-                if let Source::Feeding(feeding) = &inner.value {
-                    note(feeding);
-                }
-            }
-        }
-        tables
-    }
-
-    /// What can be wrong with the inputs whatever the model is: factors, names of columns, tables.
-    pub(super) fn check_inputs(&self, facts: &Facts, schema: &Schema, problems: &mut Vec<Problem>) {
-        for source in self.inputs.values() {
-            let plain = Feeding::default();
-            let mut names = Vec::new();
-            let wishes = match &source.value {
-                Source::Column(column) => {
-                    names.push(Placed { value: column.clone(), place: source.place });
-                    Ok(names.iter().map(|column| Wish { column, mask: false, by: &plain }).collect())
-                }
-                Source::Feeding(feeding) => wishes(source, feeding, &mut names),
-            };
-            match wishes {
-                Err(problem) => problems.push(problem),
-                Ok(wishes) => {
-                    for wish in wishes {
-                        if let Err(found) = transform(&wish, facts) {
-                            // The words of a stack count for all of its columns, and are wrong once.
-                            problems.extend(found.into_iter().filter(|p| !problems.contains(p)).collect::<Vec<_>>());
-                        }
-                        if let Err(problem) = column::field(schema, wish.column) {
-                            problems.push(problem);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The columns of a source, or why they are not said as they must be.
-fn wishes<'a>(
-    source: &Placed<Source>,
-    feeding: &'a Feeding,
-    names: &'a mut Vec<Placed<String>>,
-) -> Result<Vec<Wish<'a>>, Problem> {
-    let said = [feeding.column.is_some(), feeding.columns.is_some(), feeding.mask.is_some()];
-    if said.iter().filter(|said| **said).count() != 1 {
-        let problem = Problem::at(source, "an input reads one of `column`, `columns` and `mask`");
-        return Err(problem.help("`{ column: ecal }`, `{ columns: [pt, eta] }` or `{ mask: track_pt }`"));
-    }
-    if let Some(column) = &feeding.column {
-        return Ok(vec![Wish { column, mask: false, by: feeding }]);
-    }
-    if let Some(column) = &feeding.mask {
-        return Ok(vec![Wish { column, mask: true, by: feeding }]);
-    }
-    let columns =
-        feeding.columns.as_ref().filter(|c| !c.is_empty()).ok_or_else(|| Problem::at(source, "no columns are stacked"))?;
-    names.extend(columns.iter().map(|inner| match &inner.value {
-        Source::Column(name) => Placed { value: name.clone(), place: inner.place },
-        Source::Feeding(_) => Placed::default(),
-    }));
-    let each = columns.iter().zip(names.iter()).map(|(inner, name)| match &inner.value {
-        Source::Column(_) => Ok(Wish { column: name, mask: false, by: feeding }),
-        Source::Feeding(own) => match (&own.column, &own.mask) {
-            (Some(column), None) if own.columns.is_none() => Ok(Wish { column, mask: false, by: own }),
-            (None, Some(column)) if own.columns.is_none() => Ok(Wish { column, mask: true, by: own }),
-            _ => Err(Problem::at(inner, "a column of a stack is one `column`, or one `mask`")),
-        },
-    });
-    each.collect()
-}
-
-fn transform(wish: &Wish<'_>, facts: &Facts) -> Result<Transform, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let by = wish.by;
-    let constant = match by.norm.value {
-        NormWord::Constant(value) => Some(Placed { value, place: by.norm.place }),
-        _ => None,
-    };
-    for factor in [&by.scale, &by.divide, &constant].into_iter().flatten() {
-        if !factor.is_finite() || **factor == 0.0 || !(**factor as f32).is_normal() {
-            problems.push(Problem::at(factor, format!("{} is no factor: a finite number other than 0 is", factor.value)));
-        }
-    }
-    if by.divide.is_some() && constant.is_some() {
-        problems.push(Problem::at(&by.norm, "`divide` and `norm: { constant: .. }` are the same").help("write one of them"));
-    }
-    let norm = match &by.norm.value {
-        NormWord::None | NormWord::Constant(_) => Norm::None,
-        NormWord::TanhLog => Norm::TanhLog,
-        NormWord::Log => Norm::Log,
-        NormWord::Table(path) => {
-            let word = Placed { value: path.clone(), place: by.norm.place };
-            table(&word, wish.column, facts).unwrap_or_else(|problem| {
-                problems.push(problem);
-                Norm::None
-            })
-        }
-    };
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let factor = |f: &Option<Placed<f64>>| f.as_ref().map_or(1.0, |f| f.value);
-    Ok(Transform { scale: factor(&by.scale), divide: factor(&by.divide) * factor(&constant), norm })
-}
-
-fn table(path: &Placed<String>, column: &Placed<String>, facts: &Facts) -> Result<Norm, Problem> {
-    let wrong = |what: String| Problem::at(path, format!("`{}` {what}", path.value));
-    let tables = Tables::read(facts.text(path)?).map_err(wrong)?;
-    let norm = tables.norm(column).map_err(|what| Problem::at(path, format!("`{}`: {what}", path.value)))?;
-    norm.ok_or_else(|| {
-        Problem::at(path, format!("`{}` has no table of `{}`", path.value, column.value)).suggest(column, tables.columns())
-    })
 }
 
 /// Fits columns to an input of a model. A column that is not there was said before: then there is nothing, and no problem.
@@ -191,6 +57,10 @@ pub(super) fn fit(
             Err(_) => return Ok(None),
         },
     };
+    if !idle::words(source, schema).is_empty() {
+        // They were said before.
+        return Ok(None);
+    }
     let Some(element) = Element::named(&wanted.element) else {
         let what = format!("the model's input `{}` is {}, which calostream can't feed", wanted.name, wanted.element);
         return Err(vec![Problem::at(source, what).help("export the model with inputs of float32")]);
@@ -263,6 +133,10 @@ fn value(wish: &Wish<'_>, field: &Field) -> Result<What, Problem> {
     }
     let Some(name) = &wish.by.value else { return Ok(What::Value(0)) };
     let names = entry_values(field);
+    if names.is_empty() {
+        let what = format!("`value` is of hits and of lists of records, and column `{}` is neither", wish.column.value);
+        return Err(Problem::at(name, what).help("leave it out"));
+    }
     let found = names.iter().position(|v| *v == name.value).ok_or_else(|| {
         Problem::at(name, format!("a hit of `{}` has no value `{}`", wish.column.value, name.value))
             .suggest(name, names.iter().map(String::as_str))
@@ -271,7 +145,7 @@ fn value(wish: &Wish<'_>, field: &Field) -> Result<What, Problem> {
 }
 
 /// The names of the values of a hit, or of the entries of a list.
-fn entry_values(field: &Field) -> Vec<String> {
+pub(super) fn entry_values(field: &Field) -> Vec<String> {
     if hits::is_hits(field) {
         return hits::value_names(field);
     }
@@ -285,7 +159,7 @@ fn entry_values(field: &Field) -> Vec<String> {
 }
 
 /// The form of a row of a column: none where it holds no numbers.
-fn form(field: &Field) -> Option<Form> {
+pub(super) fn form(field: &Field) -> Option<Form> {
     let is_number = |of: &DataType| of.is_numeric() || *of == DataType::Boolean;
     match field.data_type() {
         DataType::List(_) if hits::is_hits(field) => hits::shape(field).map(Form::Fixed),
@@ -303,6 +177,10 @@ fn form(field: &Field) -> Option<Form> {
 /// How the columns become a row of the input, or why they can't.
 fn layout(wanted: &Tensor, feeding: &Feeding, wishes: &[Wish<'_>], form: &Form, schema: &Schema) -> Result<Layout, Problem> {
     let behind = wanted.behind_batch();
+    if behind.contains(&Extent::Fixed(0)) {
+        let what = format!("the model's input `{}` takes no values: its shape is {}", wanted.name, shape(&wanted.dims));
+        return Err(Problem::at(wishes[0].column, what));
+    }
     let stacked = feeding.columns.as_ref().map(|_| wishes.len());
     let all: Vec<Layout> = inner_shapes(behind, feeding, form).into_iter().flat_map(|inner| layouts(&inner, stacked)).collect();
     let mut fitting: Vec<Layout> = all.into_iter().filter(|l| !wanted.dims.is_empty() && fits(behind, &l.row)).collect();
@@ -320,28 +198,52 @@ fn layout(wanted: &Tensor, feeding: &Feeding, wishes: &[Wish<'_>], form: &Form, 
     if let Some(layout) = fitting.into_iter().next() {
         return Ok(layout);
     }
+    Err(misfit(wanted, feeding, wishes, form, schema))
+}
+
+/// Why columns do not become a row of the input.
+fn misfit(wanted: &Tensor, feeding: &Feeding, wishes: &[Wish<'_>], form: &Form, schema: &Schema) -> Problem {
+    let behind = wanted.behind_batch();
     let column = wishes[0].column;
-    if *form == Form::List && feeding.first.is_none() && behind.iter().all(|extent| matches!(extent, Extent::Free(_))) {
-        let what = format!("the model's input `{}` does not say how many entries of `{}` it takes", wanted.name, column.value);
-        return Err(Problem::at(column, what).help("write `first: 20`, say"));
+    if wanted.dims.is_empty() {
+        let what = format!("the model's input `{}` declares no shape, or one without an axis for the rows", wanted.name);
+        return Problem::at(column, what).help("export the model with the input's shape, (N, ..)");
     }
-    let what = match stacked {
-        None => format!("column `{}` holds {}", column.value, in_words(form)),
-        Some(n) => format!("{n} columns, each with {}, are stacked", in_words(form)),
+    let is_list = *form == Form::List;
+    if is_list && feeding.first.is_none() && !behind.is_empty() && behind.iter().all(|extent| matches!(extent, Extent::Free(_))) {
+        let what = format!("the model's input `{}` does not say how many entries of `{}` it takes", wanted.name, column.value);
+        return Problem::at(column, what).help("write `first: 20`, say");
+    }
+    let what = match (feeding.columns.as_ref().map(|_| wishes.len()), &feeding.first) {
+        (None, Some(first)) if is_list => format!("{} of `{}` are read", entries(first.value), column.value),
+        (None, _) => format!("column `{}` holds {}", column.value, in_words(form)),
+        (Some(1), _) => format!("1 column with {} is stacked", in_words(form)),
+        (Some(n), Some(first)) if is_list => format!("{n} columns, {} of each, are stacked", entries(first.value)),
+        (Some(n), _) => format!("{n} columns, each with {}, are stacked", in_words(form)),
     };
     let problem = Problem::at(column, format!("{what}, the model's input `{}` wants {}", wanted.name, shape(&wanted.dims)));
-    let smaller = |have: &[usize]| {
-        have.len() == behind.len()
-            && have.iter().zip(behind).all(|(h, w)| matches!(w, Extent::Fixed(w) if w >= h))
-            && feeding.pad.is_none()
+    let stacked = feeding.columns.as_ref().map(|_| wishes.len());
+    let by = |feeding: &Feeding| {
+        let inner = inner_shapes(behind, feeding, form);
+        inner.into_iter().flat_map(|inner| layouts(&inner, stacked)).any(|layout| fits(behind, &layout.row))
     };
-    Err(match (self::fitting(schema, wanted), form) {
-        (Some(other), _) => problem.help(format!("`{other}` has that shape")),
-        (None, Form::Fixed(have)) if !have.is_empty() && smaller(have) => {
+    let padded = Feeding { pad: Some(Placed::unplaced(Pad::End)), ..feeding.clone() };
+    if let Some(other) = self::fitting(schema, wanted) {
+        return problem.help(format!("`{other}` has that shape"));
+    }
+    match form {
+        Form::Fixed(have) if !have.is_empty() && feeding.pad.is_none() && by(&padded) => {
             problem.help("`pad: end` (or `centre`) puts zeros around a smaller image")
         }
+        Form::List if feeding.first.is_some() && by(&Feeding { first: None, ..feeding.clone() }) => {
+            problem.help("without `first`, as many are read as the model takes")
+        }
         _ => problem,
-    })
+    }
+}
+
+fn entries(first: usize) -> String {
+    if first == 1 { "the first entry".into() } else { format!("the first {first} entries") }
 }
 
 /// The extents that one column may have within the model.
@@ -437,69 +339,14 @@ pub(super) fn fitting<'a>(schema: &'a Schema, wanted: &Tensor) -> Option<&'a str
     schema.fields().iter().find(could).map(|f| f.name().as_str())
 }
 
-/// What is lost when values of a column become those of a model, in words. Values that are `changed` are scaled or normalised before.
-fn loss(field: &Field, what: What, changed: bool, to: Element) -> Vec<String> {
-    let mut lost = Vec::new();
-    let list = match field.data_type() {
-        DataType::List(item) | DataType::FixedSizeList(item, _) => Some(item),
-        _ => None,
-    };
-    let mut missing = field.is_nullable() || what != What::Mask && list.is_some_and(|item| item.is_nullable());
-    let mut of = list.map_or(field.data_type(), |item| item.data_type()).clone();
-    if let (What::Value(number), DataType::Struct(fields)) = (what, &of) {
-        let Some(value) = fields.get(number + usize::from(hits::is_hits(field))).cloned() else { return lost };
-        missing |= value.is_nullable();
-        of = value.data_type().clone();
-    }
-    if missing && to.prepared().without_nan().is_some() {
-        lost.push(", which can't say that a value is missing: the unit of such a row is quarantined".into());
-    }
-    if what == What::Mask {
-        return lost;
-    }
-    let of_real = of.is_floating() || changed;
-    let bits = match of {
-        DataType::Float16 => 11,
-        DataType::Float32 => 24,
-        DataType::Float64 => 53,
-        DataType::Int8 => 7,
-        DataType::UInt8 => 8,
-        DataType::Int16 => 15,
-        DataType::UInt16 => 16,
-        DataType::Int32 => 31,
-        DataType::UInt32 => 32,
-        DataType::Int64 => 63,
-        DataType::UInt64 => 64,
-        // A truth value is one of any type.
-        _ => return lost,
-    };
-    let below_0 = of.is_signed_integer() && !to.is_signed();
-    lost.extend(match (of_real, to) {
-        (_, Element::Bool) => Some(format!(": what is not 0 is true (it holds {of})")),
-        (true, _) if to.is_real() && of.is_floating() && bits > to.bits() => Some(format!(", rounded from {of}")),
-        (true, _) if !to.is_real() && of.is_floating() => Some(format!(", without what stands behind the point of {of}")),
-        (true, _) if !to.is_real() => Some(", without what its scale or norm puts behind the point".into()),
-        (_, _) if to.is_real() && of.is_integer() && bits > to.bits() => {
-            Some(format!(": integers beyond 2^{} are rounded", to.bits()))
-        }
-        (false, _) if !to.is_real() && (below_0 || bits > to.bits()) => {
-            Some(format!(": what is beyond its ends becomes its ends (it holds {of})"))
-        }
-        _ => None,
-    });
-    if changed && of.is_integer() && bits > Element::F64.bits() && !to.is_real() && to != Element::Bool {
-        lost.push(format!(", computed in float64: integers beyond 2^{} are rounded", Element::F64.bits()));
-    }
-    lost
-}
-
 pub(super) fn shape(dims: &[Extent]) -> String {
     format!("({})", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
-fn in_words(form: &Form) -> String {
+pub(super) fn in_words(form: &Form) -> String {
     match form {
         Form::Fixed(extents) if extents.is_empty() => "one number a row".into(),
+        Form::Fixed(extents) if extents.len() == 1 => format!("vectors of {}", extents[0]),
         Form::Fixed(extents) => format!("images of {}", extents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")),
         Form::List => "lists".into(),
     }

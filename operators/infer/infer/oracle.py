@@ -291,6 +291,10 @@ def cases(folder):
         typed(folder / f"typed.{name}.onnx", getattr(TensorProto, name.upper()))
     for dims in [(1,), (2, 3, 4), (3, 4, 2), (5,), (3, 5), (5, 3), (6, 5), (2, 6, 5), (2, 2), (24,)]:
         forms(folder / ("forms." + "x".join(map(str, dims)) + ".onnx"), dims)
+    for name, dims in [("number", ["N"]), ("nothing", ["N", 0]), ("scalar", []), ("none", None), ("free", ["N", "K"])]:
+        info = [helper.make_tensor_value_info(of, TensorProto.FLOAT, dims) for of in "xy"]
+        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], name, info[:1], info[1:])
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / f"shape.{name}.onnx")
     inverse(folder / "inverse.onnx")
     tables(folder)
     onnx.save(onnx.load(folder / "two_images.onnx"), folder / "outside.onnx", save_as_external_data=True, size_threshold=0, location="outside.bin")

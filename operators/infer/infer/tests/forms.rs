@@ -300,6 +300,124 @@ fn a_batch_is_measured_once() {
 }
 
 #[test]
+fn words_that_change_nothing_are_said() {
+    let rows = batch(vec![
+        images("a", &[2, 3], &range(18, 1.0), true),
+        images("v", &[3], &range(9, 1.0), true),
+        numbers("n", &[1.0, 2.0, 3.0]),
+        numbers("m", &[1.0, 2.0, 3.0]),
+        lists("l", &[&[1.0], &[], &[2.0]]),
+        lists("k", &[&[1.0], &[], &[2.0]]),
+    ]);
+    let check = |dims: &str, source: Value| {
+        let step = echo(dims, source);
+        wrong(&step, &facts(&step), &rows.schema())
+            .into_iter()
+            .map(|p| p.split_once(' ').unwrap().1.to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (dims, source, wanted) in [
+        (
+            "2x2",
+            json!({ "columns": [{ "column": "l", "first": 2 }, "k"] }),
+            "`first` is of the whole stack, and does nothing at one of its columns | write it beside `columns`",
+        ),
+        (
+            "2x6x5",
+            json!({ "columns": [{ "column": "a", "pad": "end" }, "a"], "pad": "centre" }),
+            "`pad` is of the whole stack, and does nothing at one of its columns | write it beside `columns`",
+        ),
+        (
+            "2x2",
+            json!({ "columns": ["l", { "column": "k", "channels": "last" }] }),
+            "`channels` is of the whole stack, and does nothing at one of its columns | write it beside `columns`",
+        ),
+        (
+            "5",
+            json!({ "mask": "l", "scale": 5.0 }),
+            "`scale` does nothing to a mask: it is 1 where a list has an entry, else 0 | ",
+        ),
+        (
+            "2x2",
+            json!({ "columns": ["l", { "mask": "l", "norm": "log" }], "channels": "first" }),
+            "`norm` does nothing to a mask: it is 1 where a list has an entry, else 0 | ",
+        ),
+        (
+            "2x2",
+            json!({ "columns": [{ "column": "l" }, { "mask": "l" }], "channels": "first", "divide": 2.0 }),
+            "`divide` beside `columns` does nothing: each of the columns is a map, and has its own words | write it into the maps of the columns that it is for",
+        ),
+        (
+            "5",
+            json!({ "column": "l", "pad": "centre" }),
+            "`pad` is of images, and column `l` holds lists | zeros are put behind a short list by themselves",
+        ),
+        ("1", json!({ "column": "n", "pad": "end" }), "`pad` is of images, and column `n` holds one number a row | "),
+        ("1", json!({ "column": "n", "first": 4 }), "`first` is of lists, and column `n` holds one number a row | "),
+        (
+            "1",
+            json!({ "column": "n", "channels": "last" }),
+            "`channels` is of images and lists, and column `n` holds one number a row | ",
+        ),
+        (
+            "6x5",
+            json!({ "column": "a", "first": 5 , "pad": "end" }),
+            "`first` is of lists, and column `a` holds images of 2 x 3 | ",
+        ),
+        ("5", json!({ "column": "l", "first": 0 }), "no entries are read with `first: 0` | write `first: 20`, say"),
+        (
+            "1",
+            json!({ "column": "n", "value": "pt" }),
+            "`value` is of hits and of lists of records, and column `n` is neither | leave it out",
+        ),
+        // What does not fit, and what would.
+        (
+            "5",
+            json!({ "column": "l", "first": 3 }),
+            "the first 3 entries of `l` are read, the model's input `x` wants (N, 5) | without `first`, as many are read as the model takes",
+        ),
+        (
+            "3x5",
+            json!({ "columns": ["l", "k"], "first": 3 }),
+            "2 columns, the first 3 entries of each, are stacked, the model's input `x` wants (N, 3, 5) | ",
+        ),
+        (
+            "6x5",
+            json!({ "columns": ["v", "v"] }),
+            "2 columns, each with vectors of 3, are stacked, the model's input `x` wants (N, 6, 5) | ",
+        ),
+        (
+            "5",
+            json!({ "columns": ["v", "v"] }),
+            "2 columns, each with vectors of 3, are stacked, the model's input `x` wants (N, 5) | ",
+        ),
+        ("5", json!({ "columns": ["a"] }), "1 column with images of 2 x 3 is stacked, the model's input `x` wants (N, 5) | "),
+        (
+            "2x6x5",
+            json!({ "columns": ["a", "a"] }),
+            "2 columns, each with images of 2 x 3, are stacked, the model's input `x` wants (N, 2, 6, 5) | `pad: end` (or `centre`) puts zeros around a smaller image",
+        ),
+    ] {
+        assert_eq!(check(dims, source.clone()), [wanted], "{dims} {source}");
+    }
+    let of_shape = |name: &str, source: Value| {
+        let step = infer(&path(&format!("shape.{name}.onnx")), json!({ "x": source }), json!({ "y": { "dense": "o" } }), 2);
+        wrong(&step, &facts(&step), &rows.schema())
+    };
+    let said = of_shape("number", json!("l"));
+    assert!(said.iter().any(|p| p.ends_with("column `l` holds lists, the model's input `x` wants (N) | ")), "{said:?}");
+    for name in ["none", "scalar"] {
+        let said = of_shape(name, json!("n"));
+        assert!(
+            said.iter().any(|p| p.contains("`x` declares no shape, or one without an axis for the rows | export")),
+            "{said:?}"
+        );
+    }
+    let said = of_shape("nothing", json!("l"));
+    assert!(said.iter().any(|p| p.contains("the model's input `x` takes no values: its shape is (N, 0)")), "{said:?}");
+}
+
+#[test]
 fn words_that_are_wrong_are_said() {
     let rows = batch(vec![
         images("a", &[2], &range(6, 1.0), true),
