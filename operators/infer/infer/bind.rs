@@ -2,7 +2,7 @@
 
 use super::inputs::Fitted;
 use super::models::{Found, One};
-use super::outputs::{self, NewColumn, names};
+use super::outputs::{self, Called, NewColumn, names};
 use super::{Batch, FirstLayerWord, Infer, NotFinite, Upload, inputs};
 use crate::onnx::feed::Plan;
 use crate::onnx::model::{Convolved, Extent, ModelFacts, Tensor};
@@ -200,9 +200,8 @@ impl Infer {
         };
         let mut used = Vec::new();
         for one in &found.models {
-            let name = found.sweep.then_some(one.name.as_str());
             let before = problems.len();
-            let model = self.fit_model(one, name, (schema, facts), &mut bound, &mut problems);
+            let model = self.fit_model(one, found.called(one), (schema, facts), &mut bound, &mut problems);
             if problems.len() > before {
                 // The other models of a sweep would say the same.
                 if found.models.len() > 1 {
@@ -290,9 +289,9 @@ impl Infer {
             let what = "none of the model's outputs is taken".to_owned();
             problems.push(Problem { place, what, help: Some("write `outputs: { OUTPUT: new_column }`".into()) });
         }
-        let models: Vec<Option<&str>> = match found {
-            Some(found) if found.sweep => found.models.iter().map(|m| Some(m.name.as_str())).collect(),
-            _ => vec![None],
+        let models: Vec<Called<'_>> = match found {
+            Some(found) if found.key.is_none() => found.models.iter().map(|one| found.called(one)).collect(),
+            _ => vec![Called::Nothing],
         };
         for model in models {
             for name in self.outputs.values().flat_map(|new| names(new, model)) {
@@ -339,7 +338,7 @@ impl Infer {
     fn fit_model(
         &self,
         one: &One<'_>,
-        name: Option<&str>,
+        name: Called<'_>,
         (schema, facts): (&Schema, &Facts),
         bound: &mut Bound,
         problems: &mut Vec<Problem>,
@@ -385,12 +384,20 @@ impl Infer {
             model.feeds.push(bound.feed(fitted.plan));
             model.inputs.push(fitted.input);
         }
-        self.fit_outputs(one, name, schema, (&mut model, bound), problems);
-        let fixed = |t: &crate::onnx::model::Tensor| match t.dims.first() {
+        let fixed = |input: &Tensor| match input.dims.first() {
             Some(Extent::Fixed(n)) => Some(*n),
             _ => None,
         };
         model.fixed = one.facts.inputs.iter().find_map(fixed);
+        if let Some(other) = one.facts.inputs.iter().find(|input| fixed(input).is_some_and(|n| model.fixed != Some(n))) {
+            let what = format!(
+                "the model's inputs have different first axes, and each row is one of all: `{}` is {}",
+                other.name,
+                inputs::shape(&other.dims)
+            );
+            problems.push(Problem::at(&one.word, what).help("export the model with a free first axis, (N, ..)"));
+        }
+        self.fit_outputs(one, name, schema, (&mut model, bound), problems);
         match (model.fixed, bound.batch) {
             (Some(0), _) => problems.push(Problem::at(&one.word, "the model takes no rows: its batch axis is 0")),
             (Some(n), batch) if batch != Some(n) => bound.remarks.push(format!(
@@ -453,7 +460,7 @@ impl Infer {
     fn fit_outputs(
         &self,
         one: &One<'_>,
-        name: Option<&str>,
+        name: Called<'_>,
         schema: &Schema,
         (model, bound): (&mut BoundModel, &mut Bound),
         problems: &mut Vec<Problem>,
@@ -463,11 +470,14 @@ impl Infer {
         for given in &one.facts.outputs {
             let Some(new) = self.outputs.get(&given.name) else { continue };
             let slot = if folds { model.slots.len() } else { bound.slots.len() };
-            match outputs::fit(given, new, (slot, name), schema) {
+            match outputs::fit(given, new, (slot, name), model.fixed, schema) {
                 Err(found) => problems.extend(found),
                 Ok((output, columns)) => {
                     if !folds || first {
-                        let of = name.map(|name| format!(" of `{name}`")).unwrap_or_default();
+                        let of = match name {
+                            Called::InSweep(name) => format!(" of `{name}`"),
+                            Called::Nothing | Called::Alone(_) => String::new(),
+                        };
                         bound.slots.push(Slot { output: output.clone(), called: format!("`{}`{of}", output.name) });
                         bound.columns.extend(columns);
                     } else if bound.slots.get(slot).is_none_or(|known| known.output != output) {

@@ -1,5 +1,6 @@
 //! Which models there are, by which names, and what is known of each.
 
+use super::outputs::{Called, MODEL, names};
 use super::{Infer, Models};
 use crate::onnx::model::ModelFacts;
 use crate::{Facts, Need, Placed, Problem};
@@ -29,6 +30,17 @@ pub(super) struct One<'a> {
     pub facts: &'a ModelFacts,
 }
 
+impl Found<'_> {
+    /// What one of them is called in the names of columns.
+    pub fn called<'a>(&self, one: &'a One<'_>) -> Called<'a> {
+        match self.key {
+            Some(_) => Called::Nothing,
+            None if self.sweep => Called::InSweep(&one.name),
+            None => Called::Alone(&one.name),
+        }
+    }
+}
+
 /// True for a pattern, not a path.
 fn is_pattern(word: &str) -> bool {
     word.contains(['*', '?', '['])
@@ -48,9 +60,18 @@ fn plain(name: &str) -> String {
 }
 
 impl Infer {
+    /// The names of new columns that say `{model}`.
+    fn of_the_model(&self) -> impl Iterator<Item = Placed<String>> {
+        self.outputs.values().flat_map(|new| names(new, Called::Nothing)).filter(|name| name.contains(MODEL))
+    }
+
     pub(super) fn model_needs(&self) -> Vec<Need> {
         let need = |word: &Placed<String>| if is_pattern(word) { Need::Models(word.clone()) } else { Need::Model(word.clone()) };
         let listed: Vec<Need> = match self.model.as_ref().map(|m| (&m.value, m.place)) {
+            // Where the name of the file is part of a column's, it is part of the plan, as in a list.
+            Some((Models::One(path), place)) if self.of_the_model().next().is_some() => {
+                vec![Need::Models(Placed { value: path.clone(), place })]
+            }
             Some((Models::One(path), place)) => vec![need(&Placed { value: path.clone(), place })],
             // In a list the name of a file is part of the plan.
             Some((Models::Many(words), _)) => words.iter().cloned().map(Need::Models).collect(),
@@ -85,6 +106,10 @@ impl Infer {
                         pattern(&Placed { value: path.clone(), place }, problems);
                         (true, None)
                     }
+                    Models::One(path) if self.of_the_model().next().is_some() => {
+                        pattern(&Placed { value: path.clone(), place }, problems);
+                        (false, None)
+                    }
                     Models::One(path) => {
                         add(stem(path), &Placed { value: path.clone(), place }, problems);
                         (false, None)
@@ -101,6 +126,11 @@ impl Infer {
             }
             (None, Some(folds)) => {
                 folds.models.iter().for_each(|word| add(stem(word), word, problems));
+                for name in self.of_the_model() {
+                    let what =
+                        format!("`{MODEL}` in `{}` stands for a model's name, and of folds each event meets another", name.value);
+                    problems.push(Problem::at(&name, what).help("name the column without it"));
+                }
                 (false, Some(&folds.key))
             }
             (Some(_), Some(folds)) => {
@@ -123,6 +153,14 @@ impl Infer {
             let nothing = self.model.as_ref().map(at).or_else(|| self.folds.as_ref().map(|f| at(&f.models)));
             problems.push(Problem::at(&nothing.unwrap_or_default(), "the list of models is empty").help("name one at least"));
             return None;
+        }
+        let by_file = !matches!(self.model.as_ref().map(|m| &m.value), Some(Models::Named(_)));
+        if by_file && (sweep || self.of_the_model().next().is_some()) {
+            for model in models.iter().filter(|model| model.name.chars().all(|c| c == '_')) {
+                let what =
+                    format!("the name of the file {} has no letter (a to z) or digit for the names of columns", model.path);
+                problems.push(Problem::at(&model.word, what).help("give it one: `model: { NAME: path }`"));
+            }
         }
         if sweep {
             for (i, model) in models.iter().enumerate() {

@@ -295,6 +295,11 @@ def cases(folder):
         info = [helper.make_tensor_value_info(of, TensorProto.FLOAT, dims) for of in "xy"]
         graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], name, info[:1], info[1:])
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / f"shape.{name}.onnx")
+    mean = lambda **words: [helper.make_node("ReduceMean", ["x"], ["y"], **words)]
+    save(folder / "rows.mean.onnx", mean(axes=[0], keepdims=1), [("x", ["N"])], [("y", [1])], [])
+    save(folder / "rows.none.onnx", mean(keepdims=0), [("x", ["N"])], [("y", [])], [])
+    save(folder / "rows.eight.onnx", mean(axes=[0], keepdims=1), [("x", [8])], [("y", [1])], [])
+    save(folder / "rows.two.onnx", [helper.make_node("Concat", ["a", "b"], ["y"], axis=0)], [("a", [8]), ("b", [4])], [("y", [12])], [])
     inverse(folder / "inverse.onnx")
     tables(folder)
     onnx.save(onnx.load(folder / "two_images.onnx"), folder / "outside.onnx", save_as_external_data=True, size_threshold=0, location="outside.bin")

@@ -2,10 +2,10 @@
 
 use super::{Names, Taking};
 use crate::hits::{self, HitsBuilder};
-use crate::onnx::model::Tensor;
+use crate::onnx::model::{Extent, Tensor};
 use crate::onnx::session::Output;
 use crate::onnx::tensor::{Element, Values};
-use crate::{Placed, Problem, column};
+use crate::{Placed, Problem, column, words};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeListArray, Float32Array, Float64Array, Int8Array, Int64Array,
     StringArray,
@@ -40,18 +40,32 @@ pub(super) enum Take {
     Hits(f64),
 }
 
+/// What stands for the model's name in that of a column.
+pub(super) const MODEL: &str = "{model}";
+
+/// What the model is called in the names of columns.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Called<'a> {
+    /// Nothing: it is one of several folds.
+    Nothing,
+    /// So, where a name says `{model}`.
+    Alone(&'a str),
+    /// So, in every name.
+    InSweep(&'a str),
+}
+
 /// The name of a new column, with its place: in a sweep it has the model's name in it.
-fn named(name: &Placed<String>, model: Option<&str>) -> Placed<String> {
+fn named(name: &Placed<String>, model: Called<'_>) -> Placed<String> {
     let value = match model {
-        None => name.value.clone(),
-        Some(model) if name.contains("{model}") => name.replace("{model}", model),
-        Some(model) => format!("{}_{model}", name.value),
+        Called::Alone(model) | Called::InSweep(model) if name.contains(MODEL) => name.replace(MODEL, model),
+        Called::Nothing | Called::Alone(_) => name.value.clone(),
+        Called::InSweep(model) => format!("{}_{model}", name.value),
     };
     Placed { value, place: name.place }
 }
 
 /// The names that an entry of `outputs` gives, each with its place.
-pub(super) fn names(new: &Placed<Names>, model: Option<&str>) -> Vec<Placed<String>> {
+pub(super) fn names(new: &Placed<Names>, model: Called<'_>) -> Vec<Placed<String>> {
     let each = |name: &Placed<String>| named(name, model);
     match &new.value {
         Names::One(name) => vec![named(&Placed { value: name.clone(), place: new.place }, model)],
@@ -63,17 +77,42 @@ pub(super) fn names(new: &Placed<Names>, model: Option<&str>) -> Vec<Placed<Stri
     }
 }
 
-/// Fits an output to its new columns.
+/// Why an output has not as many rows as went in, where its shape says so. The inputs may have a `batch` that is fixed.
+fn wrong_rows(given: &Tensor, batch: Option<usize>) -> Option<String> {
+    let shape = super::inputs::shape(&given.dims);
+    match (given.dims.first(), batch) {
+        (None, _) => Some(format!("the model's output `{}` has no axis for the rows: its shape is {shape}", given.name)),
+        (Some(Extent::Fixed(rows)), Some(batch)) if *rows != batch => {
+            let asked = words::counted(batch as u64, "row");
+            Some(format!("the model's output `{}` is {shape}, and its inputs have {asked} each time", given.name))
+        }
+        (Some(Extent::Fixed(rows)), None) => {
+            let rows = words::counted(*rows as u64, "row");
+            Some(format!("the model's output `{}` has {rows}, however many go in: its shape is {shape}", given.name))
+        }
+        _ => None,
+    }
+}
+
+/// Fits an output to its new columns. The model's inputs may have a `batch` that is fixed.
 pub(super) fn fit(
     given: &Tensor,
     new: &Placed<Names>,
-    (slot, model): (usize, Option<&str>),
+    (slot, model): (usize, Called<'_>),
+    batch: Option<usize>,
     schema: &Schema,
 ) -> Result<(Output, Vec<NewColumn>), Vec<Problem>> {
     let wrong = |what: String| Problem::at(new, what);
     let Some(element) = Element::named(&given.element) else {
         return Err(vec![wrong(format!("the model's output `{}` is {}, which can't be taken", given.name, given.element))]);
     };
+    if let Some(what) = wrong_rows(given, batch) {
+        return Err(vec![wrong(what).help("a prediction is of one row; export the model with a free first axis, (N, ..)")]);
+    }
+    if given.behind_batch().contains(&Extent::Fixed(0)) {
+        let shape = super::inputs::shape(&given.dims);
+        return Err(vec![wrong(format!("the model's output `{}` has no values: its shape is {shape}", given.name))]);
+    }
     let plain = match &new.value {
         Names::One(name) => {
             let one = Placed { value: name.clone(), place: new.place };
@@ -96,7 +135,7 @@ pub(super) fn fit(
     let width = given.width().or(asked);
     let said = given.width().unwrap_or_default();
     if let Some(many) = &plain.columns {
-        if width != Some(many.len()) || given.dims.is_empty() {
+        if width != Some(many.len()) {
             let what = format!("the model's output `{}` has {said} values a row, and {} named", given.name, are(many.len()));
             let whole = if said > 8 { "; `{ dense: NAME }` or `{ hits: NAME }` takes it as a whole" } else { "" };
             problems.push(wrong(what).help(format!("its shape is {}{whole}", super::inputs::shape(&given.dims))));
@@ -117,6 +156,10 @@ pub(super) fn fit(
             problems.push(Problem { place, what, help: Some(help) });
         }
         let classes_type = DataType::Dictionary(DataType::Int8.into(), DataType::Utf8.into());
+        if let Some(twice) = (1..classes.len()).find(|n| classes[..*n].contains(&classes[*n])) {
+            let what = format!("the class `{}` is named twice, for two values of the model's output", classes[twice]);
+            problems.push(Problem { place, what, help: Some("each value has a class of its own".into()) });
+        }
         let field = Field::new(named(name, model).value, classes_type, true);
         columns.push(NewColumn { field, slot, take: Take::Argmax(Arc::new(StringArray::from_iter_values(classes))), bytes: 1 });
     } else if let Some(classes) = &plain.classes {
@@ -155,10 +198,10 @@ pub(super) fn fit(
     Ok((Output { name: given.name.clone(), width: width.unwrap_or(1), element }, columns))
 }
 
-fn fixed(extent: &crate::onnx::model::Extent) -> Option<usize> {
+fn fixed(extent: &Extent) -> Option<usize> {
     match extent {
-        crate::onnx::model::Extent::Fixed(n) => Some(*n),
-        crate::onnx::model::Extent::Free(_) => None,
+        Extent::Fixed(n) => Some(*n),
+        Extent::Free(_) => None,
     }
 }
 

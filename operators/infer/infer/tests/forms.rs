@@ -236,6 +236,8 @@ fn an_output_is_taken_in_several_ways() {
         wrong(&step, &facts(&step), &rows.schema())
     };
     assert!(check(json!({ "argmax": "particle" }))[0].contains("4 values a row, and there are 0 classes"));
+    let twice = check(json!({ "argmax": "particle", "classes": ["a", "b", "a", "d"] }));
+    assert!(twice[0].contains("the class `a` is named twice"), "{twice:?}");
     assert!(check(json!({ "columns": ["a"] }))[0].contains("has 4 values a row, and 1 column is named"));
     assert!(check(json!({}))[0].contains("gets no column"));
     assert!(check(json!({ "dense": "x", "threshold": 1.0 }))[0].contains("a threshold is a magnitude"));
@@ -297,6 +299,28 @@ fn a_batch_is_measured_once() {
     assert_eq!(settle(&runtime), None);
     let bound = step.bind(&known, &rows.schema()).unwrap();
     assert_eq!(bound.rows(&runtime), 5);
+}
+
+#[test]
+fn an_output_has_a_row_for_each_that_went_in() {
+    let rows = batch(vec![numbers("n", &[1.0, 2.0, 3.0])]);
+    let check = |name: &str, inputs: Value| {
+        let step = infer(&path(&format!("{name}.onnx")), inputs, json!({ "y": "o" }), 2);
+        wrong(&step, &facts(&step), &rows.schema())
+    };
+    let of_one = "a prediction is of one row; export the model with a free first axis, (N, ..)";
+    for (name, wanted) in [
+        ("rows.mean", "the model's output `y` has 1 row, however many go in: its shape is (1)"),
+        ("rows.none", "the model's output `y` has no axis for the rows: its shape is ()"),
+        ("rows.eight", "the model's output `y` is (1), and its inputs have 8 rows each time"),
+    ] {
+        assert_eq!(check(name, json!({ "x": "n" })), [format!("1:1 {wanted} | {of_one}")]);
+    }
+    let said = check("rows.two", json!({ "a": "n", "b": "n" }));
+    assert!(said[0].contains("have different first axes, and each row is one of all: `b` is (4)"), "{said:?}");
+    let step = infer(&path("shape.nothing.onnx"), json!({ "x": "n" }), json!({ "y": { "dense": "o" } }), 2);
+    let said = wrong(&step, &facts(&step), &rows.schema());
+    assert!(said.iter().any(|p| p.contains("the model's output `y` has no values: its shape is (N, 0)")), "{said:?}");
 }
 
 #[test]

@@ -44,6 +44,21 @@ fn models_have_names() {
     assert_eq!(columns(&sweep(json!([first]), "p")), ["p_w8_d1"]);
     assert_eq!(columns(&sweep(json!(first), "p")), ["p"]);
 
+    // A model alone is called so where it is asked for, and then its name is part of the plan.
+    assert_eq!(columns(&sweep(json!(first), "{model}_p")), ["w8_d1_p"]);
+    assert!(matches!(&sweep(json!(first), "{model}_p").needs()[..], [Need::Models(word)] if word.value == first));
+    assert!(matches!(&sweep(json!(first), "p").needs()[..], [Need::Model(word)] if word.value == first));
+    let folder = tempfile::tempdir().unwrap();
+    let nameless = folder.path().join("-\u{fc}.onnx").to_str().unwrap().to_owned();
+    std::fs::copy(&first, &nameless).unwrap();
+    for (model, name) in [(json!([nameless]), "p"), (json!(nameless), "{model}_p")] {
+        let step = sweep(model, name);
+        let said = wrong(&step, &facts(&step), &rows.schema());
+        assert!(said[0].contains("has no letter (a to z) or digit for the names of columns | give it one:"), "{said:?}");
+    }
+    assert_eq!(columns(&sweep(json!({ "a": nameless }), "p")), ["p_a"]);
+    assert_eq!(columns(&sweep(json!(nameless), "p")), ["p"]);
+
     let twice = sweep(json!([first, path("sweep/w8-d1.onnx")]), "p");
     let said = wrong(&twice, &facts(&twice), &rows.schema());
     assert!(said[0].contains("two models are called `w8_d1`"), "{said:?}");
@@ -108,4 +123,11 @@ fn folds_go_by_the_key() {
     );
     assert!(check(&|s| s.model = Some(Placed::unplaced(Models::One("x.onnx".into()))))[0].contains("two ways to say"));
     assert!(check(&|s| s.folds = None)[0].contains("no model is named"));
+    let named = || Placed { value: Names::One("{model}_p".into()), place: Place { line: 7, column: 3 } };
+    assert_eq!(
+        check(&|s| drop(s.outputs.insert("score".into(), named()))),
+        [
+            "7:3 `{model}` in `{model}_p` stands for a model's name, and of folds each event meets another | name the column without it"
+        ]
+    );
 }
