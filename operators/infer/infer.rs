@@ -42,7 +42,7 @@ pub use words::{
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Infer {
-    /// The model: an ONNX file, its weights inside. A pattern, a list, or `{ NAME: path }` is a sweep: all models run in one pass, and
+    /// The model: an ONNX file. A pattern, a list, or `{ NAME: path }` is a sweep: all models run in one pass, and
     /// each has its own columns, by its name (that of its file).
     #[serde(default)]
     pub model: Option<Placed<Models>>,

@@ -12,6 +12,7 @@ mod logarithm;
 pub mod memory;
 pub mod model;
 pub mod norm;
+pub mod outside;
 pub mod placement;
 pub mod probe;
 pub mod provider;

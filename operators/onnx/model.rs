@@ -1,10 +1,11 @@
 //! What a model wants and gives, as data.
 //!
-//! A model is known by the hash of its file: `probe` reads the file once, and the sessions that are opened later are made of
-//! bytes with the same hash or not at all. So what was checked is what runs, and a run can say which network it used.
+//! A model is known by the hash of its file (of its files, where weights lie beside it): `probe` reads it once, and the sessions that
+//! are opened later are made of bytes with the same hash or not at all. So what was checked is what runs, and a run can say which
+//! network it used.
 
+use super::outside::{self, File, sha256};
 use anyhow::{anyhow, ensure};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
@@ -16,10 +17,12 @@ pub struct ModelFacts {
     pub inputs: Vec<Tensor>,
     /// What it gives, in its own order.
     pub outputs: Vec<Tensor>,
-    /// The SHA-256 of the file, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal; of the hashes of all `files`, where there are such.
     pub sha256: String,
-    /// Bytes of the file.
+    /// Bytes of the whole.
     pub bytes: u64,
+    /// Where weights lie beside the model: its own file and theirs.
+    pub files: Vec<File>,
     /// Why it can't be cut open to put something in front of it or to take its first layer out; none where it can.
     pub closed: Option<String>,
     /// The width of its first layer, where that is a product with all of its inputs ([`super::first_layer`]).
@@ -110,7 +113,7 @@ impl Tensor {
 
 /// The bytes of the model at `path`, which must still be the one of `facts`.
 pub(super) fn read_again(path: &str, facts: &ModelFacts) -> anyhow::Result<Vec<u8>> {
-    let (bytes, sha256) = read(path).map_err(|e| anyhow!(e))?;
+    let Whole { bytes, sha256, .. } = read(path).map_err(|e| anyhow!(e))?;
     ensure!(
         sha256 == facts.sha256,
         "the model `{path}` has changed since the pipeline was planned (SHA-256 {sha256}, it was {}); run again",
@@ -119,12 +122,29 @@ pub(super) fn read_again(path: &str, facts: &ModelFacts) -> anyhow::Result<Vec<u
     Ok(bytes)
 }
 
-/// The bytes of a model file, and their hash.
-pub(super) fn read(path: &str) -> Result<(Vec<u8>, String), String> {
+/// A model, read.
+pub(super) struct Whole {
+    /// With all of its weights.
+    pub bytes: Vec<u8>,
+    pub sha256: String,
+    pub files: Vec<File>,
+}
+
+/// Reads a model file, and those of its weights.
+pub(super) fn read(path: &str) -> Result<Whole, String> {
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => format!("there is no model `{path}`"),
         _ => format!("the model `{path}` can't be read: {error}"),
     })?;
-    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((bytes, hash))
+    let own = sha256(&bytes);
+    match outside::put_in(&bytes, path) {
+        Ok(Some((whole, beside))) => {
+            let mut files = vec![File { path: path.to_owned(), sha256: own, bytes: bytes.len() as u64 }];
+            files.extend(beside);
+            let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
+            Ok(Whole { bytes: whole, sha256: sha256(hashes.join(" ").as_bytes()), files })
+        }
+        Ok(None) => Ok(Whole { bytes, sha256: own, files: Vec::new() }),
+        Err(what) => Err(format!("`{path}` can't be used: {what}")),
+    }
 }

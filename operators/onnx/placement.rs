@@ -20,7 +20,7 @@ const CPU: &str = "CPUExecutionProvider";
 /// A sentence: the model can't be read, or the device not be used for it.
 pub fn on_cpu(path: &str, device: &str, runtime: &Runtime) -> Result<Vec<String>, String> {
     let Some(on @ Processor::Gpu { .. }) = Processor::named(device, true) else { return Ok(Vec::new()) };
-    let (bytes, _) = model::read(path)?;
+    let bytes = model::read(path)?.bytes;
     let lines = session::told_while_opened(&bytes, library::load(runtime)?, &on);
     let lines =
         lines.map_err(|error| format!("`{path}` can't be opened on {on}; ONNX Runtime says: {}", error.message().trim()))?;
@@ -94,7 +94,7 @@ Done saving initialized tensors";
     #[test]
     fn the_library_says_where_nodes_went() {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/energy.onnx");
-        let (bytes, _) = model::read(model.to_str().unwrap()).unwrap();
+        let bytes = model::read(model.to_str().unwrap()).unwrap().bytes;
         let library = library::load(&Runtime::default()).unwrap();
         let lines = session::told_while_opened(&bytes, library, &Processor::Cpu).unwrap();
         let nodes = placed(&lines, CPU).expect("lines of placements");

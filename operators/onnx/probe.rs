@@ -1,7 +1,7 @@
 //! A model looked at before it computes: its inputs and outputs, what it says of itself, and why it can't be used.
 
 use super::library::Library;
-use super::model::{self, Extent, ModelFacts, Tensor};
+use super::model::{self, Extent, ModelFacts, Tensor, Whole};
 use super::provider::Processor;
 use super::session::make;
 use super::tensor::Element;
@@ -11,23 +11,38 @@ use crate::work::Runtime;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, ValueType};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// What was found out of a file, and when it was there: a watch asks again and again.
-static KNOWN: Mutex<BTreeMap<String, (Stamp, ModelFacts)>> = Mutex::new(BTreeMap::new());
+static KNOWN: Mutex<BTreeMap<String, (Vec<Stamped>, ModelFacts)>> = Mutex::new(BTreeMap::new());
+
+/// A file as it was.
+type Stamped = (PathBuf, Stamp);
+
+/// A file as it is; none where it is not there, or was written to just now.
+fn stamped(path: PathBuf) -> Option<Stamped> {
+    let stamp = Stamp::of(&std::fs::metadata(&path).ok()?);
+    stamp.settled(SystemTime::now()).then_some((path, stamp))
+}
 
 /// Looks at a model file.
 ///
 /// # Errors
 /// Says in words why it is no model that can be used.
 pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
-    let stamp = std::fs::metadata(path).map(|file| Stamp::of(&file)).ok().filter(|stamp| stamp.settled(SystemTime::now()));
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, facts)) = known().get(path).filter(|(before, _)| Some(*before) == stamp) {
+    let is_as_before = |of: &Stamped| stamped(of.0.clone()).as_ref() == Some(of);
+    if let Some((_, facts)) = known().get(path).filter(|(before, _)| before.iter().all(is_as_before)) {
         return Ok(facts.clone());
     }
-    let (bytes, sha256) = model::read(path)?;
+    let own = stamped(path.into());
+    let Whole { bytes, sha256, files } = model::read(path)?;
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    // What changes while it is read was written to just now.
+    let beside = files.iter().skip(1).map(|file| stamped(folder.join(&file.path)));
+    let stamps: Option<Vec<Stamped>> = std::iter::once(own).chain(beside).collect();
     let library = library::load(runtime)?;
     let look = look(&bytes, library).map_err(|reason| format!("`{path}` can't be used: {reason}"))?;
     let rows: Option<Vec<Vec<usize>>> = look.inputs.iter().map(Tensor::row).collect();
@@ -41,9 +56,9 @@ pub fn probe(path: &str, runtime: &Runtime) -> Result<ModelFacts, String> {
     };
     let bytes = bytes.len() as u64;
     let Look { inputs, outputs, about } = look;
-    let facts = ModelFacts { inputs, outputs, sha256, bytes, closed, first_layer, convolved, about };
-    if let Some(stamp) = stamp {
-        known().insert(path.to_owned(), (stamp, facts.clone()));
+    let facts = ModelFacts { inputs, outputs, sha256, bytes, files, closed, first_layer, convolved, about };
+    if let Some(stamps) = stamps {
+        known().insert(path.to_owned(), (stamps, facts.clone()));
     }
     Ok(facts)
 }
@@ -91,7 +106,7 @@ fn explain(error: &ort::Error) -> String {
     let message = message.strip_prefix('/').and_then(|m| m.split_once(") ")).map_or(message, |(_, rest)| rest);
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
     let what = if has(&["external data", "model_path must not be empty", "External data", "external initializer"]) {
-        return "its weights are in another file; save it as one (`onnx.save(onnx.load(path), path, save_as_external_data=False)`)".into();
+        "some of its weights are in another file; save it as one (`onnx.save(onnx.load(path), path, save_as_external_data=False)`)"
     } else if has(&["Protobuf parsing failed", "No graph was found", "Failed to load model because protobuf"]) {
         "it is no ONNX model, or only a part of one (was it copied whole?)"
     } else if has(&[

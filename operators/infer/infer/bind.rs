@@ -528,7 +528,7 @@ fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
         (input.name.clone(), json!({ "row": input.row, "type": input.element.name(), "of": parts }))
     });
     let inputs: serde_json::Map<String, serde_json::Value> = inputs.collect();
-    json!({
+    let mut said = json!({
         "name": name,
         "path": model.path,
         "sha256": model.facts.sha256,
@@ -537,5 +537,10 @@ fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
         "inputs": inputs,
         "first_layer": if model.from_hits { "from hits" } else { "by ONNX Runtime" },
         "convolved_from_hits": model.convolved.iter().map(|hits| hits.input.name.as_str()).collect::<Vec<_>>(),
-    })
+    });
+    if !model.facts.files.is_empty() {
+        let files = model.facts.files.iter();
+        said["files"] = files.map(|file| json!({ "path": file.path, "sha256": file.sha256, "bytes": file.bytes })).collect();
+    }
+    said
 }

@@ -302,9 +302,45 @@ def cases(folder):
     save(folder / "rows.two.onnx", [helper.make_node("Concat", ["a", "b"], ["y"], axis=0)], [("a", [8]), ("b", [4])], [("y", [12])], [])
     inverse(folder / "inverse.onnx")
     tables(folder)
-    onnx.save(onnx.load(folder / "two_images.onnx"), folder / "outside.onnx", save_as_external_data=True, size_threshold=0, location="outside.bin")
+    outside(folder)
     wrong(folder)
     (folder / "broken.onnx").write_bytes((folder / "two_images.onnx").read_bytes()[:500])
+
+
+def outside(folder):
+    """Models whose weights lie in files beside them: one for all, one each, within a node, and of a branch."""
+    beside = folder / "outside"
+    beside.mkdir()
+    save_model = lambda name, model, **words: onnx.save(model, beside / f"{name}.onnx", save_as_external_data=True, size_threshold=64, **words)
+    save_model("one", onnx.load(folder / "two_images.onnx"), location="weights.bin")
+    save_model("each", onnx.load(folder / "two_images.onnx"), all_tensors_to_one_file=False)
+    model = onnx.load(folder / "two_images.onnx")
+    moved = [tensor for tensor in model.graph.initializer if tensor.name in ("d2", "d3")]
+    for tensor in moved:
+        model.graph.initializer.remove(tensor)
+    constants = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in moved]
+    for node in reversed(constants):
+        model.graph.node.insert(0, node)
+    save_model("node", model, location="in_nodes.bin", convert_attribute=True)
+    branches = lambda name, value: helper.make_graph([helper.make_node("Identity", [f"{name}_w"], [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])],
+                                                     [numpy_helper.from_array(np.array([value], np.float32), f"{name}_w")])
+    nodes = [helper.make_node("If", ["yes"], ["b"], then_branch=branches("t", 2.5), else_branch=branches("e", -1)), helper.make_node("Mul", ["x", "b"], ["y"])]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in "xy"]
+    graph = helper.make_graph(nodes, "branch", info[:1], info[1:], [numpy_helper.from_array(np.array(True), "yes")])
+    branch = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for index, attribute in enumerate(branch.graph.node[0].attribute):
+        tensor = attribute.g.initializer[0]
+        (beside / f"branch.{index}").write_bytes(b"\0" * 4096 + tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, f"branch.{index}", offset=4096)
+        tensor.ClearField("raw_data")
+    (beside / "branch.onnx").write_bytes(branch.SerializeToString())
+    ecal, hcal = (np.fromfile(folder / f"two_images.{name}", "<f4").reshape(ROWS, *dims) for name, dims in [("ECAL", (7, 7, 9)), ("HCAL", (3, 3, 5))])
+    energy = np.fromfile(folder / "two_images.energy", "<f4")
+    for name in ["one", "each", "node"]:
+        session = onnxruntime.InferenceSession(beside / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        assert np.allclose(session.run(["energy"], {"ECAL": ecal, "HCAL": hcal})[0].ravel(), energy, rtol=1e-5)
+    session = onnxruntime.InferenceSession(beside / "branch.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(["y"], {"x": np.float32([2])})[0] == 5
 
 
 def wrong(folder):

@@ -3,6 +3,7 @@
 mod devices;
 mod forms;
 mod from_hits;
+mod outside;
 mod sweeps;
 mod types;
 
@@ -393,12 +394,6 @@ fn models_that_cannot_be_had() {
     let broken = path("broken.onnx");
     let reason = onnx::probe(&broken, &runtime).unwrap_err();
     assert!(reason.starts_with(&format!("`{broken}` can't be used: it is no ONNX model, or only a part of one")), "{reason}");
-    let outside = path("outside.onnx");
-    let reason = onnx::probe(&outside, &runtime).unwrap_err();
-    assert!(
-        reason.starts_with(&format!("`{outside}` can't be used: its weights are in another file; save it as one")),
-        "{reason}"
-    );
 
     for (name, wanted) in [
         ("empty", "it is no ONNX model"),
@@ -453,13 +448,14 @@ fn a_model_that_changed_is_refused() {
 
 #[test]
 fn what_a_model_wants_and_gives() {
-    let ModelFacts { inputs, outputs, sha256, bytes, closed, first_layer, convolved, about } =
+    let ModelFacts { inputs, outputs, sha256, bytes, files, closed, first_layer, convolved, about } =
         onnx::probe(&path("two_images.onnx"), &Runtime::default()).unwrap();
     let say = |tensors: &[onnx::model::Tensor]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(say(&inputs), ["ECAL float32(N, 7, 7, 9)", "HCAL float32(N, 3, 3, 5)"]);
     assert_eq!(say(&outputs), ["energy float32(N, 1)", "probabilities float32(N, 4)"]);
     assert_eq!((sha256.len(), bytes), (64, std::fs::metadata(path("two_images.onnx")).unwrap().len()));
 
+    assert_eq!(files, []);
     assert_eq!((closed, first_layer), (None, None), "a convolution stands in front of the first product");
     assert_eq!(convolved, [Convolved { input: 0, width: 3 * 3 * 3 * 4, read_again: false }]);
 
