@@ -13,6 +13,7 @@ use crate::onnx::tensor::Element;
 use crate::{Facts, Placed, Problem, Reads, column, words, work};
 use arrow::datatypes::Schema;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most rows that `batch: auto` tries.
@@ -64,6 +65,8 @@ pub(super) struct BoundModel {
     pub from_hits: bool,
     /// The inputs whose first convolutions are computed from hits; what else reads them gets them among `inputs`, too.
     pub convolved: Vec<Hits>,
+    /// For the record of a run: what each input is made of.
+    pub said: BTreeMap<String, serde_json::Value>,
 }
 
 /// An input of which a model reads hits.
@@ -211,7 +214,7 @@ impl Infer {
                 break;
             }
             self.check_placement(one, facts, &mut bound.remarks, &mut problems);
-            used.push(record(&one.name, &model, &bound));
+            used.push(record(&one.name, &model));
             bound.models.push(model);
         }
         if !problems.is_empty() {
@@ -353,6 +356,7 @@ impl Infer {
             fixed: None,
             from_hits: false,
             convolved: Vec::new(),
+            said: BTreeMap::new(),
         };
         let mut all = Vec::new();
         for wanted in &one.facts.inputs {
@@ -373,6 +377,7 @@ impl Infer {
         model.from_hits = self.leave_hits(one, schema, bound, &mut all, problems);
         let convolved = if model.from_hits { Vec::new() } else { self.convolved(one, schema, bound, &all) };
         for (number, fitted) in all.into_iter().enumerate() {
+            model.said.insert(fitted.input.name.clone(), fitted.said);
             bound.remarks.extend(fitted.remarks.into_iter().filter(|r| !bound.remarks.contains(r)).collect::<Vec<_>>());
             if let Some(Convolved { width, read_again, .. }) = convolved.iter().find(|convolved| convolved.input == number) {
                 let plan = Plan { hits: true, ..fitted.plan.clone() };
@@ -508,34 +513,20 @@ fn some(names: &[String]) -> String {
 }
 
 /// What the record of a run says of a model.
-fn record(name: &str, model: &BoundModel, bound: &Bound) -> serde_json::Value {
-    let hits = model.convolved.iter().map(|hits| (&hits.input, hits.feed));
-    let inputs = model.inputs.iter().zip(model.feeds.iter().copied()).chain(hits).map(|(input, feed)| {
-        let parts = bound.feeds[feed].parts.iter().map(|part| {
-            let mut said = json!({ "column": part.column });
-            let transform = part.transform.to_string();
-            if !transform.is_empty() {
-                said["transform"] = transform.into();
-            }
-            match part.what {
-                crate::onnx::feed::What::Value(0) => {}
-                crate::onnx::feed::What::Value(number) => said["value"] = number.into(),
-                crate::onnx::feed::What::Mask => said["mask"] = true.into(),
-            }
-            said
-        });
-        let parts: Vec<_> = parts.collect();
-        (input.name.clone(), json!({ "row": input.row, "type": input.element.name(), "of": parts }))
-    });
-    let inputs: serde_json::Map<String, serde_json::Value> = inputs.collect();
+fn record(name: &str, model: &BoundModel) -> serde_json::Value {
+    let first_layer = match (model.from_hits, model.convolved.is_empty()) {
+        (true, _) => "from hits",
+        (false, false) => "convolution from hits",
+        (false, true) => "by ONNX Runtime",
+    };
     let mut said = json!({
         "name": name,
         "path": model.path,
         "sha256": model.facts.sha256,
         "bytes": model.facts.bytes,
         "about": model.facts.about,
-        "inputs": inputs,
-        "first_layer": if model.from_hits { "from hits" } else { "by ONNX Runtime" },
+        "inputs": model.said,
+        "first_layer": first_layer,
         "convolved_from_hits": model.convolved.iter().map(|hits| hits.input.name.as_str()).collect::<Vec<_>>(),
     });
     if !model.facts.files.is_empty() {

@@ -2,13 +2,16 @@
 
 use super::loss::loss;
 use super::wishes::{Wish, transform, wishes};
-use super::{Channels, Feeding, Pad, Source, idle};
+use super::{Channels, Feeding, NormWord, Pad, Source, idle};
 use crate::onnx::feed::{Cells, Part, Plan, What};
 use crate::onnx::model::{Extent, Tensor};
+use crate::onnx::norm::Transform;
+use crate::onnx::outside::sha256;
 use crate::onnx::session::Input;
 use crate::onnx::tensor::Element;
 use crate::{Facts, Placed, Problem, column, hits};
 use arrow::datatypes::{DataType, Field, Schema};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// An input of a model, fitted.
@@ -18,6 +21,8 @@ pub(super) struct Fitted {
     pub plan: Plan,
     /// What is no mistake but worth saying.
     pub remarks: Vec<String>,
+    /// For the record of a run: all that it is made of.
+    pub said: Value,
 }
 
 /// The form of a row of a column.
@@ -101,6 +106,7 @@ pub(super) fn fit(
     let layout = layout(wanted, feeding, &wishes, &forms[0], schema).map_err(|problem| vec![problem])?;
     let mut parts = Vec::new();
     let mut remarks = Vec::new();
+    let mut of = Vec::new();
     for (channel, (wish, field)) in wishes.iter().zip(&fields).enumerate() {
         // What is wrong with it was said before.
         let Ok(transform) = transform(wish, facts) else { return Ok(None) };
@@ -116,14 +122,50 @@ pub(super) fn fit(
             remarks.push(format!("the model's input `{}` gets `{}` as {}{loss}", wanted.name, field.name(), element.name()));
         }
         let cells = cells(&layout, &forms[0], feeding, channel, wishes.len());
+        of.push(of_column(wish, field, &transform, facts));
         parts.push(Part { column: wish.column.value.clone(), what, transform, cells });
     }
     if !problems.is_empty() {
         return Err(problems);
     }
     let plan = Plan { to: element.prepared(), hits: false, row: layout.row.iter().product(), parts };
+    let mut said = json!({ "row": layout.row, "type": element.name(), "of": of });
+    if wishes.len() > 1 && !layout.inner.is_empty() {
+        said["channels"] = json!(layout.channels);
+    }
+    match (&forms[0], &feeding.pad) {
+        (Form::List, _) => said["first"] = json!(layout.inner.first()),
+        (Form::Fixed(have), Some(pad)) if *have != layout.inner => {
+            (said["pad"], said["image"]) = (json!(pad.value), json!(have));
+        }
+        _ => {}
+    }
     let input = Input { name: wanted.name.clone(), row: layout.row, element, hits: false };
-    Ok(Some(Fitted { input, plan, remarks }))
+    Ok(Some(Fitted { input, plan, remarks, said }))
+}
+
+/// What is read of a column, for the record of a run.
+fn of_column(wish: &Wish<'_>, field: &Field, transform: &Transform, facts: &Facts) -> Value {
+    let mut said = json!({ "column": wish.column.value });
+    if wish.mask {
+        said["mask"] = true.into();
+        return said;
+    }
+    if let Some(value) =
+        wish.by.value.as_ref().map(|value| value.value.clone()).or_else(|| entry_values(field).into_iter().next())
+    {
+        said["value"] = value.into();
+    }
+    let transform = transform.to_string();
+    if !transform.is_empty() {
+        said["transform"] = transform.into();
+    }
+    if let NormWord::Table(path) = &wish.by.norm.value
+        && let Ok(text) = facts.text(&Placed::unplaced(path.clone()))
+    {
+        said["table"] = json!({ "path": path, "sha256": sha256(text.as_bytes()) });
+    }
+    said
 }
 
 /// The value of a hit, or of an entry of a list, that is meant.

@@ -5,9 +5,9 @@
 
 use crate::Placed;
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,7 +91,7 @@ pub enum NormWord {
 }
 
 /// Where channels stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Channels {
     /// In front of the axes of the image.
@@ -101,7 +101,7 @@ pub enum Channels {
 }
 
 /// Where a small image stands in a large one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pad {
     /// At the beginning: zeros at the end of each axis.

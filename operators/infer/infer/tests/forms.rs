@@ -187,6 +187,9 @@ fn tables_do_what_scikit_learn_does() {
         let used = step.plan(&facts(&step), &[stream(rows.schema())]).unwrap().used;
         let said = used["models"][0]["inputs"]["x"]["of"][0]["transform"].as_str().unwrap();
         assert!(said.starts_with(if name == "robust" { "(x - " } else { "101 quantiles to " }), "{said}");
+        let table = path(&format!("{name}.json"));
+        let sha256 = crate::onnx::outside::sha256(&std::fs::read(&table).unwrap());
+        assert_eq!(used["models"][0]["inputs"]["x"]["of"][0]["table"], json!({ "path": table, "sha256": sha256 }));
     }
     let check = |norm: Value| {
         let step = infer(&path("forms.1.onnx"), json!({ "x": { "column": "x", "norm": norm } }), json!({ "row": "o" }), 16);
@@ -205,6 +208,36 @@ fn tables_do_what_scikit_learn_does() {
         assert!(said[0].contains(wanted), "{said:?}");
     }
     assert!(check(json!({ "constant": 0.0 }))[0].contains("0 is no factor"));
+}
+
+#[test]
+fn all_that_an_input_is_made_of_is_written_down() {
+    let rows = batch(vec![
+        images("a", &[3, 4], &range(12, 1.0), false),
+        images("b", &[3, 4], &range(12, 1.0), true),
+        lists("l", &[&[1.0, 2.0]]),
+        numbers("n", &[1.0]),
+    ]);
+    let said = |dims: &str, source: Value| {
+        let step = echo(dims, source);
+        step.plan(&facts(&step), &[stream(rows.schema())]).unwrap().used["models"][0]["inputs"]["x"].clone()
+    };
+    let both = json!({ "columns": ["a", { "column": "b", "scale": 2.0 }], "pad": "centre" });
+    assert_eq!(
+        said("2x6x5", both),
+        json!({
+            "row": [2, 6, 5], "type": "float32", "channels": "first", "pad": "centre", "image": [3, 4],
+            "of": [{ "column": "a", "value": "energy" }, { "column": "b", "transform": "* 2" }],
+        })
+    );
+    assert_eq!(
+        said("5x3", json!({ "columns": ["l", { "mask": "l" }, { "column": "l", "norm": "log" }] })),
+        json!({
+            "row": [5, 3], "type": "float32", "channels": "last", "first": 5,
+            "of": [{ "column": "l" }, { "column": "l", "mask": true }, { "column": "l", "transform": "sign(x) log(|x| + 1)" }],
+        })
+    );
+    assert_eq!(said("1", json!("n")), json!({ "row": [1], "type": "float32", "of": [{ "column": "n" }] }));
 }
 
 #[test]

@@ -143,6 +143,8 @@ fn first_convolutions_from_hits_as_in_python() {
         let step = of(&format!("convolutions/{name}.onnx"), json!({}));
         let bound = step.bind(&facts(&step), &rows.schema()).unwrap();
         assert_eq!(bound.used["models"][0]["convolved_from_hits"], json!(taken), "{name}");
+        let layer = if taken.is_empty() { "by ONNX Runtime" } else { "convolution from hits" };
+        assert_eq!(bound.used["models"][0]["first_layer"], layer, "{name}");
         let inputs: Vec<&str> = bound.models[0].inputs.iter().map(|input| input.name.as_str()).collect();
         assert_eq!(inputs, feeds, "{name}");
         let mut device = start(&step, &rows.schema(), None);

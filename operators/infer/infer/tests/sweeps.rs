@@ -79,7 +79,10 @@ fn what_is_used_is_written_down() {
     assert_eq!(model["name"], "w8_d1");
     assert_eq!(model["sha256"].as_str().unwrap().len(), 64);
     assert_eq!(model["about"]["producer"], "oracle");
-    assert_eq!(model["inputs"]["ECAL"], json!({ "row": [7, 7, 9], "type": "float32", "of": [{ "column": "ecal" }] }));
+    assert_eq!(
+        model["inputs"]["ECAL"],
+        json!({ "row": [7, 7, 9], "type": "float32", "of": [{ "column": "ecal", "value": "energy" }] })
+    );
 }
 
 /// Model `i` of `k` for the events whose key is `i` modulo `k`, in batches of their own.
