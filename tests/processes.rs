@@ -71,6 +71,13 @@ fn processes_give_the_same_bytes_and_stop_together() {
     let ended = two(folder, "two", [&scratch, &scratch]);
     assert!(ended.iter().all(|e| e.0 == Some(0)), "{ended:?}");
     assert!(outputs(&folder.join("one")) == outputs(&folder.join("two")));
+    let speed = |run: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(folder.join(run).join("speed.json")).unwrap()).unwrap()
+    };
+    for (run, processes) in [("one", 1), ("two", 2)] {
+        let speed = speed(run);
+        assert_eq!((speed["process"].as_u64(), speed["processes"].as_u64()), (Some(0), Some(processes)), "{run}");
+    }
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "what was put aside is removed");
 
     // One can't write: both stop, and what both had put aside is gone when it goes on elsewhere.

@@ -197,7 +197,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         options.runtime.settled = Arc::new(state.settled.clone());
         Shared::new(&plan, &options, &cluster, units, state, None)?
     };
-    let process = cluster.process;
+    let (process, processes) = (cluster.process, cluster.processes);
     args.trace.is_some().then(flow::timeline::begin);
     let display = Display::start(&plan, &shared, args.quiet || args.json || process != 0);
     let outcome = flow::run(&plan, &shared, cluster);
@@ -212,7 +212,9 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if process != 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let (speed, devices) = shared.speed(&plan, start.elapsed().as_secs_f64());
+    let (mut speed, devices) = shared.speed(&plan, start.elapsed().as_secs_f64());
+    // What the other processes did is not gathered.
+    (speed["process"], speed["processes"]) = (process.into(), processes.into());
     files::write_whole(&plan.out.join("speed.json"), &serde_json::to_vec_pretty(&speed)?)?;
     let mut ledger = outcome.ledger.context("process 0 holds the run folder")?;
     let (rows, wrong) = balance(&plan, &outcome.state, &outcome.unit_rows);
@@ -239,7 +241,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             super::print(&show_balance(&plan, &rows, &notices))?;
             super::print(&show_mixes(&plan, &outcome.mixes))?;
             for device in &devices {
-                super::print(&format!("{}\n", device.words()))?;
+                let of = if processes > 1 { format!(" (of process 0 of {processes})") } else { String::new() };
+                super::print(&format!("{}{of}\n", device.words()))?;
             }
         }
         for report in &pages.reports {

@@ -10,7 +10,7 @@
 //! | `commits.jsonl`, `contributions.bin` | what is done ([`log`]) | process 0, appended |
 //! | `quarantine.jsonl` | what could not be used, and why | process 0, from the log |
 //! | `run.json` | host, times, versions, workers, settings, models | process 0 |
-//! | `speed.json` | what the steps' threads did in the last go | process 0 |
+//! | `speed.json` | what the steps' threads did in the last go, those of process 0 | process 0 |
 //! | `pipeline.yaml` | the pipeline as it was run last | process 0 |
 //! | `headers.zst` | headers of the inputs, so that planning need not open them again (`hdf5::cache`) | process 0 |
 //! | `.chunks/` | where the chunks of the inputs are, where these are many (`hdf5::chunk_file`) | every process |
