@@ -24,6 +24,9 @@ pub struct File {
     pub bytes: u64,
 }
 
+/// A model with all of its weights, and the files in which they were.
+pub(super) type Together = (Vec<u8>, Vec<File>);
+
 /// The SHA-256 of some bytes, in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
@@ -34,7 +37,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// A sentence: a file that is not there, or is not what the model says.
-pub(super) fn put_in(bytes: &[u8], path: &str) -> Result<Option<(Vec<u8>, Vec<File>)>, String> {
+pub(super) fn put_in(bytes: &[u8], path: &str) -> Result<Option<Together>, String> {
     let folder = Path::new(path).parent().unwrap_or(Path::new(""));
     let mut beside = Beside { folder, files: BTreeMap::new(), all: bytes.len() };
     let whole = match beside.rewrite(bytes, Of::Model) {
