@@ -73,6 +73,7 @@ impl Reading {
                     what: What::Value(0),
                     transform: Transform::default(),
                     cells: Cells::All,
+                    order: None,
                 };
                 Plan { to: Prepare::F32, hits: false, row: *cells, parts: vec![part] }
             })

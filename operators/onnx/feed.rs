@@ -23,6 +23,19 @@ pub struct Part {
     pub transform: Transform,
     /// Its cells in a row of the input.
     pub cells: Cells,
+    /// By what the entries of a list are ordered; as they stand, where there is none.
+    pub order: Option<Order>,
+}
+
+/// By what the entries of a list are ordered: equal ones stay in their order, those without a value are the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The list with the values, which has as many entries.
+    pub column: String,
+    /// The value of its entries, by number.
+    pub value: usize,
+    /// True from the largest on.
+    pub falling: bool,
 }
 
 /// What of a column is read.
@@ -131,7 +144,10 @@ impl Plan {
     pub fn prepare<'a>(&self, column: impl Fn(&str) -> &'a ArrayRef) -> Result<Prepared, Fault> {
         fn all<'a, R: Real>(plan: &Plan, column: impl Fn(&str) -> &'a ArrayRef) -> Result<Vec<Ready<R>>, Fault> {
             let without_nan = plan.to.without_nan();
-            let one = |part: &Part| Ready::new(part, column(&part.column), without_nan).map_err(|e| fault_in(&part.column, e));
+            let one = |part: &Part| {
+                let by = part.order.as_ref().map(|order| (order, column(&order.column)));
+                Ready::new(part, column(&part.column), by, without_nan).map_err(|e| fault_in(&part.column, e))
+            };
             plan.parts.iter().map(one).collect()
         }
         Ok(match self.to {

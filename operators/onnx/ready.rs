@@ -4,13 +4,14 @@
 //! holds. What is missing (null) or NaN is NaN where the model's type has one; where it has none, it is an error of the row that reads
 //! it and never a number.
 
-use super::feed::{Cells, Part, What};
+use super::feed::{Cells, Order, Part, What};
 use super::norm::Real;
 use anyhow::{Context, bail, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StructArray, make_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, UInt16Type, UInt32Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, UInt16Type, UInt32Type};
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// A column, its values transformed.
@@ -70,7 +71,24 @@ pub(super) enum Form<R: Real> {
 
 impl<R: Real> Ready<R> {
     /// `without_nan` is the model's type in words where it has no NaN.
-    pub fn new(part: &Part, column: &ArrayRef, without_nan: Option<&'static str>) -> anyhow::Result<Self> {
+    pub fn new(
+        part: &Part,
+        column: &ArrayRef,
+        by: Option<(&Order, &ArrayRef)>,
+        without_nan: Option<&'static str>,
+    ) -> anyhow::Result<Self> {
+        let mut ready = Self::unordered(part, column, without_nan)?;
+        if let (Form::List(ends, values), Some((order, by))) = (&mut ready.form, by) {
+            let places = places(ends, order, by)?;
+            *values = places.iter().map(|place| values[*place]).collect();
+            if let Some(at) = ready.gaps.as_mut().and_then(|gaps| gaps.at.as_mut()) {
+                *at = places.iter().map(|place| at.value(*place)).collect();
+            }
+        }
+        Ok(ready)
+    }
+
+    fn unordered(part: &Part, column: &ArrayRef, without_nan: Option<&'static str>) -> anyhow::Result<Self> {
         let nothing = part.transform.of_nothing();
         let nulls = column.nulls().cloned();
         let mut gaps = None;
@@ -174,6 +192,42 @@ impl<R: Real> Ready<R> {
             }
         }
     }
+}
+
+/// For each entry of all rows, in order, its place in the list as it stands.
+fn places(ends: &Ends, order: &Order, by: &ArrayRef) -> anyhow::Result<Vec<usize>> {
+    let list = by.as_list_opt::<i32>().with_context(|| format!("`{}`, by which it is ordered, is no list", order.column))?;
+    let of_by = Ends(list.offsets().clone());
+    let values = match list.values().as_struct_opt() {
+        Some(records) => member(records, order.value)?,
+        None => list.values().clone(),
+    };
+    let keys = cast(&of_by.slice(&values), &DataType::Float64)?;
+    let keys = keys.as_primitive::<Float64Type>();
+    let key = |place: usize| Some(keys.value(place)).filter(|key| keys.is_valid(place) && !key.is_nan());
+    let rows = by.len();
+    let mut all = Vec::with_capacity(if rows == 0 { 0 } else { ends.of(rows - 1).end });
+    for row in 0..rows {
+        let (own, of_row) = (ends.of(row), of_by.of(row));
+        ensure!(
+            own.len() == of_row.len() && !(by.is_null(row) && !own.is_empty()),
+            "a row has {} entries, and {} of `{}`, by which they are ordered",
+            own.len(),
+            of_row.len(),
+            order.column
+        );
+        let key = |place: &usize| key(of_row.start + place - own.start);
+        let from = all.len();
+        all.extend(own.clone());
+        all[from..].sort_by(|a, b| match (key(a), key(b)) {
+            (Some(a), Some(b)) => {
+                let rising = a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+                if order.falling { rising.reverse() } else { rising }
+            }
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        });
+    }
+    Ok(all)
 }
 
 /// A member of the records of lists: missing where the whole record is.

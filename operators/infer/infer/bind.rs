@@ -102,8 +102,9 @@ impl BoundModel {
 impl Bound {
     /// The columns that are read.
     pub fn reads(&self) -> Reads {
-        let parts = self.feeds.iter().flat_map(|f| &f.parts).map(|p| p.column.clone());
-        Reads::columns(parts.chain(self.key.clone()))
+        let parts = || self.feeds.iter().flat_map(|f| &f.parts);
+        let orders = parts().filter_map(|part| part.order.as_ref()).map(|order| order.column.clone());
+        Reads::columns(parts().map(|part| part.column.clone()).chain(orders).chain(self.key.clone()))
     }
 
     /// The number of a feed; equal ones are one.

@@ -51,6 +51,13 @@ pub(super) fn words(source: &Placed<Source>, schema: &Schema) -> Vec<Problem> {
         }
         _ => {}
     }
+    if let Some(order) = feeding.order.as_ref() {
+        if form != Form::List {
+            problems.push(of("order", order.place, "lists"));
+        } else if wishes.iter().all(|wish| wish.mask) {
+            problems.push(at(order.place, "`order` does nothing to a mask: it has as many entries in any order".into()));
+        }
+    }
     problems
 }
 
@@ -74,6 +81,7 @@ fn of_the_whole(feeding: &Feeding) -> Vec<(&'static str, Place)> {
         ("channels", feeding.channels.as_ref().map(|word| word.place)),
         ("pad", feeding.pad.as_ref().map(|word| word.place)),
         ("first", feeding.first.as_ref().map(|word| word.place)),
+        ("order", feeding.order.as_ref().map(|word| word.place)),
     ];
     words.into_iter().filter_map(|(word, place)| Some((word, place?))).collect()
 }

@@ -1,7 +1,7 @@
 //! Which columns go into an input of a model, and how: all that can be wrong with it.
 
 use super::loss::loss;
-use super::wishes::{Wish, transform, wishes};
+use super::wishes::{Wish, order, transform, wishes};
 use super::{Channels, Feeding, NormWord, Pad, Source, idle};
 use crate::onnx::feed::{Cells, Part, Plan, What};
 use crate::onnx::model::{Extent, Tensor};
@@ -110,6 +110,7 @@ pub(super) fn fit(
     for (channel, (wish, field)) in wishes.iter().zip(&fields).enumerate() {
         // What is wrong with it was said before.
         let Ok(transform) = transform(wish, facts) else { return Ok(None) };
+        let Ok(order) = order(feeding, wish, schema) else { return Ok(None) };
         let what = match value(wish, field) {
             Ok(what) => what,
             Err(problem) => {
@@ -123,7 +124,7 @@ pub(super) fn fit(
         }
         let cells = cells(&layout, &forms[0], feeding, channel, wishes.len());
         of.push(of_column(wish, field, &transform, facts));
-        parts.push(Part { column: wish.column.value.clone(), what, transform, cells });
+        parts.push(Part { column: wish.column.value.clone(), what, transform, cells, order });
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -134,7 +135,12 @@ pub(super) fn fit(
         said["channels"] = json!(layout.channels);
     }
     match (&forms[0], &feeding.pad) {
-        (Form::List, _) => said["first"] = json!(layout.inner.first()),
+        (Form::List, _) => {
+            said["first"] = json!(layout.inner.first());
+            if let Some(order) = &feeding.order {
+                said["order"] = json!(order.value);
+            }
+        }
         (Form::Fixed(have), Some(pad)) if *have != layout.inner => {
             (said["pad"], said["image"]) = (json!(pad.value), json!(have));
         }

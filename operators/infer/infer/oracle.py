@@ -303,8 +303,25 @@ def cases(folder):
     inverse(folder / "inverse.onnx")
     tables(folder)
     outside(folder)
+    orders(folder)
     wrong(folder)
     (folder / "broken.onnx").write_bytes((folder / "two_images.onnx").read_bytes()[:500])
+
+
+def orders(folder):
+    """Lists, ordered by others as numpy orders them, their first five entries: equal keys in their order, NaN last."""
+    rng = np.random.default_rng(8)
+    lengths = rng.integers(0, 12, ROWS)
+    rows = [(rng.exponential(30, n).astype("<f4"), rng.integers(0, 6, n).astype("<f4") / 4) for n in lengths]
+    for _, dr in rows:
+        dr[rng.random(len(dr)) < 0.15] = np.nan
+    first = lambda values: np.pad(values[:5], (0, 5 - len(values[:5])))
+    lengths.astype("<f4").tofile(folder / "order.lengths")
+    np.concatenate([pt for pt, _ in rows]).tofile(folder / "order.pt")
+    np.concatenate([dr for _, dr in rows]).tofile(folder / "order.dr")
+    np.stack([first(pt[np.argsort(dr, kind="stable")]) for pt, dr in rows]).tofile(folder / "order.rising")
+    np.stack([first(pt[np.argsort(-dr, kind="stable")]) for pt, dr in rows]).tofile(folder / "order.falling")
+    np.stack([first(pt[np.argsort(-pt, kind="stable")]) for pt, _ in rows]).tofile(folder / "order.hardest")
 
 
 def outside(folder):

@@ -3,6 +3,7 @@
 mod devices;
 mod forms;
 mod from_hits;
+mod orders;
 mod outside;
 mod sweeps;
 mod types;

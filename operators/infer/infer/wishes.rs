@@ -1,6 +1,8 @@
 //! The columns that an input is to read, and what is to happen to their values: what can be wrong with that whatever the model is.
 
+use super::inputs::{Form, entry_values, form};
 use super::{Feeding, Infer, NormWord, Source, idle};
+use crate::onnx::feed::Order;
 use crate::onnx::norm::{Norm, Tables, Transform};
 use crate::{Facts, Placed, Problem, column};
 use arrow::datatypes::Schema;
@@ -55,6 +57,11 @@ impl Infer {
                         }
                         if let Err(problem) = column::field(schema, wish.column) {
                             problems.push(problem);
+                        } else if let Source::Feeding(feeding) = &source.value
+                            && let Err(problem) = order(feeding, &wish, schema)
+                            && !problems.contains(&problem)
+                        {
+                            problems.push(problem);
                         }
                     }
                     problems.extend(idle::words(source, schema));
@@ -96,6 +103,22 @@ pub(super) fn wishes<'a>(
         },
     });
     each.collect()
+}
+
+/// By what the entries of a list are ordered: a value of its own entries, else another list.
+pub(super) fn order(of: &Feeding, wish: &Wish<'_>, schema: &Schema) -> Result<Option<Order>, Problem> {
+    let Some(word) = of.order.as_ref().filter(|_| !wish.mask) else { return Ok(None) };
+    let (name, falling) = word.strip_prefix('-').map_or((word.as_str(), false), |name| (name, true));
+    let own = column::field(schema, wish.column)?;
+    if let Some(value) = entry_values(own).iter().position(|value| value == name) {
+        return Ok(Some(Order { column: wish.column.value.clone(), value, falling }));
+    }
+    let by = column::field(schema, &Placed { value: name.to_owned(), place: word.place })?;
+    if form(by) != Some(Form::List) || !entry_values(by).is_empty() {
+        let what = format!("`{name}` is no list of numbers, by which the entries of `{}` could be ordered", wish.column.value);
+        return Err(Problem::at(word, what));
+    }
+    Ok(Some(Order { column: name.to_owned(), value: 0, falling }))
 }
 
 pub(super) fn transform(wish: &Wish<'_>, facts: &Facts) -> Result<Transform, Vec<Problem>> {

@@ -69,6 +69,10 @@ pub struct Feeding {
     /// How many entries of a list are read, where the model's shape does not tell. Lists that are shorter are filled up with zeros.
     #[serde(default)]
     pub first: Option<Placed<usize>>,
+    /// By what the entries of a list are ordered before the first are taken: a value of the entries, or another list with as many (`dr` from the
+    /// smallest on, `-pt` from the largest on). Equal ones stay in their order, those without a value are the last.
+    #[serde(default)]
+    pub order: Option<Placed<String>>,
 }
 
 /// A normalisation.
