@@ -37,7 +37,7 @@ impl Gaps {
     fn refuse(&self) -> anyhow::Error {
         anyhow::anyhow!(
             "a value is missing or NaN, and the model takes {}, which can't say so; `keep` can cut such rows (`.. is not null`, \
-             `not isnan(..)`), `derive` can give them a value (`coalesce(.., -1)`)",
+             `not isnan(..)`), `derive` can give them a value (`case when .. is null then -1 else .. end`)",
             self.of
         )
     }

@@ -277,7 +277,9 @@ fn misfit(wanted: &Tensor, feeding: &Feeding, wishes: &[Wish<'_>], form: &Form, 
     };
     let padded = Feeding { pad: Some(Placed::unplaced(Pad::End)), ..feeding.clone() };
     if let Some(other) = self::fitting(schema, wanted) {
-        return problem.help(format!("`{other}` has that shape"));
+        let alone = stacked == Some(1) && other == column.value;
+        let help = if alone { format!("`column: {other}` reads it as it is") } else { format!("`{other}` has that shape") };
+        return problem.help(help);
     }
     match form {
         Form::Fixed(have) if !have.is_empty() && feeding.pad.is_none() && by(&padded) => {

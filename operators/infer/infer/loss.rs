@@ -20,7 +20,7 @@ pub(super) fn loss(field: &Field, what: What, changed: bool, to: Element) -> Vec
         of = value.data_type().clone();
     }
     if missing && to.prepared().without_nan().is_some() {
-        lost.push(", which can't say that a value is missing: the unit of such a row is quarantined".into());
+        lost.push(", which can't say that a value is missing: where one is, its unit is quarantined".into());
     }
     if what == What::Mask {
         return lost;

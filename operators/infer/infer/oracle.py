@@ -289,7 +289,7 @@ def cases(folder):
     sweep_of_the_two_images(folder)
     for name in ["float16", "double", "int64", "int32", "uint8", "int8", "uint64", "bool"]:
         typed(folder / f"typed.{name}.onnx", getattr(TensorProto, name.upper()))
-    for dims in [(1,), (2, 3, 4), (3, 4, 2), (5,), (3, 5), (5, 3), (6, 5), (2, 6, 5), (2, 2), (24,)]:
+    for dims in [(1,), (2, 3, 4), (3, 4, 2), (5,), (3,), (3, 5), (5, 3), (6, 5), (2, 6, 5), (2, 2), (24,)]:
         forms(folder / ("forms." + "x".join(map(str, dims)) + ".onnx"), dims)
     for name, dims in [("number", ["N"]), ("nothing", ["N", 0]), ("scalar", []), ("none", None), ("free", ["N", "K"])]:
         info = [helper.make_tensor_value_info(of, TensorProto.FLOAT, dims) for of in "xy"]

@@ -81,7 +81,7 @@ pub(super) fn names(new: &Placed<Names>, model: Called<'_>) -> Vec<Placed<String
 fn wrong_rows(given: &Tensor, batch: Option<usize>) -> Option<String> {
     let shape = super::inputs::shape(&given.dims);
     match (given.dims.first(), batch) {
-        (None, _) => Some(format!("the model's output `{}` has no axis for the rows: its shape is {shape}", given.name)),
+        (None, _) => Some(format!("the model's output `{}` declares no shape, or one without an axis for the rows", given.name)),
         (Some(Extent::Fixed(rows)), Some(batch)) if *rows != batch => {
             let asked = words::counted(batch as u64, "row");
             Some(format!("the model's output `{}` is {shape}, and its inputs have {asked} each time", given.name))

@@ -344,7 +344,7 @@ fn an_output_has_a_row_for_each_that_went_in() {
     let of_one = "a prediction is of one row; export the model with a free first axis, (N, ..)";
     for (name, wanted) in [
         ("rows.mean", "the model's output `y` has 1 row, however many go in: its shape is (1)"),
-        ("rows.none", "the model's output `y` has no axis for the rows: its shape is ()"),
+        ("rows.none", "the model's output `y` declares no shape, or one without an axis for the rows"),
         ("rows.eight", "the model's output `y` is (1), and its inputs have 8 rows each time"),
     ] {
         assert_eq!(check(name, json!({ "x": "n" })), [format!("1:1 {wanted} | {of_one}")]);
@@ -447,6 +447,11 @@ fn words_that_change_nothing_are_said() {
             "5",
             json!({ "columns": ["v", "v"] }),
             "2 columns, each with vectors of 3, are stacked, the model's input `x` wants (N, 5) | ",
+        ),
+        (
+            "3",
+            json!({ "columns": ["v"] }),
+            "1 column with vectors of 3 is stacked, the model's input `x` wants (N, 3) | `column: v` reads it as it is",
         ),
         ("5", json!({ "columns": ["a"] }), "1 column with images of 2 x 3 is stacked, the model's input `x` wants (N, 5) | "),
         (
