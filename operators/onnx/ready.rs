@@ -79,7 +79,7 @@ impl<R: Real> Ready<R> {
     ) -> anyhow::Result<Self> {
         let mut ready = Self::unordered(part, column, without_nan)?;
         if let (Form::List(ends, values), Some((order, by))) = (&mut ready.form, by) {
-            let places = places(ends, order, by)?;
+            let places = places((ends, ready.nulls.as_ref()), order, by)?;
             *values = places.iter().map(|place| values[*place]).collect();
             if let Some(at) = ready.gaps.as_mut().and_then(|gaps| gaps.at.as_mut()) {
                 *at = places.iter().map(|place| at.value(*place)).collect();
@@ -195,7 +195,7 @@ impl<R: Real> Ready<R> {
 }
 
 /// For each entry of all rows, in order, its place in the list as it stands.
-fn places(ends: &Ends, order: &Order, by: &ArrayRef) -> anyhow::Result<Vec<usize>> {
+fn places((ends, nulls): (&Ends, Option<&NullBuffer>), order: &Order, by: &ArrayRef) -> anyhow::Result<Vec<usize>> {
     let list = by.as_list_opt::<i32>().with_context(|| format!("`{}`, by which it is ordered, is no list", order.column))?;
     let of_by = Ends(list.offsets().clone());
     let values = match list.values().as_struct_opt() {
@@ -208,9 +208,14 @@ fn places(ends: &Ends, order: &Order, by: &ArrayRef) -> anyhow::Result<Vec<usize
     let rows = by.len();
     let mut all = Vec::with_capacity(if rows == 0 { 0 } else { ends.of(rows - 1).end });
     for row in 0..rows {
-        let (own, of_row) = (ends.of(row), of_by.of(row));
+        let own = ends.of(row);
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            all.extend(own);
+            continue;
+        }
+        let of_row = if by.is_null(row) { 0..0 } else { of_by.of(row) };
         ensure!(
-            own.len() == of_row.len() && !(by.is_null(row) && !own.is_empty()),
+            own.len() == of_row.len(),
             "a row has {} entries, and {} of `{}`, by which they are ordered",
             own.len(),
             of_row.len(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use arrow::array::{ListArray, StructArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Fields;
 use serde_json::{Value, json};
 
@@ -89,4 +89,25 @@ fn orders_that_are_wrong_are_said() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_list_that_is_missing_has_no_order() {
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    let list = |name: &str, lengths: [usize; 3], there: [bool; 3]| -> (Field, ArrayRef) {
+        let values = Float32Array::from_iter_values((0..lengths.iter().sum()).map(|n: usize| n as f32));
+        let nulls = Some(NullBuffer::from(there.to_vec()));
+        let array = ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), Arc::new(values), nulls);
+        (Field::new(name, DataType::List(item.clone()), true), Arc::new(array))
+    };
+    // The second is missing, the third has no value to order by.
+    let rows = batch(vec![list("a", [2, 0, 2], [true, false, true]), list("b", [2, 3, 2], [true, true, false])]);
+    let step = step("5", json!({ "column": "a", "order": "-b" }));
+    let mut device = start(&step, &rows.schema(), None);
+    let out = unit(&mut *device, &rows.slice(0, 2), &[]);
+    let found = out.column_by_name("o").unwrap().as_fixed_size_list().values().as_primitive::<Float32Type>().values().to_vec();
+    assert_eq!(found[..5], [1.0, 0.0, 0.0, 0.0, 0.0]);
+    assert!(found[5..].iter().all(|v| v.is_nan()), "{found:?}");
+    let pushed = device.push(rows.slice(2, 1));
+    assert!(matches!(&pushed, Err(Fault::Content(why)) if why.contains("a row has 2 entries, and 0 of `b`")), "{pushed:?}");
 }
