@@ -18,10 +18,11 @@
 //! null, and the column `reason` says why.
 //!
 //! [`measuring`] makes sums of rows and moments of sums, [`robust`] reads ladders and replicas, [`fitting`] has the calorimeter fit,
-//! [`telling`] makes tables and plots.
+//! [`telling`] makes tables and plots, [`remarks`] says the rest.
 
 mod fitting;
 mod measuring;
+mod remarks;
 mod robust;
 mod telling;
 mod told;
