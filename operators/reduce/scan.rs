@@ -200,7 +200,13 @@ impl Scan {
             problems.push(Problem::at(&self.models, what).help("divide them among two scans"));
         }
         let points = self.at.plan().unwrap_or_default(); // each part has said what is wrong with it
-        let asked = Asked { points: &points, core: self.core.is_some(), reference: reference.is_some(), fit: self.fit.is_some() };
+        let asked = Asked {
+            points: &points,
+            core: self.core.is_some(),
+            reference: reference.is_some(),
+            fit: self.fit.is_some(),
+            bootstrap: self.replicas().is_some_and(|n| n.value > 0),
+        };
         let known = asked.metrics(&models);
         let mut metrics = Vec::new();
         match &self.columns {
@@ -249,6 +255,12 @@ impl Scan {
             problems.push(Problem::at(word, format!("`{}` has no `errors` to compare with", word.value)));
         }
         model.errors.as_ref()
+    }
+
+    /// The replicas of the bootstrap.
+    fn replicas(&self) -> Option<Placed<u32>> {
+        let of_reference = || self.reference.as_ref().map(|word| Placed { value: REPLICAS, place: word.place });
+        self.bootstrap.clone().or_else(of_reference)
     }
 
     /// The steps that say something of a model.
@@ -325,10 +337,7 @@ impl Scan {
             reference,
             ratio: None,
             core: self.core.clone(),
-            bootstrap: self
-                .bootstrap
-                .clone()
-                .or_else(|| self.reference.as_ref().map(|word| Placed { value: REPLICAS, place: word.place })),
+            bootstrap: self.replicas(),
             pivot: 0.0,
             compat: None,
         }
@@ -345,7 +354,7 @@ fn table_schema(groups: &Groups, binning: &Binning, metrics: &[Metric]) -> Schem
             fields.push(Field::new(&metric.name, if numbers { DataType::Float64 } else { DataType::Utf8 }, true));
         } else {
             fields.push(Field::new(&metric.name, DataType::Float64, true));
-            fields.push(Field::new(format!("{}_error", metric.name), DataType::Float64, true));
+            fields.extend(metric.error.then(|| Field::new(format!("{}_error", metric.name), DataType::Float64, true)));
             fields.extend(metric.climbs().then(|| Field::new(format!("{}_ladder_error", metric.name), DataType::Float64, true)));
         }
     }

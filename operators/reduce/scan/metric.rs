@@ -44,6 +44,14 @@ pub(super) enum Part {
 pub(super) struct Metric {
     pub name: String,
     pub of: Of,
+    /// True where it has an error.
+    pub error: bool,
+}
+
+impl Metric {
+    fn new(name: impl Into<String>, of: Of) -> Self {
+        Self { name: name.into(), error: !matches!(of, Of::Values(_)), of }
+    }
 }
 
 /// Where a metric comes from.
@@ -55,7 +63,7 @@ pub(super) enum Of {
     Auc(String),
     /// A working point of a class.
     Point(String, Fixed),
-    /// A number of the errors, by the name of its column; and the column of what the ladder could change.
+    /// A number of the errors, by the name of its column, and the column of what the ladder could change.
     Errors(&'static str, Option<&'static str>),
     /// A term of the calorimeter fit.
     Term(usize),
@@ -69,6 +77,7 @@ pub(super) struct Asked<'a> {
     pub core: bool,
     pub reference: bool,
     pub fit: bool,
+    pub bootstrap: bool,
 }
 
 impl Asked<'_> {
@@ -78,25 +87,28 @@ impl Asked<'_> {
         let values: BTreeSet<&String> = models.iter().flat_map(|(_, model)| model.values.keys()).collect();
         for name in values {
             let of = Of::Values(models.iter().map(|(_, model)| model.values.get(name).cloned()).collect());
-            all.push(Metric { name: name.clone(), of });
+            all.push(Metric::new(name, of));
         }
         let classes: BTreeSet<&String> = models.iter().flat_map(|(_, model)| model.classes()).collect();
         for class in &classes {
-            all.push(Metric { name: format!("{class}_auc"), of: Of::Auc((*class).clone()) });
+            all.push(Metric::new(format!("{class}_auc"), Of::Auc((*class).clone())));
         }
         for (fixed, class) in self.points.iter().flat_map(|fixed| classes.iter().map(move |class| (fixed, class))) {
             let name = format!("{class}_{}_at_{}", read_at(*fixed), fixed.value());
-            all.push(Metric { name, of: Of::Point((*class).clone(), *fixed) });
+            all.push(Metric::new(name, Of::Point((*class).clone(), *fixed)));
         }
         let cuts: BTreeSet<&String> =
             models.iter().flat_map(|(_, model)| model.cuts.iter().flat_map(|cuts| cuts.keys())).map(|cut| &cut.value).collect();
-        all.extend(cuts.into_iter().map(|cut| Metric { name: format!("{cut}_efficiency"), of: Of::Cut(cut.clone()) }));
+        all.extend(cuts.into_iter().map(|cut| Metric::new(format!("{cut}_efficiency"), Of::Cut(cut.clone()))));
         if models.iter().any(|(_, model)| model.errors.is_some()) {
             let asked = OF_REFERENCE.into_iter().filter(|_| self.reference).chain(OF_CORES.into_iter().filter(|_| self.core));
             let numbers = OF_ERRORS.into_iter().chain(asked);
-            all.extend(numbers.map(|(name, ladder)| Metric { name: name.into(), of: Of::Errors(name, ladder) }));
+            // Those from a ladder have the spread of the replicas.
+            let error = |ladder: Option<_>| ladder.is_none() || self.bootstrap;
+            let metric = |(name, ladder)| Metric { error: error(ladder), ..Metric::new(name, Of::Errors(name, ladder)) };
+            all.extend(numbers.map(metric));
             let terms = TERMS.iter().enumerate().filter(|_| self.fit);
-            all.extend(terms.map(|(term, name)| Metric { name: (*name).into(), of: Of::Term(term) }));
+            all.extend(terms.map(|(term, name)| Metric::new(*name, Of::Term(term))));
         }
         all
     }

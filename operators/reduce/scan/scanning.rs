@@ -74,13 +74,8 @@ impl Fold for Scanning {
             let orders = self.sort.iter().map(|(metric, down)| a.entries[*metric].compare(&b.entries[*metric], *down));
             orders.fold(Ordering::Equal, Ordering::then)
         });
-        let bare = |metric: &Metric| {
-            metric.climbs()
-                && rows
-                    .iter()
-                    .all(|row| row.entries.iter().zip(&self.metrics).all(|(entry, of)| of != metric || entry.error.is_none()))
-        };
-        let bare: Vec<&str> = self.metrics.iter().filter(|metric| bare(metric)).map(|metric| metric.name.as_str()).collect();
+        let bare = self.metrics.iter().filter(|metric| metric.climbs() && !metric.error);
+        let bare: Vec<&str> = bare.map(|metric| metric.name.as_str()).collect();
         if !bare.is_empty() {
             remarks.push(format!("without replicas (`bootstrap: 100`) there are no errors of {}", bare.join(", ")));
         }
@@ -125,7 +120,7 @@ impl Scanning {
                 continue;
             }
             columns.push(Arc::new(entries().map(Entry::number).collect::<Float64Array>()));
-            if !matches!(metric.of, Of::Values(_)) {
+            if metric.error {
                 columns.push(Arc::new(entries().map(|entry| entry.error).collect::<Float64Array>()));
             }
             if metric.climbs() {

@@ -262,7 +262,7 @@ fn references_fits_and_cuts_give_the_numbers_of_the_steps_by_themselves() {
 #[test]
 fn what_a_ladder_changes_is_not_taken_for_an_error() {
     let (_, bare) = fold(&Scan { reference: None, ..of_energies() }, &measured(3000), 1);
-    assert!(column_of(&bare.table, "eiqr_error").iter().all(|error| error.is_nan()));
+    assert!(bare.table.column_by_name("eiqr_error").is_none());
     assert!(column_of(&bare.table, "eiqr_ladder_error").iter().all(|error| *error > 0.0));
     let said = "without replicas (`bootstrap: 100`) there are no errors of median, sigma68, half95, eiqr";
     assert!(bare.remarks.iter().any(|remark| remark == said), "{:?}", bare.remarks);
