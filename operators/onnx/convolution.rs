@@ -550,6 +550,29 @@ mod tests {
         assert_eq!(said, [2.5, 1.5, 0.5, f32::INFINITY, f32::INFINITY, f32::INFINITY, 0.5, 0.5]);
     }
 
+    /// As ONNX Runtime has it; but where it says the lowest number there is, nothing is known.
+    #[test]
+    fn the_largest_passes_over_what_is_no_number() {
+        let pool = Some(Pool { kernel: [1, 1, 3], strides: [1, 1, 3] });
+        let parts = Parts {
+            image: [1, 1, 9],
+            cells: (0..9).collect(),
+            kernel: [1, 1, 1],
+            pads: [(0, 0); 3],
+            weights: vec![1.0],
+            bias: vec![0.0],
+            pool,
+            ..line()
+        };
+        let convolution = Convolution::new(parts).unwrap();
+        let (mut said, nan) = (vec![0.0; 3], f32::NAN);
+        let values = [5.0, nan, 3.0, nan, 2.0, 4.0, nan, nan, nan];
+        let hits = FedHits { ends: &[0, 9], cells: &[0, 1, 2, 3, 4, 5, 6, 7, 8], values: &values };
+        convolution.compute(hits, &mut Scratch::default(), &mut said).unwrap();
+        assert_eq!(said[..2], [5.0, 4.0]);
+        assert!(said[2].is_nan());
+    }
+
     #[test]
     fn a_hit_outside_is_an_error() {
         let convolution = Convolution::new(line()).unwrap();
